@@ -1,0 +1,40 @@
+"""What every test and every docstring example starts from."""
+
+import os
+import sys
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+# Read when TensorFlow, Keras and matplotlib are imported, so set before any test module is.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The first example of a property traces a graph, which takes longer than hypothesis' deadline.
+hypothesis.settings.register_profile("trainobs", deadline=None)
+hypothesis.settings.load_profile("trainobs")
+
+
+class EveryTest:
+    """Fixtures for all items. A conftest's own reach its folder only, not the examples in trainobs/."""
+
+    @pytest.fixture(autouse=True)
+    def seeded(self) -> None:
+        """Seeds 0 and layer names counted from the start, for tests with Keras loaded."""
+        if keras := sys.modules.get("keras"):
+            keras.utils.clear_session()  # forgets the seed too: first
+            keras.utils.set_random_seed(0)
+
+    @pytest.fixture(autouse=True)
+    def figures_closed(self) -> Iterator[None]:
+        """No figure outlives its test."""
+        yield
+        if pyplot := sys.modules.get("matplotlib.pyplot"):
+            pyplot.close("all")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the fixtures hold outside tests/ too."""
+    config.pluginmanager.register(EveryTest(), "trainobs-every-test")

@@ -1,0 +1,57 @@
+"""trainobs answers one question for Keras/TensorFlow users: why is this gradient zero?
+
+>>> import trainobs
+
+Importing it is cheap: TensorFlow, pandas and matplotlib load when a name below is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainobs.analysis import Cause as Cause
+    from trainobs.capture import capture_batch as capture_batch
+    from trainobs.explain import explain_near_zero_gradients as explain_near_zero_gradients
+    from trainobs.near_zero import NearZero as NearZero
+    from trainobs.recorder import Recorder as Recorder
+    from trainobs.recorder import log_spaced as log_spaced
+    from trainobs.recording import Recording as Recording
+    from trainobs.report import Report as Report
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cause": "trainobs.analysis",
+    "NearZero": "trainobs.near_zero",
+    "Recorder": "trainobs.recorder",
+    "Recording": "trainobs.recording",
+    "Report": "trainobs.report",
+    "capture_batch": "trainobs.capture",
+    "explain_near_zero_gradients": "trainobs.explain",
+    "log_spaced": "trainobs.recorder",
+}
+
+__all__ = [  # noqa: RUF022 (in the order of a user's walk)
+    "explain_near_zero_gradients",
+    "Recorder",
+    "Recording",
+    "Report",
+    "NearZero",
+    "Cause",
+    "capture_batch",
+    "log_spaced",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainobs' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,94 @@
+"""The causes a near-zero gradient can have, and the minimal sufficient ones of each weight."""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+
+class Cause(enum.IntFlag):
+    """Sets of factors that can keep a gradient near zero; a weight's verdict is a union of them.
+
+    `verdict` arrays hold these bits: one bit where a weight has one minimal sufficient set,
+    several where it is over-determined, `NONE` where its gradient is not near zero.
+    """
+
+    NONE = 0
+    INPUT = 1
+    ACTIVATION = 2
+    BACKPROP = 4
+    INPUT_ACTIVATION = 8
+    INPUT_BACKPROP = 16
+    ACTIVATION_BACKPROP = 32
+    INPUT_ACTIVATION_BACKPROP = 64
+    CANCELLATION = 128
+
+
+CAUSES: tuple[Cause, ...] = tuple(cause for cause in Cause if cause)
+#: Names as in the column suffixes of a report ("share_input_backprop" → "input_backprop").
+CAUSE_NAMES: tuple[str, ...] = tuple(str(cause.name).lower() for cause in CAUSES)
+
+_FACTORS: dict[Cause, frozenset[Cause]] = {
+    Cause.INPUT: frozenset({Cause.INPUT}),
+    Cause.ACTIVATION: frozenset({Cause.ACTIVATION}),
+    Cause.BACKPROP: frozenset({Cause.BACKPROP}),
+    Cause.INPUT_ACTIVATION: frozenset({Cause.INPUT, Cause.ACTIVATION}),
+    Cause.INPUT_BACKPROP: frozenset({Cause.INPUT, Cause.BACKPROP}),
+    Cause.ACTIVATION_BACKPROP: frozenset({Cause.ACTIVATION, Cause.BACKPROP}),
+    Cause.INPUT_ACTIVATION_BACKPROP: frozenset({Cause.INPUT, Cause.ACTIVATION, Cause.BACKPROP}),
+}
+
+
+def verdict(near_zero: np.ndarray, sufficient: dict[Cause, np.ndarray], terms: np.ndarray) -> np.ndarray:
+    """The minimal sufficient causes of every near-zero weight, as bits of `Cause`.
+
+    Parameters
+    ----------
+    near_zero : bool array of kernel shape
+        Which gradients are near zero.
+    sufficient : dict of Cause to bool array
+        For each of the seven sets of factors, whether it alone keeps the gradient near zero.
+        Arrays may be of any shape that broadcasts to the kernel's.
+    terms : array that broadcasts to the kernel's shape
+        |T(w)|; a weight without terms belongs to `Cause.INPUT`.
+
+    Returns
+    -------
+    uint8 array of kernel shape
+    """
+    bits = np.zeros(near_zero.shape, np.uint8)
+    explained = np.zeros(near_zero.shape, bool)
+    for cause, factors in _FACTORS.items():  # smaller sets come first
+        smaller = [sufficient[other] for other, its in _FACTORS.items() if its < factors]
+        minimal = sufficient[cause] & ~np.logical_or.reduce(smaller) if smaller else sufficient[cause]
+        bits |= np.where(minimal, np.uint8(cause), np.uint8(0))
+        explained |= sufficient[cause]
+    bits = np.where(explained, bits, np.uint8(Cause.CANCELLATION))
+    bits = np.where(terms == 0, np.uint8(Cause.INPUT), bits)
+    return np.where(near_zero, bits, np.uint8(Cause.NONE))
+
+
+def shares(verdicts: np.ndarray, axis: tuple[int, ...] | None = None) -> dict[Cause, np.ndarray]:
+    """Part of the near-zero weights that belongs to each cause; several causes share equally.
+
+    Parameters
+    ----------
+    verdicts : uint8 array
+        Bits of `Cause`.
+    axis : tuple of int, optional
+        Axes to average over. Default: all.
+
+    Returns
+    -------
+    dict of Cause to float array
+        They sum to 1; nan where no weight is near zero.
+    """
+    parts = 1.0 / np.maximum(np.bitwise_count(verdicts) if hasattr(np, "bitwise_count") else _popcount(verdicts), 1)
+    total = np.sum(verdicts != 0, axis=axis)
+    with np.errstate(invalid="ignore"):
+        return {c: np.sum(parts * ((verdicts & c) != 0), axis=axis) / np.where(total, total, np.nan) for c in CAUSES}
+
+
+def _popcount(verdicts: np.ndarray) -> np.ndarray:
+    return np.unpackbits(verdicts[..., None], axis=-1).sum(axis=-1)

@@ -1,0 +1,216 @@
+"""From the sums of one kernel to its figures. Definitions: docs/definitions.md.
+
+| letter | axis                                                      |
+|--------|-----------------------------------------------------------|
+| k      | kernel window                                             |
+| i, j   | inputs of a group, units                                  |
+
+Arrays are compact where a figure is the same along an axis: (*k, i, 1) or (*k, 1, j).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from trainobs.analysis._causes import Cause, verdict
+from trainobs.analysis._off_units import OFF_REASONS
+from trainobs.analysis._statistics import SiteStatistics
+from trainobs.near_zero import NearZero
+
+Array = np.ndarray
+
+
+class SiteFigures:
+    """Everything a report says about one kernel, worked out when first asked for.
+
+    Parameters
+    ----------
+    statistics : SiteStatistics
+        The sums.
+    near_zero : NearZero
+        The thresholds.
+    gradient_scale : float
+        g* of the whole data.
+    """
+
+    def __init__(self, statistics: SiteStatistics, near_zero: NearZero, gradient_scale: float) -> None:
+        self.statistics = statistics
+        self.info = statistics.info
+        self._near_zero = near_zero
+        self._scale = gradient_scale
+        self._sums = statistics.sums
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The kernel's shape (*k, i, j)."""
+        return self.statistics.kernel.shape
+
+    @property
+    def units(self) -> int:
+        """Number of units j."""
+        return self.shape[-1]
+
+    @functools.cached_property
+    def gradient(self) -> Array:
+        """D(w), the data gradient of every weight."""
+        return np.broadcast_to(self.statistics.data_gradient, self.shape)
+
+    @functools.cached_property
+    def thresholds(self) -> Array:
+        """rtol · a* · g* · √T / n of every weight, compact."""
+        rtol, a = self._near_zero.rtol, self._near_zero.activation_scale
+        return rtol * a * self._scale * np.sqrt(self._sums["terms"]) / self.statistics.positions
+
+    @functools.cached_property
+    def near_zero(self) -> Array:
+        """Which weights have a gradient near zero."""
+        return (np.abs(self.gradient) <= self.thresholds) | (self._sums["terms"] == 0)
+
+    @functools.cached_property
+    def verdict(self) -> Array:
+        """Bits of `Cause` for every weight."""
+        return verdict(self.near_zero, self._sufficient(), self._sums["terms"])
+
+    def _sufficient(self) -> dict[Cause, Array]:
+        """Which sets of factors alone keep each gradient near zero, compact."""
+        a, s, g = self._near_zero.activation_scale, self._near_zero.slope_scale, self._scale
+        references = {
+            Cause.INPUT: ("input_sq", a),
+            Cause.ACTIVATION: ("slope_sq", s),
+            Cause.BACKPROP: ("backprop_sq", g),
+            Cause.INPUT_ACTIVATION: ("input_slope_sq", a * s),
+            Cause.INPUT_BACKPROP: ("input_backprop_sq", a * g),
+            Cause.ACTIVATION_BACKPROP: ("slope_backprop_sq", s * g),
+            Cause.INPUT_ACTIVATION_BACKPROP: ("all_sq", a * s * g),
+        }
+        limit = self._near_zero.rtol**2 * self._sums["terms"]
+        found = {cause: self._sums[name] <= limit * scale**2 for cause, (name, scale) in references.items()}
+        return {cause: np.broadcast_to(array, self.shape) for cause, array in found.items()}
+
+    @functools.cached_property
+    def likelihoods(self) -> dict[str, Array]:
+        """The theory's p_* that are fractions of terms, compact arrays by column name."""
+        sums = self._sums
+        pinv = self._fraction("pinv_zero", "pinv_terms") if "pinv_zero" in sums else np.full((1,), np.nan)
+        live = sums["terms"] - sums["input_and_slope_live"]
+        return {
+            "p_input": self._of_terms(sums["input_zero"], without_terms=1.0),
+            "p_activation": self._of_terms(sums["slope_zero"]),
+            "p_weights": self._weights_off,
+            "p_backprop": self._of_terms(sums["backprop_zero"]),
+            "p_backprop_pinv": pinv,
+            "p_input_activation": self._of_terms(live, without_terms=1.0),
+            "p_activation_backprop": self._of_terms(sums["slope_or_backprop_zero"]),
+        }
+
+    def _of_terms(self, count: Array, without_terms: float = 0.0) -> Array:
+        terms = self._sums["terms"]
+        return np.where(terms == 0, without_terms, count / np.maximum(terms, 1))
+
+    def _fraction(self, count: str, size: str) -> Array:
+        return self._sums[count] / np.maximum(self._sums[size], 1)
+
+    @property
+    def _weights_off(self) -> Array:
+        """Per unit, the fraction of incoming weights that are negative or near zero."""
+        kernel = self.statistics.kernel
+        axes = tuple(range(kernel.ndim - 1))
+        return np.mean(kernel <= self._near_zero.rtol * self.healthy_weight, axis=axes)
+
+    @property
+    def healthy_weight(self) -> float:
+        """w* = √(2/fan_in), He's scale."""
+        return float(np.sqrt(2.0 / np.prod(self.shape[:-1])))
+
+    @property
+    def kernel_rms(self) -> float:
+        """Root mean square of the kernel's weights."""
+        return float(np.sqrt(np.mean(np.square(self.statistics.kernel, dtype=np.float64))))
+
+    def per_unit(self, values: Array) -> Array:
+        """Mean over each unit's weights of a (compact) array, shape (j,)."""
+        full = np.broadcast_to(values, self.shape)
+        return full.mean(axis=tuple(range(full.ndim - 1)))
+
+    @property
+    def off(self) -> Array:
+        """Per unit, the number of positions at which it is off."""
+        return self._sums["off"]
+
+    @property
+    def unit_positions(self) -> float:
+        """Positions of the units, over all calls of the layer."""
+        return float(self._sums["unit_positions"])
+
+    @property
+    def off_fraction(self) -> float:
+        """Part of the (position, unit) pairs that are off."""
+        return float(np.mean(self.off) / self.unit_positions)
+
+    @property
+    def dead(self) -> Array:
+        """Which units are off at all positions."""
+        return self.off >= self.unit_positions
+
+    def off_by(self, reason: str, unit: slice | int = slice(None)) -> float:
+        """Part of the off pairs (of all units, or one) with a reason; nan where none is off."""
+        total = np.sum(self.off[unit])
+        return float(np.sum(self._sums[f"off_{reason}"][unit]) / total) if total else float("nan")
+
+    @property
+    def main_off_reason(self) -> str:
+        """The most frequent reason why units are off."""
+        return max(OFF_REASONS, key=lambda reason: float(np.sum(self._sums[f"off_{reason}"])))
+
+    @property
+    def dead_inputs(self) -> Array:
+        """Which input channels are near zero at all positions, shape (i,)."""
+        return self._sums["input_channel_zero"] >= self._sums["input_size"]
+
+    @property
+    def input_zero_fraction(self) -> Array:
+        """Per input channel, the fraction of its values that are near zero."""
+        return self._sums["input_channel_zero"] / self._sums["input_size"]
+
+    @property
+    def input_rms(self) -> float:
+        """Root mean square of all input values."""
+        channels = self._sums["input_channel_sq"]
+        return float(np.sqrt(np.mean(channels) / self._sums["input_size"]))
+
+    @property
+    def slope_gain(self) -> float:
+        """‖dJ/dZ‖ / ‖dJ/dA‖; nan where no gradient arrives."""
+        return ratio(self._sums["preactivation_gradient_sq"], self._sums["output_gradient_sq"])
+
+    @property
+    def preactivation_gradient_rms(self) -> float:
+        """Root mean square of n · dJ/dZ."""
+        size = self.unit_positions * self.units
+        return float(np.sqrt(self._sums["preactivation_gradient_sq"] / size))
+
+    @property
+    def residual(self) -> float:
+        """Distance of the terms' sum from the tape's gradient, relative."""
+        size, scale = float(self._sums["residual"]), float(self._sums["residual_scale"])
+        return size / scale if scale else (0.0 if size == 0 else float("inf"))
+
+    @property
+    def pinv_trust(self) -> float:
+        """rank / n of the pseudo-inverse; nan where none was computed."""
+        rank, positions = self._sums.get("pinv_rank"), self._sums.get("pinv_positions")
+        return float(rank / positions) if rank is not None and positions is not None else float("nan")
+
+    @property
+    def pinv_error(self) -> float:
+        """True relative error of the pseudo-inverse estimate of dJ/dA."""
+        if "pinv_error_sq" not in self._sums:
+            return float("nan")
+        return ratio(self._sums["pinv_error_sq"], self._sums["pinv_true_sq"])
+
+
+def ratio(square: Array | float, of: Array | float) -> float:
+    """√(square / of); nan where `of` is 0."""
+    return float(np.sqrt(square / of)) if of else float("nan")

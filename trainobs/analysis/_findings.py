@@ -1,0 +1,284 @@
+"""From figures to findings: which mechanisms stop gradients, where, and what suffers from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from trainobs.analysis._figures import SiteFigures
+from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._origins import Origin, Walk, is_constant_kernel, name_inputs
+from trainobs.analysis._settings import FindingSettings
+from trainobs.analysis._statistics import OutputStatistics, Statistics
+
+SEVERITIES = ("error", "warning", "info")
+_SEVERITY = {
+    "frozen": "info",
+    "cancellation": "info",
+    "zero_loss_gradient": "warning",
+    "exploding": "warning",
+    "unexplained": "warning",
+}
+
+#: The range of the activations that bound their output, for targets that lie outside.
+_RANGES = {
+    "sigmoid": (0.0, 1.0),
+    "hard_sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hard_tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "relu": (0.0, np.inf),
+    "softplus": (0.0, np.inf),
+    "relu6": (0.0, 6.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One mechanism that keeps gradients near zero (or breaks them).
+
+    Attributes
+    ----------
+    severity : {"error", "warning", "info"}
+    cause : str
+        From the closed vocabulary of docs/findings.md.
+    layer : str
+        The layer that holds the mechanism.
+    share : float
+        Part of the model's kernel weights whose gradients it keeps near zero.
+    affects : tuple of str
+        Other layers that suffer from it.
+    detail : dict
+        Numbers for the evidence sentence.
+    """
+
+    severity: str
+    cause: str
+    layer: str
+    share: float
+    affects: tuple[str, ...]
+    detail: dict[str, float | str] = dataclasses.field(compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """All findings, and the origin of each affected kernel."""
+
+    findings: tuple[Finding, ...]
+    origins: dict[str, Origin]
+
+
+def diagnose(
+    statistics: Statistics, sites: dict[str, SiteFigures], flow: Flow, g_scale: float, settings: FindingSettings,
+    gradient_floor: float,
+) -> Diagnosis:
+    """Find the mechanisms behind near-zero, exploding and broken gradients.
+
+    Parameters
+    ----------
+    statistics : Statistics
+    sites : dict of str to SiteFigures
+    flow : Flow
+    g_scale : float
+        g*.
+    settings : FindingSettings
+    gradient_floor : float
+        g_out at or below this is `zero_loss_gradient`.
+
+    Returns
+    -------
+    Diagnosis
+        Findings, the worst first.
+    """
+    broken = _non_finite(statistics, sites)
+    if broken is not None:
+        return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
+    silent = statistics.loudest_output()[0] <= gradient_floor
+    walk = Walk(flow, settings, silent)
+    outputs = list(_output_mismatches(statistics, flow))
+    origins = _origins(sites, walk, settings, outputs)
+    direct = [*outputs, *_direct(statistics, sites, flow, g_scale, settings, walk, silent)]
+    roots = {_key(o): o for o in (*direct, *(o for w, o in origins.items() if _asks(sites[w], settings)))}
+    origins = {w: o for w, o in origins.items() if _key(o) in roots}
+    findings = [_finding(root, origins, sites) for root in roots.values()]
+    order = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+    return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
+
+
+def _key(origin: Origin) -> tuple[str, str]:
+    return origin.cause, origin.layer
+
+
+def _asks(figures: SiteFigures, settings: FindingSettings) -> bool:
+    """Whether a kernel has so many near-zero gradients that they need an explanation."""
+    if not figures.info.trainable:
+        return False
+    return not figures.info.connected or float(np.mean(figures.near_zero)) > settings.near_zero_weights
+
+
+def _origins(
+    sites: dict[str, SiteFigures], walk: Walk, settings: FindingSettings, outputs: list[Origin]
+) -> dict[str, Origin]:
+    """Where the gradient of every affected kernel is lost."""
+    found = {}
+    for weight, figures in sites.items():
+        near_zero = float(np.mean(figures.near_zero))
+        if not figures.info.trainable or (figures.info.connected and near_zero <= settings.affected):
+            continue
+        origin = walk.origin(figures)
+        at_output = [o for o in outputs if o.layer == origin.layer or origin.cause == "zero_loss_gradient"]
+        found[weight] = dataclasses.replace(at_output[0], steps=origin.steps) if at_output else origin
+    return found
+
+
+def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, SiteFigures]) -> Finding:
+    hit = [weight for weight, origin in origins.items() if _key(origin) == _key(root)]
+    total = sum(figures.near_zero.size for figures in sites.values())
+    lost = sum(int(np.sum(sites[weight].near_zero)) for weight in hit)
+    affects = dict.fromkeys(sites[w].info.layer for w in hit if sites[w].info.layer != root.layer)
+    detail = next((o.detail for o in origins.values() if _key(o) == _key(root) and o.detail), root.detail)
+    return Finding(
+        _SEVERITY.get(root.cause, "error"),
+        root.cause,
+        root.layer,
+        lost / total if total else 0.0,
+        tuple(affects),
+        root.detail or detail,
+    )
+
+
+# ---- seen without a walk -------------------------------------------------------------------------
+
+
+def _direct(
+    statistics: Statistics,
+    sites: dict[str, SiteFigures],
+    flow: Flow,
+    g_scale: float,
+    settings: FindingSettings,
+    walk: Walk,
+    silent: bool,
+) -> Iterator[Origin]:
+    mismatched = any(True for _ in _output_mismatches(statistics, flow))
+    if silent and not mismatched:
+        g_out = statistics.loudest_output()[0]
+        last = _output_layer(statistics, flow)
+        yield Origin("zero_loss_gradient", last, (), {"g_out": g_out, "loss": statistics.loss})
+    for figures in sites.values():
+        info = figures.info
+        if not info.trainable:
+            yield Origin("frozen", info.layer, (), {"weights": figures.near_zero.size})
+            continue
+        yield from _off_layers(figures, walk, settings)
+        yield from _zero_inputs(figures, flow, settings)
+        if is_constant_kernel(figures) and figures.kernel_rms > 0:
+            yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
+        half = statistics_half(figures)
+        if figures.residual > (settings.residual_half if half else settings.residual):
+            yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
+    yield from _exploding(sites, g_scale, settings)
+
+
+def statistics_half(figures: SiteFigures) -> bool:
+    """Whether the kernel was used in half precision."""
+    return bool(figures.statistics.sums.get("half", 0))
+
+
+def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> Iterator[Origin]:
+    info = figures.info
+    if info.logits or not info.connected:
+        return
+    rectifies = info.activation.rectifies(settings.slope_atol)
+    dead = rectifies and float(np.mean(figures.dead)) > settings.dead_units
+    if info.consumers:
+        stuck = walk.saturated(figures)
+    else:  # an output that saturates where it is right is healthy: is the error cut off?
+        stuck = not rectifies and figures.slope_gain <= settings.stuck_slope_gain
+    if dead or stuck:
+        yield walk.of_off_units(figures)
+
+
+def _zero_inputs(figures: SiteFigures, flow: Flow, settings: FindingSettings) -> Iterator[Origin]:
+    if flow.reads_data(figures.info.node) and float(np.mean(figures.dead_inputs)) > settings.zero_inputs:
+        detail = {
+            "zero_inputs": int(np.sum(figures.dead_inputs)),
+            "inputs": int(figures.dead_inputs.size),
+            "named": name_inputs(figures.dead_inputs),
+            "positions": float(figures.statistics.sums["input_size"]),
+            "input_rms": figures.input_rms,
+        }
+        yield Origin("zero_input", figures.info.layer, (), detail)
+
+
+def _exploding(sites: dict[str, SiteFigures], g_scale: float, settings: FindingSettings) -> Iterator[Origin]:
+    """The first layer, from the loss, at which the gradient has grown too large."""
+    for figures in reversed(list(sites.values())):
+        growth = figures.preactivation_gradient_rms / g_scale
+        mean = float(np.mean(np.abs(figures.gradient)))
+        if growth > settings.exploding_growth or mean > settings.exploding_mean:
+            detail = {"growth": growth, "mean": mean, "slope_gain": figures.slope_gain}
+            yield Origin("exploding", figures.info.layer, (), detail)
+            return
+
+
+def _non_finite(statistics: Statistics, sites: dict[str, SiteFigures]) -> Origin | None:
+    """The first place where a value is NaN or infinite: forward first, then backward."""
+    by_node = {figures.info.node: figures for figures in sites.values()}
+    for index, node in enumerate(statistics.nodes):
+        if node.output.non_finite:
+            return Origin("non_finite", node.layer, (), _non_finite_detail(by_node.get(index), "output"))
+    for index, node in reversed(list(enumerate(statistics.nodes))):
+        if node.output_gradient is not None and node.output_gradient.non_finite:
+            return Origin("non_finite", node.layer, (), _non_finite_detail(by_node.get(index), "gradient"))
+    for figures in reversed(list(sites.values())):
+        if not np.isfinite(figures.gradient).all():
+            return Origin("non_finite", figures.info.layer, (), {"where": "kernel gradient"})
+    return None
+
+
+def _non_finite_detail(figures: SiteFigures | None, where: str) -> dict[str, float | str]:
+    if figures is None or where == "gradient":
+        return {"where": where}
+    sums = figures.statistics.sums
+    if not np.isfinite(figures.statistics.kernel).all():
+        return {"where": "kernel"}
+    if not np.isfinite(sums["input_channel_sq"]).all() or sums.get("input_non_finite", 0):
+        return {"where": "input"}
+    return {"where": where}
+
+
+# ---- where the loss meets the model --------------------------------------------------------------
+
+
+def _output_layer(statistics: Statistics, flow: Flow) -> str:
+    nodes = [output.node for output in statistics.outputs if output.node != DATA]
+    return flow.records[nodes[0]].layer if nodes else flow.records[-1].layer
+
+
+def _output_mismatches(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
+    """Outputs whose activation, loss and targets cannot pass a gradient together."""
+    for output in statistics.outputs:
+        site = flow.site_of_activation(output.node) if output.node != DATA else None
+        if site is None:
+            continue
+        reason = _mismatch(output, site, statistics)
+        if reason:
+            low_high = {"low": output.target_low, "high": output.target_high}
+            yield Origin("output_mismatch", site.info.layer, (), {"why": reason, **low_high})
+
+
+def _mismatch(output: OutputStatistics, site: SiteFigures, statistics: Statistics) -> str:
+    activation, crossentropy = site.info.activation.name, "crossentropy" in statistics.loss_name
+    if activation == "softmax" and output.elements == 1:
+        return "softmax over one unit is always 1"
+    sparse = "sparse" in statistics.loss_name
+    low, high = _RANGES.get(activation, (-np.inf, np.inf))
+    if not sparse and (output.target_low < low or output.target_high > high):
+        return f"targets lie outside the range [{low:g}, {high:g}] of {activation}"
+    clipped = crossentropy and not output.logits and not statistics.from_logits
+    if clipped and (output.low < 0 or output.high > 1):
+        return "the loss expects probabilities and clips everything outside (0, 1), which stops the gradient"
+    return ""

@@ -1,0 +1,121 @@
+"""Gradient flow: what arrives at every node, and what the node lets through.
+
+Gradients are per position (n · dJ/d(output)); gains are ratios of Frobenius norms, so that a
+reshape has gain 1 and gains along a chain multiply.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from trainobs.analysis._figures import SiteFigures, ratio
+from trainobs.recording import NodeRecord
+
+DATA = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowNode:
+    """One node of the way back, with its gains (nan where no gradient came by)."""
+
+    index: int
+    name: str
+    layer: str
+    kind: str
+    gradient_rms: float
+    gain: float
+    slope_gain: float
+    kernel_gain: float
+    zero: float
+
+
+class Flow:
+    """The graph of nodes of a step, with their gains.
+
+    Parameters
+    ----------
+    nodes : tuple of NodeRecord
+        In the order of the forward pass.
+    sites : dict of str to SiteFigures
+        By path of the kernel's variable.
+    """
+
+    def __init__(self, nodes: tuple[NodeRecord, ...], sites: dict[str, SiteFigures]) -> None:
+        self.records = nodes
+        self._sites = {figures.info.node: figures for figures in sites.values()}
+        self._activation_of = {figures.info.activation_node: figures for figures in sites.values()}
+
+    def site_at(self, node: int) -> SiteFigures | None:
+        """The kernel whose layer is this node."""
+        return self._sites.get(node)
+
+    def site_of_activation(self, node: int) -> SiteFigures | None:
+        """The kernel whose activation this node holds."""
+        return self._activation_of.get(node)
+
+    @functools.cached_property
+    def consumers(self) -> list[list[int]]:
+        """For each node, the nodes that read its output."""
+        found: list[list[int]] = [[] for _ in self.records]
+        for index, record in enumerate(self.records):
+            for producer in dict.fromkeys(record.producers):
+                if producer != DATA:
+                    found[producer].append(index)
+        return found
+
+    @functools.cached_property
+    def nodes(self) -> list[FlowNode]:
+        """All nodes, in the order of the forward pass."""
+        return [self._node(index, record) for index, record in enumerate(self.records)]
+
+    def _node(self, index: int, record: NodeRecord) -> FlowNode:
+        arriving, site = record.output_gradient, self.site_at(index)
+        passed = self.passed_square(index)
+        gain = float("nan") if arriving is None or passed is None else ratio(passed, arriving.square_sum)
+        slope_gain, kernel_gain = float("nan"), float("nan")
+        if site is not None and site.info.activation_node == index:
+            slope_gain = site.slope_gain
+            z_square = site.statistics.sums["preactivation_gradient_sq"]
+            kernel_gain = float("nan") if passed is None else ratio(passed, z_square)
+        elif site is not None:
+            slope_gain, kernel_gain = 1.0, gain
+        elif self.site_of_activation(index) is not None:
+            slope_gain = gain
+        return FlowNode(
+            index=index,
+            name=record.layer if record.call == 0 else f"{record.layer} (call {record.call + 1})",
+            layer=record.layer,
+            kind=record.kind,
+            gradient_rms=float("nan") if arriving is None else arriving.rms,
+            gain=gain,
+            slope_gain=slope_gain,
+            kernel_gain=kernel_gain,
+            zero=float("nan") if arriving is None else arriving.zero_fraction,
+        )
+
+    def passed_square(self, index: int) -> float | None:
+        """‖n · dJ/d(inputs)‖² of what a node sends back; None where nothing was measured."""
+        passed = [g.square_sum for g in self.records[index].input_gradients if g is not None]
+        return float(np.sum(passed)) if passed else None
+
+    def upstream_sites(self, node: int) -> list[SiteFigures]:
+        """The kernels whose output this node reads, directly or through layers without a kernel."""
+        found, todo, seen = [], list(self.records[node].producers), set()
+        while todo:
+            current = todo.pop(0)
+            if current == DATA or current in seen:
+                continue
+            seen.add(current)
+            site = self.site_at(current)
+            if site is not None:
+                found.append(site)
+            else:
+                todo.extend(self.records[current].producers)
+        return found
+
+    def reads_data(self, node: int) -> bool:
+        """Whether no kernel stands between the data and this node."""
+        return not self.upstream_sites(node)

@@ -1,0 +1,325 @@
+"""Walk from a near-zero gradient to the place where it comes from.
+
+`input` walks upstream (towards the data), `backprop` downstream (towards the loss), `activation`
+stays and asks why the units are off. Each walk ends in an `Origin`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from trainobs.analysis._causes import Cause, shares
+from trainobs.analysis._figures import SiteFigures
+from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._settings import FindingSettings
+
+_FACTOR_BITS = {
+    "input": (Cause.INPUT, Cause.INPUT_ACTIVATION, Cause.INPUT_BACKPROP, Cause.INPUT_ACTIVATION_BACKPROP),
+    "activation": (
+        Cause.ACTIVATION,
+        Cause.INPUT_ACTIVATION,
+        Cause.ACTIVATION_BACKPROP,
+        Cause.INPUT_ACTIVATION_BACKPROP,
+    ),
+    "backprop": (
+        Cause.BACKPROP,
+        Cause.INPUT_BACKPROP,
+        Cause.ACTIVATION_BACKPROP,
+        Cause.INPUT_ACTIVATION_BACKPROP,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a near-zero gradient comes from.
+
+    Attributes
+    ----------
+    cause : str
+        One of the report's causes.
+    layer : str
+        The layer that holds the mechanism.
+    steps : tuple of str
+        The way there, for people.
+    detail : dict
+        Numbers of the mechanism, for the evidence sentence.
+    """
+
+    cause: str
+    layer: str
+    steps: tuple[str, ...] = ()
+    detail: dict[str, float | str] = dataclasses.field(default_factory=dict, compare=False, hash=False)
+
+    def after(self, step: str) -> Origin:
+        """The same origin, reached by one more step."""
+        return dataclasses.replace(self, steps=(step, *self.steps))
+
+
+def main_factor(figures: SiteFigures) -> str:
+    """Which factor holds most of a kernel's near-zero weights; sets share equally."""
+    part = shares(figures.verdict)
+    scores = {
+        factor: sum(float(part[cause]) / _size(cause) for cause in causes) for factor, causes in _FACTOR_BITS.items()
+    }
+    scores["cancellation"] = float(part[Cause.CANCELLATION])
+    return max(scores, key=lambda factor: scores[factor])
+
+
+def _size(cause: Cause) -> int:
+    return sum(cause in causes for causes in _FACTOR_BITS.values())
+
+
+class Walk:
+    """Walks over the flow of one report.
+
+    Parameters
+    ----------
+    flow : Flow
+        Nodes and kernels with their figures.
+    settings : FindingSettings
+        Thresholds of findings.
+    silent_loss : bool
+        Whether the loss delivers no gradient at all.
+    """
+
+    def __init__(self, flow: Flow, settings: FindingSettings, silent_loss: bool) -> None:
+        self._flow = flow
+        self._settings = settings
+        self._silent_loss = silent_loss
+
+    def origin(self, figures: SiteFigures) -> Origin:
+        """Where the near-zero gradient of a kernel comes from."""
+        info = figures.info
+        if not info.connected:
+            return self.disconnection(figures)
+        factor = main_factor(figures)
+        start = f"{info.layer}/kernel"
+        if factor == "cancellation":
+            return Origin("cancellation", info.layer, (start,))
+        if factor == "input":
+            found = self.of_input(figures)
+        elif factor == "activation":
+            found = self.of_off_units(figures)
+        else:
+            found = self.of_backprop(figures)
+        return found.after(f"{start} ← {factor}")
+
+    # ---- stays -------------------------------------------------------------------------------
+
+    def of_off_units(self, figures: SiteFigures, seen: frozenset[str] = frozenset()) -> Origin:
+        """Why the units of a layer are off."""
+        info, reason = figures.info, figures.main_off_reason
+        detail = self._off_detail(figures)
+        step = f"{info.activation.layer} off: {reason}"
+        if self._featureless(figures) and not info.normalised:
+            return Origin("zero_weights", info.layer, (step,), detail)
+        rectifies = info.activation.rectifies(self._settings.slope_atol)
+        large = figures.input_rms >= self._settings.large_input
+        if self._flow.reads_data(info.node) and large and reason != "bias":
+            return Origin("unscaled_input", info.layer, (step,), detail)
+        if rectifies and reason == "input" and info.weight not in seen:
+            upstream = self.of_input(figures, seen | {info.weight})
+            if upstream.layer != info.layer:
+                return upstream.after(step)
+        return Origin("dead_activation" if rectifies else "saturated_activation", info.layer, (step,), detail)
+
+    def _off_detail(self, figures: SiteFigures) -> dict[str, float | str]:
+        return {
+            "reason": figures.main_off_reason,
+            "reason_share": figures.off_by(figures.main_off_reason),
+            "dead": int(np.sum(figures.dead)),
+            "units": figures.units,
+            "off": figures.off_fraction,
+            "positions": figures.unit_positions,
+            "activation": figures.info.activation.name,
+            "input_rms": figures.input_rms,
+            "bias_rms": figures.statistics.bias_rms,
+            "kernel_rms": figures.kernel_rms,
+            "healthy_weight": figures.healthy_weight,
+        }
+
+    def _featureless(self, figures: SiteFigures) -> bool:
+        """Whether the kernel is zero or constant, so that nothing tells units apart."""
+        return is_zero_kernel(figures, self._settings) or is_constant_kernel(figures)
+
+    # ---- upstream ----------------------------------------------------------------------------
+
+    def of_input(self, figures: SiteFigures, seen: frozenset[str] = frozenset()) -> Origin:
+        """Why what a kernel multiplies is near zero."""
+        info = figures.info
+        upstream = [s for s in self._flow.upstream_sites(info.node) if s.info.weight not in seen]
+        if not upstream:
+            return self._of_data(figures)
+        source = min(upstream, key=self._liveness)
+        seen = seen | {info.weight, source.info.weight}
+        if self._featureless(source):
+            return Origin("zero_weights", source.info.layer, (source.info.layer,), self._off_detail(source))
+        if self._mostly_off(source):
+            return self.of_off_units(source, seen)
+        if self._shrinks(source):
+            return self._vanishing_forward(source)
+        if source.input_rms <= self._settings.rtol:
+            return self.of_input(source, seen).after(source.info.layer)
+        return self._stopped_between(source, figures)
+
+    def _of_data(self, figures: SiteFigures) -> Origin:
+        detail = {
+            "zero_inputs": int(np.sum(figures.dead_inputs)),
+            "inputs": int(figures.dead_inputs.size),
+            "named": name_inputs(figures.dead_inputs),
+            "positions": float(figures.statistics.sums["input_size"]),
+            "input_rms": figures.input_rms,
+        }
+        return Origin("zero_input", figures.info.layer, ("data",), detail)
+
+    def _liveness(self, figures: SiteFigures) -> float:
+        return 1.0 - figures.off_fraction
+
+    def _mostly_off(self, figures: SiteFigures) -> bool:
+        return bool(np.mean(figures.dead) > self._settings.dead_units) or self.saturated(figures)
+
+    def saturated(self, figures: SiteFigures) -> bool:
+        """Whether a bounded activation is off at most positions."""
+        info = figures.info
+        bounded = info.activation.elementwise and not info.activation.rectifies(self._settings.slope_atol)
+        return bounded and not info.logits and figures.off_fraction > self._settings.saturated
+
+    def _shrinks(self, figures: SiteFigures) -> bool:
+        return figures.kernel_rms < self._settings.small_kernel * figures.healthy_weight
+
+    def _vanishing_forward(self, source: SiteFigures) -> Origin:
+        detail = {
+            "factor": "kernel",
+            "direction": "forward",
+            "kernel_rms": source.kernel_rms,
+            "healthy_weight": source.healthy_weight,
+            "layers": len(self._small_kernels()),
+        }
+        return Origin("vanishing", self._weakest_kernel(source), (source.info.layer,), detail)
+
+    def _small_kernels(self) -> list[SiteFigures]:
+        sites = (self._flow.site_at(index) for index in range(len(self._flow.records)))
+        return [site for site in sites if site is not None and self._shrinks(site)]
+
+    def _weakest_kernel(self, fallback: SiteFigures) -> str:
+        small = self._small_kernels() or [fallback]
+        return min(small, key=lambda site: site.kernel_rms / site.healthy_weight).info.layer
+
+    def _stopped_between(self, source: SiteFigures, figures: SiteFigures) -> Origin:
+        """A layer without a kernel, between two live ones, puts out near-zero values."""
+        node = self._flow.records[figures.info.node].producers[0]
+        layer = self._flow.records[node].layer if node != DATA else figures.info.layer
+        return Origin("zero_input", layer, (layer,), dict(self._of_data(figures).detail))
+
+    # ---- downstream --------------------------------------------------------------------------
+
+    def of_backprop(self, figures: SiteFigures) -> Origin:
+        """Why the gradient that arrives at a layer's output is near zero."""
+        path = self._path_to_loss(figures.info.activation_node)
+        if self._silent_loss or not path:
+            return Origin("zero_loss_gradient", self._last_layer(figures, path), ("loss",))
+        losses = [(self._loss_of(node), node) for node in path]
+        total = sum(loss for (loss, _), _ in losses if loss > 0)
+        (worst, factor), node = max(losses, key=lambda item: item[0][0])
+        steps = tuple(self._flow.records[n].layer for n in path[: path.index(node) + 1])
+        site = self._flow.site_at(node) or self._flow.site_of_activation(node)
+        killer = math.isinf(worst) or (worst >= self._settings.killer and worst > 0.5 * total)
+        if killer and site is not None and factor == "slope":
+            return _chained(self.of_off_units(site), steps)
+        if site is not None and factor == "kernel" and (killer or self._featureless(site)):
+            if self._featureless(site):
+                return _chained(Origin("zero_weights", site.info.layer, (), self._off_detail(site)), steps)
+        elif killer and site is None:
+            return Origin("disconnected", self._flow.records[node].layer, steps, {"where": "gradient"})
+        return Origin("vanishing", self._flow.records[node].layer, steps, self._decay(path, losses))
+
+    def _path_to_loss(self, node: int) -> list[int]:
+        """Nodes from the first consumer to the loss, along the loudest consumer at each fork."""
+        path: list[int] = []
+        while self._flow.consumers[node] and len(path) <= len(self._flow.records):
+            node = max(self._flow.consumers[node], key=lambda n: (self._flow.passed_square(n) or 0.0, n))
+            path.append(node)
+        return path
+
+    def _loss_of(self, node: int) -> tuple[float, str]:
+        """How many powers of ten a node takes from the gradient, and which factor does it."""
+        flow = self._flow.nodes[node]
+        site = self._flow.site_at(node)
+        if site is None:
+            owner = self._flow.site_of_activation(node)
+            return _powers(flow.gain), "slope" if owner is not None else "layer"
+        slope, kernel = _powers(flow.slope_gain), _powers(flow.kernel_gain)
+        return (slope, "slope") if slope >= kernel else (kernel, "kernel")
+
+    def _decay(self, path: list[int], losses: list[tuple[tuple[float, str], int]]) -> dict[str, float | str]:
+        sites = [site for node in path if (site := self._flow.site_at(node)) is not None]
+        gains = [self._flow.nodes[node].gain for node in path]
+        total = sum(_powers(gain) for gain in gains if gain > 0)
+        factors = {"slope": 0.0, "kernel": 0.0}
+        for node in path:
+            flow = self._flow.nodes[node]
+            factors["slope"] += max(_powers(flow.slope_gain), 0.0)
+            factors["kernel"] += max(_powers(flow.kernel_gain), 0.0)
+        del losses
+        return {
+            "factor": max(factors, key=lambda name: factors[name]),
+            "direction": "backward",
+            "layers": max(len(sites), 1),
+            "mean_gain": 10 ** (-total / max(len(sites), 1)),
+            "kernel_rms": sites[0].kernel_rms if sites else float("nan"),
+            "healthy_weight": sites[0].healthy_weight if sites else float("nan"),
+        }
+
+    def _last_layer(self, figures: SiteFigures, path: list[int]) -> str:
+        return self._flow.records[path[-1]].layer if path else figures.info.layer
+
+    # ---- no gradient at all ------------------------------------------------------------------
+
+    def disconnection(self, figures: SiteFigures) -> Origin:
+        """Where the gradient of a kernel that the tape returned None for comes to an end."""
+        todo, seen = [figures.info.activation_node], set()
+        while todo:
+            node = todo.pop(0)
+            if node in seen:
+                continue
+            seen.add(node)
+            for consumer in self._flow.consumers[node]:
+                record = self._flow.records[consumer]
+                if record.output_gradient is not None:
+                    return Origin("disconnected", record.layer, (record.layer,), {"where": "layer"})
+                todo.append(consumer)
+        return Origin("disconnected", figures.info.layer, ("no path to the loss",), {"where": "unused"})
+
+
+def is_zero_kernel(figures: SiteFigures, settings: FindingSettings) -> bool:
+    """Whether all weights are near zero against He's scale."""
+    return figures.kernel_rms <= settings.rtol * figures.healthy_weight
+
+
+def is_constant_kernel(figures: SiteFigures) -> bool:
+    """Whether several units have the very same incoming weights."""
+    kernel = figures.statistics.kernel
+    return kernel.shape[-1] > 1 and bool(np.all(kernel == kernel[..., :1]))
+
+
+def name_inputs(mask: np.ndarray, most: int = 12) -> str:
+    """Positions of the true values, as ranges: "0–27, 31, 40–44"."""
+    hits = np.flatnonzero(mask)
+    runs = np.split(hits, np.flatnonzero(np.diff(hits) > 1) + 1) if hits.size else []
+    shown = [str(run[0]) if run.size == 1 else f"{run[0]}–{run[-1]}" for run in runs[:most]]
+    return ", ".join(shown) + (", …" if len(runs) > most else "")
+
+
+def _powers(gain: float) -> float:
+    """Powers of ten lost: 2 for a gain of 0.01, inf for 0, 0 where nothing was measured."""
+    if math.isnan(gain):
+        return 0.0
+    return math.inf if gain == 0 else -math.log10(gain)
+
+
+def _chained(origin: Origin, steps: tuple[str, ...]) -> Origin:
+    return dataclasses.replace(origin, steps=(*steps, *origin.steps))

@@ -1,0 +1,173 @@
+"""The theory's estimate of backprop: dJ/dZ from dJ/dW and the input, by pseudo-inverse.
+
+| symbol | name              | shape            |                                      |
+|--------|-------------------|------------------|--------------------------------------|
+| A      | `input`           | (n, *p, i)       | input of the kernel                  |
+| X      | `design`          | (n', fan_in)     | the rows that one unit multiplies    |
+| G      | `kernel_gradient` | (*k, i/g, j)     | Xᵀ D for every unit                  |
+| D      | estimate          | (n, *q, j)       | minimum-norm solution (X⁺)ᵀ G = P·D  |
+
+n' counts positions. P = X X⁺ projects onto the columns of X, so the estimate is exact where the
+rows of X are independent (rank = n').
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainobs.linear_ops import LinearOp, input_vjp, weight_vjp
+from trainobs.recording import SiteRecord, StepRecord
+
+Array = np.ndarray
+
+#: Largest min(n', fan_in) that is inverted: the eigendecomposition of a larger matrix takes minutes.
+LARGEST_INVERSE = 2048
+_CHUNK_ELEMENTS = 2**24
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BackpropEstimate:
+    """dJ/dA_l of one site, estimated from forward values and kernel gradients alone.
+
+    Attributes
+    ----------
+    output_gradient : array shaped like the site's output, channels-last
+    rank, positions : int
+        Of the map that was inverted; of several consumers the one with the smallest ratio.
+    """
+
+    output_gradient: Array
+    rank: int
+    positions: int
+
+
+def solve(op: LinearOp, input: Array, kernel_gradient: Array, unit_shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Minimum-norm D with ``weight_vjp(input, D) == kernel_gradient``.
+
+    Parameters
+    ----------
+    op : LinearOp
+        How kernel and input meet.
+    input : array of shape (n, *p, i)
+        Channels-last.
+    kernel_gradient : array of shape (*k, i/groups, j)
+    unit_shape : tuple of int
+        Shape (n, *q, j) of the result.
+
+    Returns
+    -------
+    (array of shape `unit_shape`, int)
+        The estimate, and the rank of the map (the smallest of its groups).
+    """
+    inputs = np.split(np.asarray(input, np.float64), op.groups, axis=-1)
+    gradients = np.split(np.asarray(kernel_gradient, np.float64), op.groups, axis=-1)
+    shape = (*unit_shape[:-1], unit_shape[-1] // op.groups)
+    solved = [_solve_group(op.ungrouped(), a, g, shape) for a, g in zip(inputs, gradients, strict=True)]
+    return np.concatenate([d for d, _ in solved], axis=-1), min(rank for _, rank in solved)
+
+
+def _solve_group(op: LinearOp, a: Array, gradient: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
+    positions, fan_in = int(np.prod(shape[:-1])), int(np.prod(gradient.shape[:-1]))
+    columns = gradient.reshape(fan_in, -1)
+    if positions <= fan_in:
+        design = _design(op, a, gradient.shape, shape)
+        inverse, rank = _inverse(design @ design.T, max(positions, fan_in))
+        return (inverse @ (design @ columns)).reshape(shape), rank
+    inverse, rank = _inverse(_gram(op, a, gradient.shape, shape), max(positions, fan_in))
+    kernel = (inverse @ columns).reshape(gradient.shape)
+    return op.apply(tf.constant(a), tf.constant(kernel)).numpy(), rank
+
+
+def _design(op: LinearOp, a: Array, kernel_shape: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """X, a row per position: the VJP of one-hot positions."""
+    positions = int(np.prod(shape[:-1]))
+    one_hot = tf.reshape(tf.eye(positions, dtype=tf.float64), (*shape[:-1], positions))
+    rows = weight_vjp(op, tf.constant(a), one_hot, (*kernel_shape[:-1], positions))
+    return rows.numpy().reshape(-1, positions).T
+
+
+def _gram(op: LinearOp, a: Array, kernel_shape: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """XᵀX, some columns at a time: forward with one-hot kernels, then the VJP."""
+    fan_in, positions = int(np.prod(kernel_shape[:-1])), int(np.prod(shape[:-1]))
+    chunk = max(1, _CHUNK_ELEMENTS // positions)
+    data, columns = tf.constant(a), []
+    for start in range(0, fan_in, chunk):
+        one_hot = np.eye(fan_in)[:, start : start + chunk].reshape(*kernel_shape[:-1], -1)
+        column = weight_vjp(op, data, op.apply(data, tf.constant(one_hot)), one_hot.shape)
+        columns.append(column.numpy().reshape(fan_in, -1))
+    return np.concatenate(columns, axis=1)
+
+
+def _inverse(gram: Array, larger: int) -> tuple[Array, int]:
+    """Pseudo-inverse of a Gram matrix and its rank.
+
+    Singular values of X below max(n', fan_in) · eps(float32) of the largest are rounding of the
+    float32 data (the rule of `numpy.linalg.matrix_rank`).
+    """
+    values, vectors = np.linalg.eigh(gram)
+    singular = np.sqrt(np.maximum(values, 0.0))
+    kept = singular > singular.max(initial=0.0) * larger * np.finfo(np.float32).eps
+    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, int(kept.sum())
+
+
+def estimate_backprop(record: StepRecord) -> dict[tuple[str, int], BackpropEstimate]:
+    """Estimate dJ/dA_l of every site of a step from A_{l-1}, W_l, A_l, dJ/dW_l and dJ/dW_{l+1}.
+
+    Where kernels read the output directly or through a reshape, ``dJ/dZ_{l+1}`` is estimated from
+    their gradients and sent through them. Elsewhere (the last layer, pooling in between) the
+    site's own gradient is inverted and dJ/dZ_l stands in for dJ/dA_l.
+
+    Returns
+    -------
+    dict of (weight, call) to BackpropEstimate
+        Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
+    """
+    solved = {key(site): found for site in record.sites if (found := _solve_site(site)) is not None}
+    estimates = {}
+    for site in record.sites:
+        readers = [s for s in record.sites if s.weight in site.consumers]
+        through = [_through(site, reader, solved) for reader in readers]
+        if not readers or any(part is None for part in through):
+            own = solved.get(key(site))
+            if own is not None:
+                estimates[key(site)] = BackpropEstimate(own[0], own[1], site.positions)
+            continue
+        weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
+        gradient = np.sum(np.stack([part for part in through if part is not None]), axis=0)
+        estimates[key(site)] = BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
+    return estimates
+
+
+def key(site: SiteRecord) -> tuple[str, int]:
+    """What tells a site of a step from the others."""
+    return site.weight, site.call
+
+
+def _solve_site(site: SiteRecord) -> tuple[Array, int] | None:
+    layout = site.op.channels_last
+    fan_in = int(np.prod(site.kernel.shape[:-1]))
+    if site.kernel_gradient is None or min(site.positions, fan_in) > LARGEST_INVERSE:
+        return None
+    gradient = site.kernel_gradient if site.penalty_gradient is None else site.kernel_gradient - site.penalty_gradient
+    if not (np.isfinite(gradient).all() and np.isfinite(site.input).all()):
+        return None
+    return solve(site.op, layout(site.input), gradient, layout(site.preactivation).shape)
+
+
+def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Any, tuple[Array, int]]) -> Array | None:
+    """What the estimate sends from `reader` back to the output of `site`, if it reads just that."""
+    if key(reader) not in solved or not _same_values(site.output, reader.input):
+        return None
+    layout, estimate = reader.op.channels_last, solved[key(reader)][0]
+    shape = layout(reader.input).shape
+    kernel = tf.constant(np.asarray(reader.kernel, np.float64))
+    gradient = input_vjp(reader.op, kernel, tf.constant(estimate), shape).numpy()
+    return site.op.channels_last(reader.op.from_channels_last(gradient).reshape(site.output.shape))
+
+
+def _same_values(output: Array, input: Array) -> bool:
+    return output.size == input.size and np.array_equal(output.ravel(), input.ravel())

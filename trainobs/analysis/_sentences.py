@@ -1,0 +1,182 @@
+"""Findings in words: the evidence as numbers in a sentence, and the first thing to try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainobs.analysis._findings import Finding
+
+Detail = dict[str, float | str]
+
+
+def evidence(finding: Finding) -> str:
+    """One sentence with the numbers that show the mechanism."""
+    return _EVIDENCE[finding.cause](finding.layer, finding.detail)
+
+
+def remedy(finding: Finding) -> str:
+    """What to try first."""
+    text = _REMEDY[finding.cause]
+    return text if isinstance(text, str) else text(finding.detail)
+
+
+def _count(value: float | str) -> str:
+    return f"{int(float(value)):,}"
+
+
+def _of_input(layer: str, d: Detail) -> str:
+    where = f" (inputs {d['named']})" if d.get("named") else ""
+    return (
+        f"{_count(d['zero_inputs'])} of the {_count(d['inputs'])} inputs of {layer} are near zero at all "
+        f"{_count(d['positions'])} positions{where}; the input's rms is {d['input_rms']:.2g}."
+    )
+
+
+_REASONS = {
+    "input": "no live input reaches them",
+    "weights": "no live input meets a weight of its own sign",
+    "bias": "the bias pushes them below zero",
+    "combination": "inputs, weights and bias together push them below zero",
+}
+_BOUNDED_REASONS = {
+    "input": "the inputs are too large",
+    "weights": "the kernel is too large",
+    "bias": "the bias is too large",
+    "combination": "inputs, kernel and bias together are too large",
+}
+
+
+def _share(d: Detail) -> str:
+    return f"{float(d['reason_share']):.0%}"
+
+
+def _dead(layer: str, d: Detail) -> str:
+    if d["reason"] == "bias":
+        scale = f" (rms of the bias {d['bias_rms']:.2g})"
+    else:
+        scale = f" (rms of the inputs {d['input_rms']:.2g})" if d["reason"] == "input" else ""
+    return (
+        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {layer} are off at all "
+        f"{_count(d['positions'])} positions; in {_share(d)} of the cases {_REASONS[str(d['reason'])]}{scale}."
+    )
+
+
+def _saturated(layer: str, d: Detail) -> str:
+    return (
+        f"{float(d['off']):.0%} of the {d['activation']} values of {layer} are saturated (slope at most 0.01) over "
+        f"{_count(d['positions'])} positions; in {_share(d)} of the cases {_BOUNDED_REASONS[str(d['reason'])]} "
+        f"(rms of inputs {d['input_rms']:.2g}, of weights {d['kernel_rms']:.2g}, He's scale "
+        f"{d['healthy_weight']:.2g})."
+    )
+
+
+def _unscaled(layer: str, d: Detail) -> str:
+    return (
+        f"The input of {layer} has an rms of {d['input_rms']:.3g}, where about 1 is expected; "
+        f"{float(d['off']):.0%} of its {d['activation']} values are off."
+    )
+
+
+def _zero_weights(layer: str, d: Detail) -> str:
+    if "constant" in d:
+        return f"All {_count(d['units'])} units of {layer} have the same incoming weights: nothing tells them apart."
+    return (
+        f"The kernel of {layer} has an rms of {d['kernel_rms']:.2g}, where He's scale is "
+        f"{d['healthy_weight']:.2g}: neither signal nor gradient passes."
+    )
+
+
+def _vanishing(layer: str, d: Detail) -> str:
+    kernel = f"kernels too small (rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g})"
+    if d["direction"] == "forward":
+        return f"The signal dies out on its way forward through {_count(d['layers'])} layers: {kernel}."
+    driver = "the slopes of the activations" if d["factor"] == "slope" else kernel
+    return (
+        f"From the loss back, the gradient shrinks to {float(d['mean_gain']):.2g} of itself per layer over "
+        f"{_count(d['layers'])} layers, driven by {driver}; the strongest loss is at {layer}."
+    )
+
+
+def _zero_loss(layer: str, d: Detail) -> str:
+    return (
+        f"The loss (now {float(d.get('loss', float('nan'))):.3g}) sends a gradient of only "
+        f"{float(d.get('g_out', 0.0)):.2g} per position into {layer}; about 1 is usual for a wrong prediction."
+    )
+
+
+def _mismatch(layer: str, d: Detail) -> str:
+    reach = "" if d["low"] != d["low"] else f" Targets reach from {d['low']:g} to {d['high']:g}."
+    return f"At {layer}, {d['why']}.{reach}"
+
+
+def _disconnected(layer: str, d: Detail) -> str:
+    if d.get("where") == "unused":
+        return f"No path leads from the output of {layer} to the loss."
+    return f"A gradient arrives at {layer}, but {layer} passes none on to its inputs."
+
+
+def _exploding(layer: str, d: Detail) -> str:
+    return (
+        f"The gradient at {layer} is {float(d['growth']):.3g} times the reference at the output; the mean absolute "
+        f"gradient of its kernel is {float(d['mean']):.3g}."
+    )
+
+
+def _non_finite(layer: str, d: Detail) -> str:
+    places = {
+        "input": f"The data that {layer} reads holds",
+        "kernel": f"The kernel of {layer} holds",
+        "gradient": f"Going back from the loss, the gradient at {layer} is the first to hold",
+        "kernel gradient": f"The kernel gradient of {layer} holds",
+    }
+    return f"{places.get(str(d['where']), f'The output of {layer} is the first to hold')} NaN or infinite values."
+
+
+_EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
+    "zero_input": _of_input,
+    "dead_activation": _dead,
+    "saturated_activation": _saturated,
+    "zero_weights": _zero_weights,
+    "vanishing": _vanishing,
+    "zero_loss_gradient": _zero_loss,
+    "output_mismatch": _mismatch,
+    "unscaled_input": _unscaled,
+    "disconnected": _disconnected,
+    "frozen": lambda layer, d: f"{layer} is not trainable: no gradient is taken of its {_count(d['weights'])} weights.",
+    "exploding": _exploding,
+    "non_finite": _non_finite,
+    "cancellation": lambda layer, d: f"The terms of the gradients of {layer} are large, but cancel in the sum.",
+    "unexplained": lambda layer, d: (
+        f"The terms of the kernel of {layer} do not add up to its gradient (relative residual "
+        f"{float(d['residual']):.2g}): something else than its layer's calls contributes to it."
+    ),
+}
+
+_REMEDY: dict[str, str | Callable[[Detail], str]] = {
+    "zero_input": "Check the data pipeline: scale the inputs to unit variance and drop constant ones.",
+    "dead_activation": lambda d: (
+        "Reset the bias to 0 and lower the learning rate."
+        if d.get("reason") == "bias"
+        else "Re-initialise the layer (He) and lower the learning rate; or use leaky_relu, elu or gelu."
+    ),
+    "saturated_activation": lambda d: {
+        "input": "Normalise the inputs of the layer (BatchNormalization, LayerNormalization).",
+        "weights": "Re-initialise the kernel (Glorot) and lower the learning rate.",
+        "bias": "Reset the bias to 0.",
+    }.get(str(d.get("reason")), "Normalise before the activation, or use a ReLU-like activation."),
+    "zero_weights": "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid).",
+    "vanishing": lambda d: (
+        "Use ReLU-like activations, normalisation or residual connections."
+        if d.get("factor") == "slope"
+        else "Use He or Glorot initialisation; add normalisation or residual connections."
+    ),
+    "zero_loss_gradient": "If the loss is as low as it should be, training is done; else check targets and head.",
+    "output_mismatch": "Make output activation, loss and targets fit; prefer a linear output with from_logits=True.",
+    "unscaled_input": "Scale the inputs to zero mean and unit variance (keras.layers.Normalization).",
+    "disconnected": "Remove what has no gradient (stop_gradient, argmax, casts to integers), or train that part apart.",
+    "frozen": "Set `layer.trainable = True` and compile again, if it should learn.",
+    "exploding": "Clip gradients (clipnorm=1.0), scale the targets, or lower the learning rate and initial weights.",
+    "non_finite": "Look at this layer first: its data, its learning rate, logarithms and divisions.",
+    "cancellation": "Use a larger or more varied batch.",
+    "unexplained": "Look for losses (add_loss) or code that use this kernel outside of its layer.",
+}

@@ -1,0 +1,63 @@
+"""Thresholds of the findings, each with its source."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class FindingSettings:
+    """When figures become a finding.
+
+    Parameters
+    ----------
+    near_zero_weights : float, default 0.95
+        A kernel asks for an explanation of its own when more of its gradients than this are near
+        zero. TheDeepChecker (Ben Braiek & Khomh 2023) flags dead weights at this share; healthy
+        ReLU nets reach 0.66 on one batch.
+    affected : float, default 0.5
+        A kernel counts as affected by a finding elsewhere when more than this share is near zero.
+    dead_units : float, default 0.5
+        A layer is dead when more of its units than this never fire (SageMaker DeadRelu: 50 %).
+    saturated : float, default 0.5
+        A bounded activation is saturated when more of its values than this are off
+        (DeepDiagnosis: more than 50 % of the values).
+    stuck_slope_gain : float, default 0.01
+        At the model's output: the error is cut off when the activation passes less than this.
+        Outputs that saturate where they are right are healthy.
+    zero_inputs : float, default 0.5
+        Data-fed layers: more of the inputs than this are always zero (as for dead units). Black
+        borders of real images stay below; `Report.inputs` names them.
+    large_input : float, default 10
+        Input rms from which the input's scale is what saturates or kills (AUTOTRAINER: mean
+        absolute layer output of 10 is abnormal).
+    small_kernel : float, default 0.1
+        Kernel rms against He's scale below which signals shrink by the kernel.
+    killer : float, default 1.5
+        Powers of ten that one node must take from the gradient, and more than half of all that is
+        lost, to be the one that kills it; less is a slow decay.
+    exploding_growth : float, default 100
+        Growth of n·dJ/dZ against g* (seed documents: gradients above 100 explode).
+    exploding_mean : float, default 1e6
+        Mean absolute gradient of a kernel (TheDeepChecker).
+    residual : float, default 1e-4
+        Relative residual above which a kernel is unexplained; `residual_half` in half precision.
+    slope_atol, rtol : float
+        Copies of `NearZero`.
+    """
+
+    near_zero_weights: float = 0.95
+    affected: float = 0.5
+    dead_units: float = 0.5
+    saturated: float = 0.5
+    stuck_slope_gain: float = 0.01
+    zero_inputs: float = 0.5
+    large_input: float = 10.0
+    small_kernel: float = 0.1
+    killer: float = 1.5
+    exploding_growth: float = 100.0
+    exploding_mean: float = 1e6
+    residual: float = 1e-4
+    residual_half: float = 1e-2
+    slope_atol: float = 1e-2
+    rtol: float = 1e-3

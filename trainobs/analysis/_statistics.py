@@ -1,0 +1,370 @@
+"""Additive statistics of recorded steps: what reports, batches and workers have in common.
+
+Every figure of a report is a ratio of sums over terms, so ``Statistics + Statistics`` is the one
+way to merge: two batches, two recorded steps of the same weights, two workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from trainobs.activations import Activation
+from trainobs.analysis._pseudo_inverse import BackpropEstimate, estimate_backprop, key
+from trainobs.analysis._site_sums import sum_site
+from trainobs.errors import InvalidArgument
+from trainobs.linear_ops import LinearOp
+from trainobs.near_zero import NearZero
+from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteInfo:
+    """What stays the same about a kernel from batch to batch (see `SiteRecord`)."""
+
+    layer: str
+    kind: str
+    weight: str
+    node: int
+    activation_node: int
+    op: LinearOp
+    activation: Activation
+    trainable: bool
+    connected: bool
+    logits: bool
+    normalised: bool
+    consumers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, site: SiteRecord) -> SiteInfo:
+        own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
+        return cls(connected=site.kernel_gradient is not None, **{name: getattr(site, name) for name in own})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SiteStatistics:
+    """Sums over the terms of one kernel, all calls of its layer together.
+
+    Attributes
+    ----------
+    info : SiteInfo
+    kernel : array of kernel shape
+    bias_rms : float
+        nan without a bias.
+    sums : dict of str to float64 array
+        The sums of `site_sums`, and ``residual`` and ``residual_scale`` (), ``pinv_zero``
+        (*k, 1, j), ``pinv_rank`` and ``pinv_positions``, ``pinv_error_sq`` and ``pinv_true_sq`` ().
+    """
+
+    info: SiteInfo
+    kernel: Array
+    bias_rms: float
+    sums: dict[str, Array]
+
+    def __add__(self, other: SiteStatistics) -> SiteStatistics:
+        return dataclasses.replace(self, sums=_added(self.sums, other.sums))
+
+    @property
+    def positions(self) -> float:
+        """n over all batches."""
+        return float(self.sums["positions"])
+
+    @property
+    def data_gradient(self) -> Array:
+        """dJ/dW without the kernel's own penalty, of the mean loss over all batches."""
+        return self.sums["gradient"] / self.positions
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutputStatistics:
+    """Where the loss meets the model; gradients per position (n · dJ/dy)."""
+
+    node: int
+    elements: int
+    logits: bool
+    touched: bool
+    gradient_sq: float
+    positions: float
+    low: float
+    high: float
+    target_low: float
+    target_high: float
+    target_integer: bool
+
+    @property
+    def g_out(self) -> float:
+        """√(mean over positions of ‖n · dJ/dy‖²)."""
+        return float(np.sqrt(self.gradient_sq / self.positions))
+
+    def __add__(self, other: OutputStatistics) -> OutputStatistics:
+        return dataclasses.replace(
+            self,
+            gradient_sq=self.gradient_sq + other.gradient_sq,
+            positions=self.positions + other.positions,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            target_low=min(self.target_low, other.target_low),
+            target_high=max(self.target_high, other.target_high),
+            target_integer=self.target_integer and other.target_integer,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Statistics:
+    """Everything a report is made of. Two of the same model and weights can be added.
+
+    Attributes
+    ----------
+    sites : dict of str to SiteStatistics
+        By path of the kernel's variable, in the order of the forward pass.
+    nodes : tuple of NodeRecord
+        With gradients per position (n · dJ/d(output)).
+    outputs : tuple of OutputStatistics
+    loss_sum, batches : float, int
+    loss_name : str
+    from_logits : bool
+    step : int or None
+        The recorded step; None for data that was run for the report.
+    """
+
+    sites: dict[str, SiteStatistics]
+    nodes: tuple[NodeRecord, ...]
+    outputs: tuple[OutputStatistics, ...]
+    loss_sum: float
+    batches: int
+    loss_name: str
+    from_logits: bool = False
+    step: int | None = None
+
+    def __add__(self, other: Statistics) -> Statistics:
+        if list(self.sites) != list(other.sites) or len(self.nodes) != len(other.nodes):
+            raise InvalidArgument(
+                f"Statistics can be added only if they are of the same model. Received kernels "
+                f"{list(self.sites)} and {list(other.sites)}."
+            )
+        return dataclasses.replace(
+            self,
+            sites={name: site + other.sites[name] for name, site in self.sites.items()},
+            nodes=tuple(_added_nodes(a, b) for a, b in zip(self.nodes, other.nodes, strict=True)),
+            outputs=tuple(a + b for a, b in zip(self.outputs, other.outputs, strict=True)),
+            loss_sum=self.loss_sum + other.loss_sum,
+            batches=self.batches + other.batches,
+        )
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the batches."""
+        return self.loss_sum / self.batches
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays."""
+        return sum(site.kernel.nbytes + sum(a.nbytes for a in site.sums.values()) for site in self.sites.values())
+
+    def loudest_output(self) -> tuple[float, int]:
+        """g_out and K of the output (or, untouched, the site) with the largest g_out."""
+        touched = [(o.g_out, o.elements) for o in self.outputs if o.touched]
+        if not touched:
+            touched = [(_site_g_out(s), s.kernel.shape[-1]) for s in self.sites.values()]
+        finite = [pair for pair in touched if np.isfinite(pair[0])]
+        return max(finite, default=(0.0, 1))
+
+
+def gather(record: StepRecord, near_zero: NearZero, *, pinv: bool = True, backprop: str = "tape") -> Statistics:
+    """Sum one recorded step up.
+
+    Parameters
+    ----------
+    record : StepRecord
+    near_zero : NearZero
+    pinv : bool
+        Whether to estimate backprop by pseudo-inverse beside the measured one.
+    backprop : {"tape", "pinv"}
+        Which backprop the attribution uses.
+
+    Returns
+    -------
+    Statistics
+    """
+    estimates = estimate_backprop(record) if pinv or backprop == "pinv" else {}
+    if backprop == "pinv":
+        record = _estimated(record, estimates)
+    outputs = tuple(_output(output) for output in record.outputs)
+    bare = Statistics({}, (), outputs, 0.0, 1, record.loss_name, record.from_logits)
+    g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
+    scale = near_zero.gradient_scale(g_out, elements)
+    return dataclasses.replace(
+        bare,
+        sites=_sum_sites(record, near_zero, scale, estimates, backprop),
+        nodes=tuple(_per_position(node) for node in record.nodes),
+        loss_sum=record.loss,
+        step=record.step,
+    )
+
+
+def _sum_sites(
+    record: StepRecord, near_zero: NearZero, scale: float, estimates: dict[Any, BackpropEstimate], backprop: str
+) -> dict[str, SiteStatistics]:
+    by_weight: dict[str, list[SiteRecord]] = {}
+    for site in record.sites:
+        by_weight.setdefault(site.weight, []).append(site)
+    found = {}
+    for weight, calls in by_weight.items():
+        positions = calls[0].positions
+        parts = [
+            {
+                **sum_site(call, near_zero, scale, positions),
+                **_pinv_sums(call, estimates.get(key(call)), near_zero, scale),
+            }
+            for call in calls
+        ]
+        sums = functools.reduce(_added, parts) if len(parts) > 1 else _added(parts[0], {})
+        sums["positions"] = np.float64(positions)
+        if backprop == "pinv" and calls[0].kernel_gradient is not None:
+            sums["gradient"] = positions * (calls[0].kernel_gradient - _penalty(calls[0])).astype(np.float64)
+        sums |= _residual_sums(calls[0], sums)
+        sums["half"] = np.float64(calls[0].kernel.dtype != np.float32)
+        bias = calls[0].bias
+        bias_rms = float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
+        kernel = np.asarray(calls[0].kernel, np.float32)
+        found[weight] = SiteStatistics(SiteInfo.of(calls[0]), kernel, bias_rms, sums)
+    return found
+
+
+def _residual_sums(site: SiteRecord, sums: dict[str, Array]) -> dict[str, Array]:
+    """How far the terms are from the gradient that the tape delivered (docs/definitions.md)."""
+    positions = float(sums["positions"])
+    if site.kernel_gradient is None:
+        return {"residual": np.float64(0), "residual_scale": np.float64(0)}
+    penalty = np.asarray(_penalty(site), np.float64)
+    difference = sums["gradient"] / positions + penalty - site.kernel_gradient
+    scale = np.sqrt(np.sum(sums["terms"] * sums["all_sq"])) / positions + np.linalg.norm(penalty)
+    return {
+        "residual": np.float64(positions * np.linalg.norm(difference)),
+        "residual_scale": np.float64(positions * scale),
+    }
+
+
+def _penalty(site: SiteRecord) -> Any:
+    return 0.0 if site.penalty_gradient is None else site.penalty_gradient
+
+
+def _pinv_sums(site: SiteRecord, estimate: BackpropEstimate | None, near_zero: NearZero, scale: float) -> dict[str, Any]:
+    if estimate is None:
+        return {}
+    estimated = dataclasses.replace(site, output_gradient=site.op.from_channels_last(estimate.output_gradient))
+    sums = sum_site(estimated, near_zero, scale, site.positions)
+    error = truth = np.float64(np.nan)
+    if site.output_gradient is not None:
+        measured = np.asarray(site.op.channels_last(site.output_gradient), np.float64)
+        error, truth = np.sum((estimate.output_gradient - measured) ** 2), np.sum(measured**2)
+    return {
+        "pinv_zero": sums["backprop_zero"],
+        "pinv_terms": sums["terms"],
+        "pinv_rank": np.float64(estimate.rank),
+        "pinv_positions": np.float64(estimate.positions),
+        "pinv_error_sq": error,
+        "pinv_true_sq": truth,
+    }
+
+
+def _estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> StepRecord:
+    """The step with every backward quantity but dJ/dW replaced by its estimate."""
+    sites = []
+    for site in record.sites:
+        estimate = estimates.get(key(site))
+        g = None if estimate is None else site.op.from_channels_last(estimate.output_gradient)
+        d = None if g is None else (g if site.logits or not site.consumers else g * site.slope)
+        sites.append(dataclasses.replace(site, output_gradient=g, preactivation_gradient=d))
+    by_node = {site.activation_node: site for site in sites}
+    outputs = []
+    for output in record.outputs:
+        site = by_node.get(output.node)
+        outputs.append(dataclasses.replace(output, gradient=None if site is None else site.output_gradient))
+    nodes = tuple(dataclasses.replace(n, output_gradient=None, input_gradients=()) for n in record.nodes)
+    nodes = tuple(
+        dataclasses.replace(node, output_gradient=_scalars(by_node[i].output_gradient)) if i in by_node else node
+        for i, node in enumerate(nodes)
+    )
+    return dataclasses.replace(record, sites=tuple(sites), outputs=tuple(outputs), nodes=nodes)
+
+
+def _scalars(values: Array | None) -> Scalars | None:
+    if values is None:
+        return None
+    values = np.asarray(values, np.float64)
+    return Scalars(
+        float(np.sum(values**2)), float(np.sum(values == 0)), float(np.sum(~np.isfinite(values))), float(values.size)
+    )
+
+
+def _output(output: OutputRecord) -> OutputStatistics:
+    shape = output.value.shape
+    elements = shape[-1] if len(shape) > 1 else 1
+    positions = max(output.value.size // max(elements, 1), 1)
+    gradient = output.gradient
+    square = 0.0 if gradient is None else positions**2 * float(np.sum(np.square(gradient, dtype=np.float64)))
+    target = np.empty(0) if output.target is None else np.asarray(output.target)
+    numeric = target.dtype.kind in "fiub" and target.size > 0
+    return OutputStatistics(
+        node=output.node,
+        elements=elements,
+        logits=output.logits,
+        touched=gradient is not None,
+        gradient_sq=square,
+        positions=float(positions),
+        low=float(output.value.min(initial=np.inf)),
+        high=float(output.value.max(initial=-np.inf)),
+        target_low=float(target.min()) if numeric else np.nan,
+        target_high=float(target.max()) if numeric else np.nan,
+        target_integer=bool(numeric and np.all(target == np.round(target))),
+    )
+
+
+def _loudest_site(record: StepRecord) -> tuple[float, int]:
+    found = [(0.0, 1)]
+    for site in record.sites:
+        if site.output_gradient is not None:
+            h = site.positions * np.asarray(site.output_gradient, np.float64)
+            found.append((float(np.sqrt(np.sum(h**2) / site.positions)), site.kernel.shape[-1]))
+    return max(pair for pair in found if np.isfinite(pair[0]))
+
+
+def _site_g_out(site: SiteStatistics) -> float:
+    return float(np.sqrt(site.sums["output_gradient_sq"] / site.sums["unit_positions"]))
+
+
+def _per_position(node: NodeRecord) -> NodeRecord:
+    """Gradients times n, so that they can be added over batches of any size."""
+
+    def scaled(scalars: Scalars | None) -> Scalars | None:
+        return scalars and dataclasses.replace(scalars, square_sum=scalars.square_sum * node.positions**2)
+
+    return dataclasses.replace(
+        node,
+        output_gradient=scaled(node.output_gradient),
+        input_gradients=tuple(map(scaled, node.input_gradients)),
+    )
+
+
+def _added_nodes(a: NodeRecord, b: NodeRecord) -> NodeRecord:
+    def plus(x: Scalars | None, y: Scalars | None) -> Scalars | None:
+        return y if x is None else x if y is None else x + y
+
+    return dataclasses.replace(
+        a,
+        positions=a.positions + b.positions,
+        output=a.output + b.output,
+        output_gradient=plus(a.output_gradient, b.output_gradient),
+        input_gradients=tuple(map(plus, a.input_gradients, b.input_gradients)),
+    )
+
+
+def _added(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
+    names = [*a, *(name for name in b if name not in a)]
+    return {name: np.asarray(a.get(name, 0.0), np.float64) + b.get(name, 0.0) for name in names}

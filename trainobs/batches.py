@@ -1,0 +1,77 @@
+"""Data of any kind as an iterable of batches ``(x, y, sample_weight)``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainobs.errors import InvalidArgument
+
+
+class Batches:
+    """Batches with, where it is known, their number.
+
+    Parameters
+    ----------
+    x : array or structure of arrays, `tf.data.Dataset`, `keras.utils.PyDataset` or generator
+    y : array or structure of arrays, optional
+    batch_size : int
+        For arrays.
+    """
+
+    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
+        self._x, self._y, self._batch_size = x, y, batch_size
+        self._is_arrays = not (
+            isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or (isinstance(x, Iterator) and y is None)
+        )
+        if self._is_arrays:
+            self.length: int | None = math.ceil(_samples(x, y) / batch_size)
+        else:
+            self.length = _dataset_length(x, y)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
+        return self._slices() if self._is_arrays else self._unpacked()
+
+    def _slices(self) -> Iterator[tuple[Any, Any, Any]]:
+        for start in range(0, _samples(self._x, self._y), self._batch_size):
+            window = slice(start, start + self._batch_size)
+            x, y = keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[window], (self._x, self._y))
+            yield x, y, None
+
+    def _unpacked(self) -> Iterator[tuple[Any, Any, Any]]:
+        batches: Iterable[Any] = self._x
+        if isinstance(self._x, keras.utils.PyDataset):
+            batches = (self._x[index] for index in range(self.length or 0))
+        for batch in batches:
+            yield keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def _samples(x: Any, y: Any) -> int:
+    lengths = {int(np.shape(leaf)[0]) for leaf in keras.tree.flatten((x, y)) if leaf is not None and np.ndim(leaf)}
+    if len(lengths) != 1:
+        raise InvalidArgument(
+            f"x and y must be arrays of the same length. Received lengths {sorted(lengths)}. "
+            f"Cut them to the same samples."
+        )
+    (length,) = lengths
+    if length == 0:
+        raise InvalidArgument("The data is empty: x has length 0. Pass at least one sample.")
+    return length
+
+
+def _dataset_length(x: Any, y: Any) -> int | None:
+    if y is not None:
+        raise InvalidArgument("A dataset holds its own targets: call without `y`. Received both.")
+    if isinstance(x, tf.data.Dataset):
+        length = int(x.cardinality())
+        if length == tf.data.INFINITE_CARDINALITY:
+            raise InvalidArgument("The dataset never ends. Take some batches of it: `dataset.take(100)`.")
+        return None if length < 0 else length
+    if isinstance(x, keras.utils.PyDataset):
+        return len(x)
+    return None

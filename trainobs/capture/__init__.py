@@ -1,0 +1,20 @@
+"""Taps in the user's own train step: the only folder that touches Keras models.
+
+It may import `errors`, `near_zero`, `activations`, `linear_ops` and `recording`, never `analysis`
+or anything that draws. How a step is tapped, in the order of the files:
+
+1. `_keras_internals` holds every private Keras name we need, with the reason.
+2. `_taps` makes identity ops that hand over what flows forward and backward through them.
+3. `_sites` says which layers have a kernel and how it meets the input.
+4. `_trace` collects what one step hands over; `_patches` puts the taps into the model for the
+   length of a `with` block.
+5. `_wiring` finds out who consumes whom; `_layout` turns a trace into records.
+6. `_tapped_step` compiles the tapped twin of a model's train function; `_batch` runs one batch
+   through it with the update withheld.
+"""
+
+from trainobs.capture._batch import BatchCapture, capture_batch
+from trainobs.capture._readiness import check_kernels, check_model
+from trainobs.capture._tapped_step import TappedTrainFunction
+
+__all__ = ["BatchCapture", "TappedTrainFunction", "capture_batch", "check_kernels", "check_model"]

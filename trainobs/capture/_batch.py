@@ -1,0 +1,142 @@
+"""Capture one batch: the model's own train step with the update withheld, and all state put back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainobs.capture._keras_internals import global_seed_state
+from trainobs.capture._readiness import check_input_shape, check_kernels, check_model
+from trainobs.capture._tapped_step import Selects, TappedStep
+from trainobs.errors import InvalidArgument, ModelNotReady
+from trainobs.recording import StepRecord
+
+
+class BatchCapture:
+    """Capture batch after batch of one model; the step is traced once per shape.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model.
+    selects : callable, optional
+        Given a layer, whether its site is recorded. Default: all.
+    """
+
+    def __init__(self, model: keras.Model, selects: Selects = lambda layer: True) -> None:
+        check_model(model)
+        self._model = model
+        self._step = TappedStep(model, selects, withhold_update=True)
+        self._function = self._step if model.run_eagerly else tf.function(self._step, reduce_retracing=True)
+
+    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int = 0) -> StepRecord:
+        """Run one batch and return its record; the model is left as it was."""
+        _check_batch(x, y)
+        data = keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
+        check_input_shape(self._model, data[0])
+        _build(self._model, data[0])
+        check_kernels(self._model)
+        with _state_restored(self._model), self._step.installed(), _loss_required(self._model):
+            captured = self._function(data)
+        return self._step.record(captured, step, epoch=0)
+
+
+def capture_batch(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None) -> StepRecord:
+    """Run a model's own train step on one batch and record it, without training.
+
+    The optimizer's update is withheld; weights, moving statistics, metrics, optimizer and random
+    state are left as they were.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model.
+    x : array or structure of arrays, first axis n
+        Input batch.
+    y : array or structure of arrays, first axis n, optional
+        Targets.
+    sample_weight : array of shape (n,), optional
+        Weights of the samples.
+
+    Returns
+    -------
+    StepRecord
+        What the step computed, for every site.
+
+    Raises
+    ------
+    ModelNotReady
+        If the model is not compiled, has no loss or no kernel.
+    InvalidArgument
+        If the batch is empty or x and y differ in length.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")])
+    >>> model.compile(loss="mse")
+    >>> record = capture_batch(model, np.ones((4, 3)), np.zeros((4, 2)))
+    >>> record.site("head").kernel_gradient.shape
+    (3, 2)
+    """
+    return BatchCapture(model)(x, y, sample_weight)
+
+
+def _to_tensor(value: Any) -> Any:
+    if value is None or tf.is_tensor(value):
+        return value
+    array = np.asarray(value)
+    if array.dtype == np.float64:
+        array = array.astype(keras.config.floatx())
+    return tf.convert_to_tensor(array)
+
+
+def _check_batch(x: Any, y: Any) -> None:
+    lengths = [len(leaf) for leaf in keras.tree.flatten((x, y)) if leaf is not None and len(np.shape(leaf))]
+    if not lengths or min(lengths) == 0:
+        raise InvalidArgument(
+            f"The batch is empty: its arrays have lengths {lengths}. Pass at least one sample."
+        )
+    if len(set(lengths)) > 1:
+        raise InvalidArgument(
+            f"x and y must have the same length. Received arrays of lengths {lengths}. "
+            f"Cut them to the same samples."
+        )
+
+
+def _build(model: keras.Model, x: Any) -> None:
+    """Build a model that was never called, outside of any graph and without its random state."""
+    if model.built:
+        return
+    with _state_restored(model):
+        model(x)
+
+
+@contextlib.contextmanager
+def _loss_required(model: keras.Model) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "No loss to compute" not in str(error):
+            raise
+        raise ModelNotReady(
+            f"The model {model.name!r} has no loss, so there is no gradient to explain. Call "
+            f"`model.compile(loss=…)`, or add one with `add_loss`."
+        ) from error
+
+
+@contextlib.contextmanager
+def _state_restored(model: keras.Model) -> Iterator[None]:
+    """Put back what a train step changes besides the weights it is kept from updating."""
+    variables = [*model.non_trainable_variables, *model.metrics_variables, global_seed_state()]
+    before = [(variable, tf.identity(variable.value)) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)

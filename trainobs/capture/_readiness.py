@@ -1,0 +1,71 @@
+"""Whether a model can be captured, said before anything is traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from trainobs.capture._keras_internals import all_layers
+from trainobs.capture._sites import linear_op
+from trainobs.errors import InvalidArgument, ModelNotReady, UnsupportedBackend
+
+
+def check_backend() -> None:
+    """Refuse every Keras backend but TensorFlow."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UnsupportedBackend(
+            f"trainobs reads gradients from tf.GradientTape and needs Keras on TensorFlow. "
+            f"The active backend is {backend!r}. Set the environment variable "
+            f"KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no compiled Keras model with a loss."""
+    check_backend()
+    if not isinstance(model, keras.Model):
+        raise InvalidArgument(
+            f"Expected a compiled `keras.Model`. Received: {model!r} (of type {type(model).__name__})."
+        )
+    if not model.compiled:
+        raise ModelNotReady(
+            f"The model {model.name!r} is not compiled, so it has no loss to differentiate. "
+            f"Call `model.compile(optimizer=…, loss=…)` first."
+        )
+
+
+def check_kernels(model: Any) -> dict[str, tuple[str, str]]:
+    """Refuse a built model in which there is no kernel to explain.
+
+    Returns
+    -------
+    dict of str to (str, str)
+        By path: name and class of every layer with a kernel.
+    """
+    layers = all_layers(model)
+    found = {layer.path: (layer.name, type(layer).__name__) for layer in layers if linear_op(layer) is not None}
+    if not found:
+        kinds = sorted({type(layer).__name__ for layer in layers})
+        raise ModelNotReady(
+            f"The model {model.name!r} has no layer with a kernel that trainobs knows (Dense, Conv1D, "
+            f"Conv2D, Conv3D). Its layers are: {', '.join(kinds) or 'none'}."
+        )
+    return found
+
+
+def check_input_shape(model: Any, x: Any) -> None:
+    """Refuse a batch that does not fit the inputs a functional model was built for."""
+    expected = getattr(model, "inputs", None) or []
+    received = keras.tree.flatten(x)
+    if len(expected) != len(received):
+        return  # Keras maps structures by name; it says itself what does not fit
+    for spec, array in zip(expected, received, strict=True):
+        shape = tuple(array.shape)
+        fits = len(shape) == len(spec.shape) and all(s in (None, d) for s, d in zip(spec.shape, shape, strict=True))
+        if not fits and len(shape) + 1 != len(spec.shape):
+            raise InvalidArgument(
+                f"The input {spec.name!r} has the wrong shape. Expected {tuple(spec.shape)} (None: any). "
+                f"Received {shape}."
+            )

@@ -1,0 +1,103 @@
+"""The tapped twin of a model's train function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainobs.capture._layout import Layout
+from trainobs.capture._patches import Patches, replaced
+from trainobs.recording import StepRecord
+
+Selects = Callable[[Any], bool]
+
+
+class TappedStep:
+    """A model's own `train_step`, which also hands over what its taps caught.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model.
+    selects : callable
+        Given a layer, whether its site is recorded.
+    withhold_update : bool
+        Whether the optimizer is kept from updating.
+    """
+
+    def __init__(self, model: keras.Model, selects: Selects, *, withhold_update: bool = False) -> None:
+        self._model = model
+        self._train_step = model.train_step
+        self._selects = selects
+        self._patches = Patches(model, withhold_update=withhold_update)
+        self._layouts: list[Layout] = []
+        self.installed = self._patches.installed
+
+    def __call__(self, data: Any) -> dict[str, Any]:
+        """Run the train step; must be called inside ``with self.installed()``.
+
+        In a graph this runs once per trace, and each trace has a layout of its own, found again
+        by the number it returns.
+        """
+        with self._patches.tracing() as trace:
+            logs = self._train_step(data)
+        layout = Layout(trace, self._patches.activations, self._selects, _loss_of(self._model))
+        if tf.inside_function():
+            self._layouts.append(layout)
+        else:
+            self._layouts = [layout]
+        tensors, layout.tensors = tuple(layout.tensors), []
+        return {"logs": logs, "layout": tf.constant(len(self._layouts) - 1), "tensors": tensors}
+
+    def record(self, captured: dict[str, Any], step: int, epoch: int) -> StepRecord:
+        """The record of one executed step."""
+        layout = self._layouts[int(captured["layout"])]
+        return layout.record(captured["tensors"], step, epoch)
+
+
+class TappedTrainFunction:
+    """The tapped twin of ``model.train_function``: same arguments, same logs, and a record.
+
+    Keras itself makes it, from the tapped step, so distribution, XLA and steps per execution are
+    treated as in the model's own. The model's own train function stays as it is.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model whose `train_function` was made.
+    selects : callable
+        Given a layer, whether its site is recorded.
+    """
+
+    def __init__(self, model: keras.Model, selects: Selects) -> None:
+        self._step = TappedStep(model, selects)
+        own = model.train_function
+        with replaced(model, "train_step", lambda original, data: self._step(data)):
+            try:
+                model.make_train_function(force=True)
+                self._function = model.train_function
+            finally:
+                model.train_function = own
+
+    def __call__(self, iterator: Any) -> tuple[Any, dict[str, Any]]:
+        """Run one train step; return its logs and what was captured (see `record`)."""
+        with self._step.installed():
+            captured = self._function(iterator)
+        return captured["logs"], captured
+
+    def record(self, captured: dict[str, Any], step: int, epoch: int) -> StepRecord:
+        """The record of one executed step."""
+        return self._step.record(captured, step, epoch)
+
+
+def _loss_of(model: keras.Model) -> tuple[str, bool]:
+    """Name of the compiled loss in snake case, and whether it was told to expect logits."""
+    loss = model.loss
+    if loss is None or isinstance(loss, (dict, list, tuple)):
+        return "", False
+    loss = keras.losses.get(loss)
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
+    return str(name), bool(getattr(loss, "from_logits", False))

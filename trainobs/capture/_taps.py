@@ -1,0 +1,49 @@
+"""A tap: an identity op that hands over the gradient when it comes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from trainobs.capture._keras_internals import carry_attributes
+
+
+def gradient_tap(tensor: Any, on_gradient: Callable[[Any], None]) -> Any:
+    """Return `tensor` unchanged; call `on_gradient` with its upstream gradient in backprop.
+
+    Whatever tape the train step uses runs the tap: there is no second backward pass. What is not
+    a floating-point tensor is returned as it came.
+    """
+    if not is_float_tensor(tensor):
+        return tensor
+
+    @tf.custom_gradient
+    def identity(x: Any) -> Any:
+        def pass_on(upstream: Any) -> Any:
+            on_gradient(upstream)
+            return upstream
+
+        return tf.identity(x), pass_on
+
+    tapped = identity(tensor)
+    carry_attributes(tensor, tapped)
+    return tapped
+
+
+def is_float_tensor(value: Any) -> bool:
+    """Whether `value` is a dense tensor that a gradient can flow through."""
+    return tf.is_tensor(value) and isinstance(value, tf.Tensor) and value.dtype.is_floating
+
+
+def slope_of(function: Callable[[Any], Any], preactivation: Any) -> tuple[Any, Any]:
+    """Apply an activation function; return its value and φ' of every element.
+
+    The VJP of ones sums each Jacobian column, which is φ' for an element-wise function.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(preactivation)
+        output = function(preactivation)
+    slope = tape.gradient(output, preactivation, unconnected_gradients="zero")
+    return output, slope

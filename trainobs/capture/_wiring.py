@@ -1,0 +1,118 @@
+"""Who consumes whom: read from the tensors that the layers of one step passed to each other.
+
+Layers that hand over the same tensor object are linked by it. In a traced step a tensor that went
+through raw ops in between is followed back through the graph to the layers it came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from trainobs.capture import _sites
+from trainobs.capture._trace import LayerCall, StepTrace
+
+_TRANSPARENT_OPS = frozenset({"Identity", "IdentityN", "Cast"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """Links between the calls of a step, by their positions.
+
+    Attributes
+    ----------
+    producers : list of list of tuple
+        For each call and each of its inputs, the calls it came from; empty for data.
+    consumers : list of list of int
+        For each call, the calls that read it.
+    direct : set of (int, int)
+        Links (producer, consumer) with nothing but casts in between.
+    """
+
+    producers: list[list[tuple[int, ...]]]
+    consumers: list[list[int]]
+    direct: set[tuple[int, int]]
+    output_nodes: list[int]
+
+    def activation_call(self, calls: list[LayerCall], site: int) -> tuple[list[int], bool]:
+        """Follow a linear site's output to the activation layers it belongs to.
+
+        Returns the activation calls in order, empty if there are none, and whether a
+        normalisation stands between kernel and activation. Only a sole consumer counts: a
+        second path would carry gradient past the activation.
+        """
+        found: list[int] = []
+        normalised = seen_normalisation = False
+        node = site
+        while len(self.consumers[node]) == 1 and node not in self.output_nodes:
+            node, previous = self.consumers[node][0], node
+            layer = calls[node].layer
+            if (previous, node) not in self.direct or len(calls[node].received) != 1:
+                break
+            if _sites.is_activation(layer):
+                found.append(node)
+                normalised = normalised or seen_normalisation
+            elif _sites.is_normalisation(layer) and not found:
+                seen_normalisation = True
+            elif not _sites.keeps_shape(layer) or found:
+                break
+        return found, normalised
+
+    def next_sites(self, calls: list[LayerCall], node: int) -> list[int]:
+        """The sites that read a node's output, directly or through layers without a kernel."""
+        reached, todo, seen = [], list(self.consumers[node]), set()
+        while todo:
+            current = todo.pop(0)
+            if current in seen:
+                continue
+            seen.add(current)
+            if calls[current].kernel is not None:
+                reached.append(current)
+            else:
+                todo.extend(self.consumers[current])
+        return reached
+
+
+def wire(trace: StepTrace) -> Wiring:
+    """Link the calls of a trace."""
+    makers = {
+        _key(tensor): index for index, call in enumerate(trace.calls) for tensor in call.returned
+    }
+    producers, direct = [], set()
+    consumers: list[list[int]] = [[] for _ in trace.calls]
+    for index, call in enumerate(trace.calls):
+        found = [_origins(tensor, makers) for tensor in call.received]
+        producers.append([origin for origin, _ in found])
+        for origin, unchanged in found:
+            for maker in origin:
+                consumers[maker].append(index)
+                if unchanged:
+                    direct.add((maker, index))
+    output_nodes = [(_origins(output.value, makers)[0] or (-1,))[0] for output in trace.outputs]
+    return Wiring(producers, consumers, direct, output_nodes)
+
+
+def _key(tensor: Any) -> Any:
+    return (id(tensor.graph), tensor.name) if tf.is_symbolic_tensor(tensor) else id(tensor)
+
+
+def _origins(tensor: Any, makers: dict[Any, int]) -> tuple[tuple[int, ...], bool]:
+    """The calls a tensor came from, and whether nothing changed it on the way."""
+    if _key(tensor) in makers:
+        return (makers[_key(tensor)],), True
+    if not tf.is_symbolic_tensor(tensor):
+        return (), True
+    origins, unchanged, todo, seen = [], True, [tensor], set()
+    while todo:
+        current = todo.pop()
+        if _key(current) in seen:
+            continue
+        seen.add(_key(current))
+        if _key(current) in makers:
+            origins.append(makers[_key(current)])
+        else:
+            unchanged = unchanged and current.op.type in _TRANSPARENT_OPS
+            todo.extend(current.op.inputs)
+    return tuple(sorted(set(origins))), unchanged

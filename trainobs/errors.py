@@ -1,0 +1,21 @@
+"""The errors trainobs raises: each says what came, what was expected, what to do."""
+
+
+class TrainobsError(Exception):
+    """Base of every error that trainobs raises on purpose."""
+
+
+class InvalidArgument(TrainobsError, ValueError):
+    """An argument has a value that cannot work."""
+
+
+class ModelNotReady(TrainobsError, ValueError):
+    """The model is not compiled, not built, has no loss, or has no kernel to explain."""
+
+
+class NotRecorded(TrainobsError, LookupError):
+    """The step, layer or recording asked for holds nothing."""
+
+
+class UnsupportedBackend(TrainobsError, RuntimeError):
+    """Keras runs on another backend than TensorFlow."""

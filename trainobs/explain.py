@@ -1,0 +1,142 @@
+"""The front door: explain the near-zero gradients of a model, a recording or a recorder."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from trainobs.analysis import Statistics, gather
+from trainobs.errors import InvalidArgument
+from trainobs.near_zero import NearZero
+from trainobs.recording import Recording
+from trainobs.report import Report
+from trainobs.selection import Selection
+
+_BACKPROPS = ("tape", "pinv")
+
+
+def explain_near_zero_gradients(
+    source: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    step: int | None = None,
+    layers: Any = None,
+    batch_size: int = 256,
+    near_zero: NearZero | None = None,
+    backprop: str = "tape",
+) -> Report:
+    """Explain why gradients of a model's kernels are near zero.
+
+    Parameters
+    ----------
+    source : keras.Model, Recorder or Recording
+        A compiled model (then `x` and `y` are needed), or what a `Recorder` recorded.
+    x : array or structure of arrays of shape (samples, …), or dataset, optional
+        Data for a model: arrays of any length, or a `tf.data.Dataset`, `keras.utils.PyDataset` or
+        generator of batches ``(x, y)`` or ``(x, y, sample_weight)``.
+    y : array or structure of arrays of shape (samples, …), optional
+        Targets; none with a dataset.
+    step : int, optional
+        Which recorded step. Default: the last one.
+    layers : str, type, or list of them, optional
+        Show only these layers: names, patterns such as "conv*", or layer classes. Causes are looked
+        for in all of them. Default: all.
+    batch_size : int, default 256
+        Arrays longer than this are cut into batches, whose statistics are added; memory does not
+        grow with the data. The gradient explained is that of the mean loss.
+    near_zero : NearZero, optional
+        The thresholds.
+    backprop : {"tape", "pinv"}, default "tape"
+        Measure backprop on the tape, or compute the whole report from A_{l-1}, W_l, A_l, dJ/dW_l
+        and dJ/dW_{l+1} alone, with backprop estimated by pseudo-inverse (the theory's way).
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ModelNotReady
+        If the model is not compiled, has no loss, or no kernel.
+    InvalidArgument
+        If an argument does not fit; the message says which and what was expected.
+    NotRecorded
+        If the step was not recorded, or nothing was.
+
+    Notes
+    -----
+    The gradient of a weight is a sum over terms, dJ/dw = Σ a·s·g: input, slope, output gradient. A
+    set of these factors is a *sufficient* cause if it alone, with the others at their healthy
+    reference, keeps the gradient near zero: ``rms over the terms of Π f/f* <= rtol``. A near-zero
+    weight belongs to its minimal sufficient sets (docs/theory.md).
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> report = explain_near_zero_gradients(model, np.zeros((8, 4)), np.ones((8, 1)))
+    >>> report.findings[["cause", "share"]].iloc[0].cause
+    'zero_input'
+    """
+    near_zero = near_zero or NearZero()
+    _check(near_zero, backprop, batch_size)
+    selection = Selection(layers)
+    record = _recorded(source, step, x)
+    if record is not None:
+        statistics = _of_record(record, near_zero, backprop)
+    elif step is not None:
+        raise InvalidArgument(f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model.")
+    else:
+        statistics = _of_model(source, x, y, batch_size, near_zero, backprop)
+    selection.check({weight: (s.info.layer, s.info.kind) for weight, s in statistics.sites.items()})
+    return Report(statistics, near_zero, selection=selection, backprop=backprop)
+
+
+def _check(near_zero: Any, backprop: str, batch_size: Any) -> None:
+    if not isinstance(near_zero, NearZero):
+        raise InvalidArgument(f"`near_zero` must be a trainobs.NearZero. Received: {near_zero!r}.")
+    if backprop not in _BACKPROPS:
+        raise InvalidArgument(f"`backprop` must be one of {_BACKPROPS}. Received: {backprop!r}.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise InvalidArgument(f"`batch_size` must be a positive integer. Received: {batch_size!r}.")
+
+
+def _recorded(source: Any, step: int | None, x: Any) -> Any:
+    """The record to explain, or None if the source is a model."""
+    recording = getattr(source, "recording", source)
+    if not isinstance(recording, Recording):
+        return None
+    if x is not None:
+        raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
+    return recording.at(step)
+
+
+def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
+    if not isinstance(record, Statistics):
+        return gather(record, near_zero, backprop=backprop)
+    if backprop == "pinv":
+        raise InvalidArgument('backprop="pinv" needs the tensors: record with keep="tensors".')
+    return record
+
+
+def _of_model(model: Any, x: Any, y: Any, batch_size: int, near_zero: NearZero, backprop: str) -> Statistics:
+    """Capture every batch and add the statistics up."""
+    from trainobs.batches import Batches
+    from trainobs.capture import BatchCapture, check_model
+    from trainobs.progress import progress
+
+    check_model(model)
+    if x is None:
+        raise InvalidArgument("A model needs data: pass `x` and `y`, or a dataset of batches as `x`.")
+    capture, batches = BatchCapture(model), Batches(x, y, batch_size)
+    total: Statistics | None = None
+    for batch in progress(batches, batches.length):
+        part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop)
+        total = part if total is None else total + part
+    if total is None:
+        raise InvalidArgument("The data is empty: there is no batch to explain. Pass at least one sample.")
+    return dataclasses.replace(total, step=None)

@@ -1,0 +1,35 @@
+"""A progress bar for work that takes more than a few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+
+_QUIET_SECONDS = 2.0
+
+
+def progress(items: Iterable[Any], length: int | None) -> Iterator[Any]:
+    """Pass `items` on; show a bar on the terminal or in the notebook once it takes long.
+
+    Parameters
+    ----------
+    items : iterable
+        What is worked on.
+    length : int or None
+        How many there are, if known.
+
+    Yields
+    ------
+    object
+        The items.
+    """
+    start, bar = time.monotonic(), None
+    for index, item in enumerate(items):
+        yield item
+        if bar is None and time.monotonic() - start > _QUIET_SECONDS:
+            bar = keras.utils.Progbar(length, unit_name="batch")
+        if bar is not None:
+            bar.update(index + 1)

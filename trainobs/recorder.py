@@ -1,0 +1,221 @@
+"""A Keras callback that records due steps of an unmodified `fit`."""
+
+from __future__ import annotations
+
+import collections
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from trainobs.analysis import Statistics, gather
+from trainobs.capture import TappedTrainFunction, check_kernels, check_model
+from trainobs.errors import InvalidArgument
+from trainobs.near_zero import NearZero
+from trainobs.recording import Recording, StepRecord
+from trainobs.selection import Selection
+
+_KEEPS = ("tensors", "statistics")
+
+
+def log_spaced(last: int, per_decade: int = 4) -> tuple[int, ...]:
+    """Steps that are dense early in training and sparse later.
+
+    Parameters
+    ----------
+    last : int
+        No step beyond this one.
+    per_decade : int, default 4
+        How many steps between 10 and 100, and so on.
+
+    Returns
+    -------
+    tuple of int
+        For ``Recorder(at=…)``.
+
+    Examples
+    --------
+    >>> log_spaced(100, per_decade=2)
+    (0, 1, 3, 10, 32, 100)
+    """
+    if last < 0 or per_decade < 1:
+        raise InvalidArgument(
+            f"`last` must be at least 0 and `per_decade` at least 1. Received: {last!r}, {per_decade!r}."
+        )
+    steps, exponent = {0}, 0
+    while (step := round(10 ** (exponent / per_decade))) <= last:
+        steps.add(step)
+        exponent += 1
+    return tuple(sorted(steps))
+
+
+class Recorder(keras.callbacks.Callback):
+    """Record what weight gradients are made of, during an unmodified `model.fit`.
+
+    Steps that are not due run the model's own train function, untouched. A due step runs a tapped
+    twin of it: the same forward and backward pass, which also hands its tensors over.
+
+    Parameters
+    ----------
+    every : int, optional
+        Record steps 0, every, 2·every, … Default: 100, unless `at` is given.
+    at : iterable of int, optional
+        Record these steps (see `log_spaced`). Steps are counted from 0 over all `fit` calls.
+    layers : str, type, or list of them, optional
+        Record only these layers: names, patterns such as "conv*", or layer classes.
+    keep : {"tensors", "statistics"}, default "tensors"
+        Keep the arrays, or only their additive statistics (computed with `near_zero`).
+    near_zero : NearZero, optional
+        Thresholds for ``keep="statistics"``.
+    max_bytes : int, default 1 GiB
+        Memory for records. The newest stay; the Recorder warns once when it lets older ones go.
+
+    Attributes
+    ----------
+    recording : Recording
+        What was recorded so far.
+
+    Raises
+    ------
+    InvalidArgument
+        If both `every` and `at` are given, or a value does not fit.
+
+    Notes
+    -----
+    With several steps per execution (`compile(steps_per_execution=…)`) the last step of an
+    execution that holds a due step is recorded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> recorder = Recorder(every=2)
+    >>> history = model.fit(np.ones((32, 4)), np.ones((32, 1)), batch_size=8, callbacks=[recorder], verbose=0)
+    >>> recorder.recording.steps
+    (0, 2)
+    """
+
+    def __init__(
+        self,
+        every: int | None = None,
+        at: Iterable[int] | None = None,
+        *,
+        layers: Any = None,
+        keep: str = "tensors",
+        near_zero: NearZero | None = None,
+        max_bytes: int = 2**30,
+    ) -> None:
+        super().__init__()
+        self._every, self._at = _schedule(every, at)
+        self._selection = Selection(layers)
+        if keep not in _KEEPS:
+            raise InvalidArgument(f"`keep` must be one of {_KEEPS}. Received: keep={keep!r}.")
+        if not _is_positive_int(max_bytes):
+            raise InvalidArgument(f"`max_bytes` must be a positive integer. Received: max_bytes={max_bytes!r}.")
+        self._keep = keep
+        self._near_zero = near_zero or NearZero()
+        self._max_bytes = max_bytes
+        self._records: collections.deque[StepRecord | Statistics] = collections.deque()
+        self._let_go = False
+        self._next_step = 0
+        self._epoch = 0
+        self._twin: TappedTrainFunction | None = None
+        self._twin_of: Any = None
+
+    @property
+    def recording(self) -> Recording:
+        """What was recorded so far, oldest first."""
+        return Recording(tuple(self._records))
+
+    def __repr__(self) -> str:
+        return f"Recorder(recorded steps: {list(self.recording.steps)})"
+
+    # ---- called by Keras ---------------------------------------------------------------------
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Check the model before the first step, so that nothing fails midway."""
+        check_model(self.model)
+        if isinstance(self.model.train_function, _DueStep):  # an earlier fit broke off right here
+            self.model.train_function = self.model.train_function.own
+        self._selection.check(check_kernels(self.model))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Remember the epoch for the records."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Let the coming call of the train function run the twin, if a step of it is due."""
+        first = self._next_step
+        self._next_step += self.model.steps_per_execution
+        if self._is_due(first, self._next_step - 1):
+            self.model.train_function = _DueStep(self, self.model, self._next_step - 1)
+
+    # ---- one due step ------------------------------------------------------------------------
+
+    def _is_due(self, first: int, last: int) -> bool:
+        if self._every is not None:
+            return last // self._every > (first - 1) // self._every
+        return any(step in self._at for step in range(first, last + 1))
+
+    def run_due_step(self, own: Any, iterator: Any, step: int) -> Any:
+        """Run the tapped twin of the train function `own` and keep the record."""
+        if self._twin is None or self._twin_of is not own:
+            self._twin, self._twin_of = TappedTrainFunction(self.model, self._selection.of_layer), own
+        logs, captured = self._twin(iterator)
+        record: StepRecord | Statistics = self._twin.record(captured, step, self._epoch)
+        if self._keep == "statistics":
+            record = gather(record, self._near_zero)
+        self._records.append(record)
+        self._release()
+        return logs
+
+    def _release(self) -> None:
+        """Let the oldest records go until the rest fits."""
+        released = []
+        while len(self._records) > 1 and sum(record.nbytes for record in self._records) > self._max_bytes:
+            released.append(self._records.popleft().step)
+        if released and not self._let_go:
+            self._let_go = True
+            warnings.warn(
+                f"The Recorder holds max_bytes={self._max_bytes:,} bytes: it let the record of step {released[0]} go, "
+                f"and will let older steps go for newer ones from now on. Raise `max_bytes`, record fewer "
+                f'steps or `layers`, or use keep="statistics".',
+                stacklevel=2,
+            )
+
+
+class _DueStep:
+    """Stands in for ``model.train_function`` for one call, and takes itself out first."""
+
+    def __init__(self, recorder: Recorder, model: keras.Model, step: int) -> None:
+        self.own = model.train_function
+        self._recorder = recorder
+        self._model = model
+        self._step = step
+        self._fit = model.history
+
+    def __call__(self, iterator: Any) -> Any:
+        self._model.train_function = self.own
+        if self._model.history is not self._fit:  # left over from a fit that broke off right here
+            return self.own(iterator)
+        return self._recorder.run_due_step(self.own, iterator, self._step)
+
+
+def _schedule(every: int | None, at: Iterable[int] | None) -> tuple[int | None, frozenset[int]]:
+    if every is not None and at is not None:
+        raise InvalidArgument(f"Give either `every` or `at`, not both. Received: every={every!r}, at={at!r}.")
+    if at is not None:
+        steps = list(at)
+        if not steps or not all(isinstance(step, int) and step >= 0 for step in steps):
+            raise InvalidArgument(f"`at` must hold step numbers from 0. Received: at={steps!r}.")
+        return None, frozenset(steps)
+    every = 100 if every is None else every
+    if not _is_positive_int(every):
+        raise InvalidArgument(f"`every` must be a positive integer. Received: every={every!r}.")
+    return every, frozenset()
+
+
+def _is_positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

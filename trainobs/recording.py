@@ -1,0 +1,295 @@
+"""Plain, frozen records of what train steps computed. NumPy arrays, no TensorFlow, no Keras.
+
+| symbol       | field                     | shape (dense; conv has pixels in n)      |
+|--------------|---------------------------|------------------------------------------|
+| A_{l-1}      | `input`                   | (n, i) what the kernel multiplies        |
+| W_l, b_l     | `kernel`, `bias`          | (i, j), (j,)                             |
+| Z_l          | `preactivation`           | (n, j) input ∘ kernel + bias             |
+| A_l          | `output`                  | (n, j) φ(Z_l)                            |
+| S_l          | `slope`                   | (n, j) φ'(Z_l)                           |
+| dJ/dA_l      | `output_gradient`         | (n, j) what backprop delivers            |
+| dJ/dZ_l      | `preactivation_gradient`  | (n, j)                                   |
+| dJ/dW_l      | `kernel_gradient`         | (i, j) before clipping and the optimizer |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainobs.activations import Activation
+from trainobs.errors import NotRecorded
+
+if TYPE_CHECKING:
+    from trainobs.linear_ops import LinearOp
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SiteRecord:
+    """One place where a kernel met an input in one train step.
+
+    All arrays have the layer's own layout (`channels_first` stays so). A gradient is None where
+    the backward pass never came by.
+
+    Attributes
+    ----------
+    layer, kind : str
+        The layer's name and class.
+    weight : str
+        Path of the kernel's variable, such as "sequential/dense/kernel".
+    call : int
+        0 for a layer's first call in the step; a shared layer has one site per call.
+    node, activation_node : int
+        Positions in `StepRecord.nodes` of the kernel's layer and of the layer that holds the
+        activation (the same one, unless the activation is a layer of its own).
+    op : LinearOp
+        How kernel and input meet.
+    activation : Activation
+        The function between preactivation and output.
+    trainable : bool
+        Whether the kernel was among the variables that the step differentiated.
+    logits : bool
+        The loss read the logits behind a softmax or sigmoid: backprop enters at Z, the slope is 1.
+    offset : array of shape (j,) or None
+        What is added last before the activation: the bias, or beta of a normalisation that stands
+        between kernel and activation.
+    normalised : bool
+        Whether such a normalisation stands there.
+    consumers : tuple of str
+        Paths of the kernels that read the output.
+    input, kernel, bias, preactivation, output, slope : array
+        The forward quantities of the module's legend.
+    activation_input : array
+        What the activation function was applied to: the preactivation, unless `normalised`.
+    output_gradient, preactivation_gradient, kernel_gradient : array or None
+        The backward quantities.
+    penalty_gradient : array or None
+        Gradient of the kernel's own regulariser; part of `kernel_gradient`.
+    """
+
+    layer: str
+    kind: str
+    weight: str
+    call: int
+    node: int
+    activation_node: int
+    op: LinearOp
+    activation: Activation
+    trainable: bool
+    logits: bool
+    normalised: bool
+    consumers: tuple[str, ...]
+    input: Array
+    kernel: Array
+    preactivation: Array
+    activation_input: Array
+    output: Array
+    slope: Array
+    bias: Array | None = None
+    offset: Array | None = None
+    output_gradient: Array | None = None
+    preactivation_gradient: Array | None = None
+    kernel_gradient: Array | None = None
+    penalty_gradient: Array | None = None
+
+    @property
+    def positions(self) -> int:
+        """n: batch times output pixels or time steps."""
+        return self.preactivation.size // self.kernel.shape[-1]
+
+    def __repr__(self) -> str:
+        return f"SiteRecord({self.weight!r}, call={self.call}, kernel={self.kernel.shape})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalars:
+    """Sums over one tensor: enough for its root mean square, zero fraction and health."""
+
+    square_sum: float
+    zeros: float
+    non_finite: float
+    size: float
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the elements; nan for an empty tensor."""
+        return float(np.sqrt(self.square_sum / self.size)) if self.size else float("nan")
+
+    @property
+    def zero_fraction(self) -> float:
+        """Fraction of elements that are exactly 0."""
+        return self.zeros / self.size if self.size else float("nan")
+
+    def __add__(self, other: Scalars) -> Scalars:
+        return Scalars(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeRecord:
+    """One call of a layer without sublayers: a node of the gradient's way back.
+
+    Attributes
+    ----------
+    layer, kind : str
+        The layer's name and class.
+    call : int
+        0 for the layer's first call in the step.
+    producers : tuple of int
+        For each input, the node that made it; -1 for data.
+    positions : int
+        Batch times pixels of the output: all but the channels.
+    output : Scalars
+        Of the values the node put out.
+    output_gradient : Scalars or None
+        Of dJ/d(output), the sum over all consumers; None where backprop never came by.
+    input_gradients : tuple of (Scalars or None)
+        Of the gradient this node alone sends to each of its inputs.
+    """
+
+    layer: str
+    kind: str
+    call: int
+    producers: tuple[int, ...]
+    positions: int
+    output: Scalars
+    output_gradient: Scalars | None
+    input_gradients: tuple[Scalars | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutputRecord:
+    """Where the loss meets the model: one output leaf.
+
+    Attributes
+    ----------
+    node : int
+        The node that made it; -1 if unknown.
+    value : array of shape (n, *p, K)
+        The prediction.
+    target : array or None
+        The y that the step received for it.
+    gradient : array or None
+        dJ/dy, or dJ/dlogits where the loss read the logits; None if no loss touches this output.
+    logits : bool
+        Whether `gradient` is that of the logits.
+    """
+
+    node: int
+    value: Array
+    target: Array | None
+    gradient: Array | None
+    logits: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepRecord:
+    """Everything one train step handed over.
+
+    Attributes
+    ----------
+    step, epoch : int
+        Number of the step since the recorder was made, from 0; the epoch it belongs to.
+    loss : float
+        The loss of this batch; nan if the model's own step never called `compute_loss`.
+    sites : tuple of SiteRecord
+        In the order of the forward pass.
+    nodes : tuple of NodeRecord
+        In the order of the forward pass.
+    outputs : tuple of OutputRecord
+        The model's outputs.
+    loss_name : str
+        The loss the model was compiled with.
+    from_logits : bool
+        Whether that loss was told to expect logits.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    sites: tuple[SiteRecord, ...]
+    nodes: tuple[NodeRecord, ...]
+    outputs: tuple[OutputRecord, ...]
+    loss_name: str = ""
+    from_logits: bool = False
+
+    def site(self, name: str) -> SiteRecord:
+        """The first site of a layer or weight.
+
+        Raises
+        ------
+        NotRecorded
+            If no recorded site has that name.
+        """
+        for site in self.sites:
+            if name in (site.layer, site.weight):
+                return site
+        known = ", ".join(dict.fromkeys(s.layer for s in self.sites))
+        raise NotRecorded(f"No site named {name!r} in step {self.step}. Recorded layers: {known}.")
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays, each counted once."""
+        arrays = {
+            id(value): value.nbytes
+            for record in (*self.sites, *self.outputs)
+            for value in vars(record).values()
+            if isinstance(value, np.ndarray)
+        }
+        return sum(arrays.values())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """The recorded steps of one training, oldest first.
+
+    Examples
+    --------
+    >>> Recording(()).steps
+    ()
+    """
+
+    records: tuple[StepRecord, ...]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Numbers of the steps held."""
+        return tuple(record.step for record in self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        return iter(self.records)
+
+    def at(self, step: int | None = None) -> StepRecord:
+        """The record of a step, by default the last one.
+
+        Raises
+        ------
+        NotRecorded
+            If the recording is empty or does not hold that step.
+        """
+        if not self.records:
+            raise NotRecorded(
+                "The recording is empty: no step was recorded. Pass the Recorder to `fit` as a "
+                "callback and let training reach a step that is due (`every=` or `at=`)."
+            )
+        if step is None:
+            return self.records[-1]
+        for record in self.records:
+            if record.step == step:
+                return record
+        raise NotRecorded(f"Step {step} was not recorded. Recorded steps: {_listing(self.steps)}.")
+
+    def __repr__(self) -> str:
+        return f"Recording(steps={_listing(self.steps)})"
+
+
+def _listing(steps: tuple[Any, ...], most: int = 20) -> str:
+    shown = ", ".join(map(str, steps[:most]))
+    return f"[{shown}{', …' if len(steps) > most else ''}]"

@@ -1,0 +1,518 @@
+"""A report: the frozen result of an explanation. Tables, plots and HTML are views of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from trainobs.analysis import (
+    CAUSE_NAMES,
+    CAUSES,
+    OFF_REASONS,
+    Cause,
+    Diagnosis,
+    Finding,
+    FindingSettings,
+    Flow,
+    SiteFigures,
+    Statistics,
+    diagnose,
+    evidence,
+    remedy,
+    shares,
+)
+from trainobs.errors import NotRecorded
+from trainobs.near_zero import NearZero
+from trainobs.selection import Selection
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LIKELIHOODS = (
+    "p_input",
+    "p_activation",
+    "p_weights",
+    "p_backprop",
+    "p_backprop_pinv",
+    "p_next_gradient",
+    "p_input_activation",
+    "p_activation_backprop",
+)
+SHARES = tuple(f"share_{name}" for name in CAUSE_NAMES)
+OFF_COLUMNS = tuple(f"off_by_{reason}" for reason in OFF_REASONS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightView:
+    """What a report says about each weight of one kernel. All arrays have the kernel's shape.
+
+    Attributes
+    ----------
+    near_zero : bool array
+        Whether the weight's gradient is near zero.
+    gradient : float array
+        dJ/dW without the kernel's own penalty.
+    verdict : uint8 array
+        Bits of `Cause`: the minimal sufficient causes; 0 where the gradient is not near zero.
+    """
+
+    near_zero: np.ndarray
+    gradient: np.ndarray
+    verdict: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return getattr(self, name)
+
+
+class Report:
+    """Why gradients are near zero: tables, plots and sentences about one batch, step or data set.
+
+    Made by `explain_near_zero_gradients`; not meant to be constructed by hand.
+
+    Parameters
+    ----------
+    statistics : Statistics
+        The additive sums of everything that was run.
+    near_zero : NearZero
+        The thresholds that were used.
+    settings : FindingSettings, optional
+        When figures become findings.
+    selection : Selection, optional
+        Which layers the tables show.
+    backprop : {"tape", "pinv"}
+        Which backprop the attribution used.
+
+    Notes
+    -----
+    Every figure is defined in docs/definitions.md.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        near_zero: NearZero,
+        *,
+        settings: FindingSettings | None = None,
+        selection: Selection | None = None,
+        backprop: str = "tape",
+    ) -> None:
+        self.statistics = statistics
+        self.near_zero = near_zero
+        self.backprop = backprop
+        self._selection = selection or Selection()
+        self._settings = settings or FindingSettings(slope_atol=near_zero.slope_atol, rtol=near_zero.rtol)
+
+    # ---- what everything is read from --------------------------------------------------------
+
+    @functools.cached_property
+    def gradient_scale(self) -> float:
+        """g*, the reference size of one element of n · dJ/dZ."""
+        return self.near_zero.gradient_scale(*self.statistics.loudest_output())
+
+    @functools.cached_property
+    def _sites(self) -> dict[str, SiteFigures]:
+        return {
+            weight: SiteFigures(site, self.near_zero, self.gradient_scale)
+            for weight, site in self.statistics.sites.items()
+        }
+
+    @property
+    def _shown(self) -> list[SiteFigures]:
+        infos = ((f, f.info) for f in self._sites.values())
+        return [f for f, info in infos if self._selection.matches(info.layer, info.weight, info.kind)]
+
+    @functools.cached_property
+    def _flow(self) -> Flow:
+        return Flow(self.statistics.nodes, self._sites)
+
+    @functools.cached_property
+    def _diagnosis(self) -> Diagnosis:
+        return diagnose(
+            self.statistics,
+            self._sites,
+            self._flow,
+            self.gradient_scale,
+            self._settings,
+            self.near_zero.gradient_floor,
+        )
+
+    def _figures(self, name: str) -> SiteFigures:
+        found = [f for weight, f in self._sites.items() if name in (f.info.layer, weight)]
+        if not found:
+            known = ", ".join(f.info.layer for f in self._sites.values())
+            raise NotRecorded(f"No layer or weight named {name!r} in this report. Explained layers: {known}.")
+        if len(found) > 1:
+            paths = ", ".join(f.info.weight for f in found)
+            raise NotRecorded(f"Several layers are named {name!r}. Name one by its weight's path: {paths}.")
+        return found[0]
+
+    # ---- tables ------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def layers(self) -> pd.DataFrame:
+        """A row per kernel (index `weight`, the variable's path), in the order of the forward pass.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns in docs/definitions.md. Fractions are in [0, 1]; nan means "nothing to say":
+            shares of a kernel without near-zero gradients, figures of a frozen one.
+        """
+        rows = [self._layer_row(figures) for figures in self._shown]
+        index = pd.Index([figures.info.weight for figures in self._shown], name="weight", dtype=object)
+        return pd.DataFrame(rows, index=index)
+
+    def _layer_row(self, figures: SiteFigures) -> dict[str, Any]:
+        info, origin = figures.info, self._diagnosis.origins.get(figures.info.weight)
+        row: dict[str, Any] = {
+            "layer": info.layer,
+            "kind": info.kind,
+            "activation": info.activation.name,
+            "shape": figures.shape,
+            "size": figures.near_zero.size,
+            "positions": int(figures.unit_positions),
+            "near_zero": float(np.mean(figures.near_zero)),
+            "exact_zero": float(np.mean(figures.gradient == 0)),
+            "gradient_rms": float(np.sqrt(np.mean(np.square(figures.gradient)))),
+            "threshold": float(np.max(figures.thresholds)),
+        }
+        row |= {name: float(np.mean(values)) for name, values in self._likelihoods(figures).items()}
+        row |= _named(shares(figures.verdict))
+        row["dead_units"] = int(np.sum(figures.dead))
+        row |= {f"off_by_{reason}": figures.off_by(reason) for reason in OFF_REASONS}
+        node = self._flow.nodes[info.node]
+        row["gain"] = figures.slope_gain * node.kernel_gain
+        row |= {"pinv_trust": figures.pinv_trust, "residual": figures.residual}
+        if not info.trainable:
+            row |= dict.fromkeys(("near_zero", "exact_zero", "gradient_rms", *SHARES), float("nan"))
+        frozen = None if info.trainable else "frozen"
+        row["root_cause"] = origin.cause if origin else frozen
+        row["root_layer"] = origin.layer if origin else (info.layer if frozen else None)
+        return row
+
+    def _likelihoods(self, figures: SiteFigures) -> dict[str, np.ndarray]:
+        found = {**figures.likelihoods, "p_next_gradient": self._next_gradient(figures)}
+        return {name: found[name] for name in LIKELIHOODS}
+
+    def _next_gradient(self, figures: SiteFigures) -> np.ndarray:
+        """Per unit, the near-zero fraction of the kernels that read it; nan if none does."""
+        readers = [self._sites[w] for w in figures.info.consumers if w in self._sites]
+        if not readers:
+            return np.full(figures.units, np.nan)
+        return np.mean([_rows_of_units(reader.near_zero, figures.units) for reader in readers], axis=0)
+
+    def units(self, layer: str) -> pd.DataFrame:
+        """A row per output unit (channel) of a layer: the same figures where they have meaning.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `unit`; `near_zero` … `off_by_combination` as in `layers`, and `dead` and `off`
+            (fraction of the positions at which the unit is off).
+        """
+        figures = self._figures(layer)
+        axes = tuple(range(len(figures.shape) - 1))
+        table: dict[str, Any] = {
+            "near_zero": figures.per_unit(figures.near_zero),
+            "exact_zero": figures.per_unit(figures.gradient == 0),
+            "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
+        }
+        table |= {name: figures.per_unit(values) for name, values in self._likelihoods(figures).items()}
+        table |= _named(shares(figures.verdict, axes))
+        table |= {"dead": figures.dead, "off": figures.off / figures.unit_positions}
+        for reason in OFF_REASONS:
+            table[f"off_by_{reason}"] = [figures.off_by(reason, unit) for unit in range(figures.units)]
+        return pd.DataFrame(table, index=pd.RangeIndex(figures.units, name="unit"))
+
+    def inputs(self, layer: str) -> pd.DataFrame:
+        """A row per input (channel) of a layer's kernel: which of them never say anything.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `input`; `zero` (fraction of its values near zero), `dead` (near zero at all
+            positions), `rms`, and `near_zero`, the fraction of its weights with a near-zero gradient
+            (nan for grouped convolutions, whose kernels do not tell inputs of groups apart).
+        """
+        figures = self._figures(layer)
+        inputs = figures.dead_inputs.size
+        axes = (*range(len(figures.shape) - 2), len(figures.shape) - 1)
+        sums = figures.statistics.sums
+        ungrouped = figures.shape[-2] == inputs
+        table = {
+            "zero": figures.input_zero_fraction,
+            "dead": figures.dead_inputs,
+            "rms": np.sqrt(sums["input_channel_sq"] / sums["input_size"]),
+            "near_zero": figures.near_zero.mean(axis=axes) if ungrouped else np.full(inputs, np.nan),
+        }
+        return pd.DataFrame(table, index=pd.RangeIndex(inputs, name="input"))
+
+    def weights(self, layer: str) -> WeightView:
+        """What the report says about each weight of a layer's kernel.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+
+        Returns
+        -------
+        WeightView
+            Arrays `near_zero`, `gradient` and `verdict` with the kernel's shape.
+        """
+        figures = self._figures(layer)
+        return WeightView(figures.near_zero, figures.gradient, figures.verdict)
+
+    @functools.cached_property
+    def flow(self) -> pd.DataFrame:
+        """A row per node, from the loss back to the input.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `node` (name, numbered where a layer is called several times), `layer`, `kind`,
+            `gradient_rms` (n · rms of dJ/d(output)), `gain` = `slope_gain` · `kernel_gain` (ratios
+            of norms), `zero` (fraction of the gradient that is exactly 0); nan where backprop never
+            came by.
+        """
+        columns = ("name", "layer", "kind", "gradient_rms", "gain", "slope_gain", "kernel_gain", "zero")
+        rows = [{name: getattr(node, name) for name in columns} for node in reversed(self._flow.nodes)]
+        return pd.DataFrame(rows, columns=list(columns)).rename(columns={"name": "node"})
+
+    @functools.cached_property
+    def findings(self) -> pd.DataFrame:
+        """Ranked root causes with evidence and remedy; empty for a healthy model.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `severity`, `cause`, `layer`, `share` (of the model's kernel weights), `affects` (tuple
+            of layer names), `evidence`, `remedy`.
+        """
+        columns = ["severity", "cause", "layer", "share", "affects", "evidence", "remedy"]
+        return pd.DataFrame([_finding_row(finding) for finding in self._diagnosis.findings], columns=columns)
+
+    @functools.cached_property
+    def backprop_estimate(self) -> pd.DataFrame:
+        """How good the theory's pseudo-inverse estimate of backprop is, per kernel.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `weight`; `pinv_trust` = rank/n, `expected_error` √(1 − rank/n) and the
+            `true_error` ‖estimate − measured‖ / ‖measured‖ (nan where the tape has no value).
+        """
+        rows = [
+            {
+                "pinv_trust": figures.pinv_trust,
+                "expected_error": float(np.sqrt(max(0.0, 1.0 - figures.pinv_trust))),
+                "true_error": figures.pinv_error,
+            }
+            for figures in self._shown
+        ]
+        index = pd.Index([figures.info.weight for figures in self._shown], name="weight", dtype=object)
+        return pd.DataFrame(rows, index=index)
+
+    # ---- pictures ----------------------------------------------------------------------------
+
+    def plot_heatmap(self, ax: Axes | None = None) -> Axes:
+        """Draw which causes hold each kernel's near-zero gradients (kernels × causes).
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. Default: a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from trainobs.plots import draw_heatmap
+
+        return draw_heatmap(self, ax)
+
+    def plot_layer(self, layer: str, ax: Axes | None = None) -> Axes:
+        """Draw a kernel with every weight coloured by its verdict, units and inputs beside it.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. Default: a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes of the kernel.
+        """
+        from trainobs.plots import draw_layer
+
+        return draw_layer(self, layer, ax)
+
+    def plot_flow(self, ax: Axes | None = None) -> Axes:
+        """Draw gradient size and zero fraction from the loss back to the input.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw. Default: a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from trainobs.plots import draw_flow
+
+        return draw_flow(self, ax)
+
+    # ---- text --------------------------------------------------------------------------------
+
+    @property
+    def scope(self) -> str:
+        """Over what the report speaks, in one line."""
+        statistics = self.statistics
+        where = "" if statistics.step is None else f"recorded step {statistics.step}: "
+        positions = max((int(f.unit_positions) for f in self._sites.values()), default=0)
+        batches = f"{statistics.batches} batch{'es' if statistics.batches > 1 else ''}"
+        backprop = " · backprop by pseudo-inverse" if self.backprop == "pinv" else ""
+        return f"{where}{batches}, up to {positions:,} positions per kernel · loss {statistics.loss:.4g}{backprop}"
+
+    @property
+    def thresholds(self) -> str:
+        """The thresholds that were used, in one line."""
+        n = self.near_zero
+        return (
+            f"near zero: rtol {n.rtol:g} against a* = {n.activation_scale:g}, s* = {n.slope_scale:g}, "
+            f"g* = {self.gradient_scale:.3g} (g_out = {self.statistics.loudest_output()[0]:.3g})"
+        )
+
+    def __repr__(self) -> str:
+        parts = ["trainobs report: why gradients are near zero", self.scope, "", self._findings_text(), ""]
+        return "\n".join([*parts, self._layers_text(), "", self.thresholds])
+
+    def _findings_text(self) -> str:
+        if not self._diagnosis.findings:
+            return "No finding: nothing stops the gradients."
+        blocks = [_finding_text(finding) for finding in self._diagnosis.findings]
+        return "\n".join(blocks)
+
+    def _layers_text(self) -> str:
+        table = self.summary()
+        text = table.to_string(index=False, na_rep="–", formatters=_formatters(table))
+        return f"Kernels, input first (share of near-zero gradients, and what holds them there):\n{text}"
+
+    def summary(self) -> pd.DataFrame:
+        """The few columns of `layers` that a reader needs first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `layer`, `activation`, `shape`, `near_zero`, `held by` (largest share), `dead units`,
+            `root cause`.
+        """
+        layers = self.layers
+        held = [_largest_share(row) for _, row in layers[list(SHARES)].iterrows()]
+        units = [f"{dead} of {shape[-1]}" for dead, shape in zip(layers["dead_units"], layers["shape"], strict=True)]
+        roots = [
+            "–" if pd.isna(cause) else f"{cause} at {layer}"
+            for cause, layer in zip(layers["root_cause"], layers["root_layer"], strict=True)
+        ]
+        columns = {
+            "layer": layers["layer"],
+            "activation": layers["activation"],
+            "shape": ["×".join(map(str, shape)) for shape in layers["shape"]],
+            "near_zero": layers["near_zero"],
+            "held by": held,
+            "dead units": units,
+            "root cause": roots,
+        }
+        return pd.DataFrame(columns)
+
+    def _repr_html_(self) -> str:
+        from trainobs.html import fragment
+
+        return fragment(self)
+
+    def to_html(self, path: Any) -> None:
+        """Write the report as one HTML file: findings, tables and plots, nothing loaded from outside.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write; an existing one is replaced.
+        """
+        from trainobs.html import write_page
+
+        write_page(self, path)
+
+
+def _named(parts: dict[Cause, Any]) -> dict[str, Any]:
+    return {f"share_{str(cause.name).lower()}": _plain(parts[cause]) for cause in CAUSES}
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if np.ndim(value) == 0 else value
+
+
+def _rows_of_units(near_zero: np.ndarray, units: int) -> np.ndarray:
+    """Near-zero fraction of the rows of a kernel that belong to each unit before it.
+
+    A kernel with as many inputs as there are units has a row for each; one behind a Flatten has
+    several, channels last. Otherwise every unit gets the kernel's mean.
+    """
+    rows = near_zero.mean(axis=(*range(near_zero.ndim - 2), near_zero.ndim - 1))
+    if rows.size % units:
+        return np.full(units, rows.mean())
+    return rows.reshape(-1, units).mean(axis=0)
+
+
+def _finding_row(finding: Finding) -> dict[str, Any]:
+    return {
+        "severity": finding.severity,
+        "cause": finding.cause,
+        "layer": finding.layer,
+        "share": finding.share,
+        "affects": finding.affects,
+        "evidence": evidence(finding),
+        "remedy": remedy(finding),
+    }
+
+
+def _finding_text(finding: Finding) -> str:
+    head = f"[{finding.severity}] {finding.cause} at {finding.layer} ({finding.share:.0%} of all kernel weights)"
+    lines = [head, *_indented(evidence(finding))]
+    if finding.affects:
+        lines += _indented(f"Also held down by it: {', '.join(finding.affects)}.")
+    return "\n".join([*lines, *_indented(f"Try: {remedy(finding)}")])
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
+
+
+def _largest_share(row: pd.Series) -> str:
+    if row.isna().all():
+        return "–"
+    name = str(row.idxmax())
+    return f"{name.removeprefix('share_').replace('_', ' + ')} {row.max():.0%}"
+
+
+def _formatters(table: pd.DataFrame) -> dict[str, Any]:
+    del table
+    return {"near_zero": lambda value: "–" if pd.isna(value) else f"{value:.0%}"}

@@ -1,0 +1,63 @@
+"""Which layers a user asks for: names, patterns such as "conv*", or layer classes."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from typing import Any
+
+from trainobs.errors import InvalidArgument
+
+
+class Selection:
+    """A predicate over layers.
+
+    Parameters
+    ----------
+    layers : str, type, or list of them, optional
+        Names or paths (shell patterns allowed) and layer classes. None selects every layer.
+
+    Examples
+    --------
+    >>> Selection("conv*").matches("conv2d_1", "model/conv2d_1/kernel", "Conv2D")
+    True
+    """
+
+    def __init__(self, layers: Any = None) -> None:
+        wanted = [layers] if isinstance(layers, (str, type)) else layers
+        if wanted is not None and not isinstance(wanted, Iterable):
+            raise InvalidArgument(
+                f"`layers` must be a layer name, a pattern, a layer class, or a list of them. Received: {layers!r}."
+            )
+        self._wanted = None if wanted is None else tuple(wanted)
+        for item in self._wanted or ():
+            if not isinstance(item, (str, type)):
+                raise InvalidArgument(
+                    f"`layers` must hold names, patterns or layer classes. Received: {item!r} "
+                    f"(of type {type(item).__name__}). For a layer object pass `layer.name`."
+                )
+
+    def matches(self, layer: str, path: str, kind: str, mro: tuple[type, ...] = ()) -> bool:
+        """Whether a layer with this name, path and class is selected."""
+        return self._wanted is None or any(
+            item in mro or item.__name__ == kind
+            if isinstance(item, type)
+            else fnmatch.fnmatchcase(layer, item) or fnmatch.fnmatchcase(path, item)
+            for item in self._wanted
+        )
+
+    def of_layer(self, layer: Any) -> bool:
+        """Whether a Keras layer is selected."""
+        return self.matches(layer.name, layer.path, type(layer).__name__, type(layer).__mro__)
+
+    def check(self, known: dict[str, tuple[str, str]]) -> None:
+        """Refuse a selection that matches nothing.
+
+        Parameters
+        ----------
+        known : dict of str to (str, str)
+            By path: name and class of the layers there are.
+        """
+        if not any(self.matches(name, path, kind) for path, (name, kind) in known.items()):
+            there = ", ".join(f"{name} ({kind})" for name, kind in known.values())
+            raise InvalidArgument(f"`layers={list(self._wanted or ())!r}` matches no layer with a kernel. There are: {there}.")
