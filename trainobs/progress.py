@@ -29,7 +29,7 @@ def progress(items: Iterable[Any], length: int | None) -> Iterator[Any]:
     start, bar = time.monotonic(), None
     for index, item in enumerate(items):
         yield item
-        if bar is None and time.monotonic() - start > _QUIET_SECONDS:
+        if bar is None and length != 1 and time.monotonic() - start > _QUIET_SECONDS:
             bar = keras.utils.Progbar(length, unit_name="batch")
         if bar is not None:
             bar.update(index + 1)

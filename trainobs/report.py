@@ -136,7 +136,6 @@ class Report:
             self.statistics,
             self._sites,
             self._flow,
-            self.gradient_scale,
             self._settings,
             self.near_zero.gradient_floor,
         )
@@ -495,7 +494,8 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
 
 
 def _finding_text(finding: Finding) -> str:
-    head = f"[{finding.severity}] {finding.cause} at {finding.layer} ({finding.share:.0%} of all kernel weights)"
+    share = f" ({finding.share:.0%} of all kernel weights)" if finding.share else ""
+    head = f"[{finding.severity}] {finding.cause} at {finding.layer}{share}"
     lines = [head, *_indented(evidence(finding))]
     if finding.affects:
         lines += _indented(f"Also held down by it: {', '.join(finding.affects)}.")

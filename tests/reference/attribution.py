@@ -92,7 +92,8 @@ def attribute(
         op, a, w, b, z, s, g, d,
         rtol, float(g_star), piecewise_linear, slope_atol, rectifies, saturation_point, normalised,
     )  # fmt: skip
-    weights, units = _per_weight(site), _per_unit(site)
+    weights = _per_weight(site)
+    units = _per_unit(site) | {"gradient_rms": _gradient_rms(site, weights["data_gradient"])}
     return {**weights, **units, "layer": _layer(site, weights, units)}
 
 
@@ -193,6 +194,11 @@ def _per_unit(site):
     return found | {f"off_by_{name}": count for name, count in counts.items()}
 
 
+def _gradient_rms(site, gradient):
+    """Per unit the root mean square of D over its incoming weights."""
+    return np.array([_root_mean_square(gradient[..., unit]) for unit in range(site.units)])
+
+
 def _p_weights(site):
     """Per unit the fraction of its incoming weights that are negative or near zero."""
     fan_in = math.prod(site.kernel.shape[:-1])
@@ -251,7 +257,7 @@ def _reason_saturated(site, without_bias, field, unit_weights):
 def _layer(site, weights, units):
     """The columns of the layer; shares are of near-zero weights, off_by_* of off (position, unit) pairs."""
     columns = {name: float(np.mean(weights[name])) for name in ("near_zero", "exact_zero", *FRACTIONS)}
-    columns["gradient_rms"] = site.n * math.sqrt(np.mean(site.output_gradient**2))
+    columns["gradient_rms"] = _root_mean_square(weights["data_gradient"])
     columns["threshold"] = site.threshold(int(weights["terms"].max()))
     columns["p_weights"] = float(np.mean(units["p_weights"]))
     columns["dead_units"] = int(units["dead"].sum())
@@ -260,6 +266,11 @@ def _layer(site, weights, units):
     for name in REASONS:
         columns[f"off_by_{name}"] = _ratio(units[f"off_by_{name}"].sum(), units["off"].sum())
     return columns
+
+
+def _root_mean_square(values):
+    """The root of the mean of the squares."""
+    return math.sqrt(sum(float(value) ** 2 for value in values.flat) / values.size)
 
 
 def _ratio(part, whole):

@@ -126,6 +126,7 @@ def test_dense_weights_by_hand():
     assert found["parts"]["activation"].tolist() == [[0, 1], [0, 0.5]]
     assert found["parts"]["input_backprop"].tolist() == [[0, 0], [0, 0.5]]  # (0, 2) meets (1, 0)
     assert found["p_weights"].tolist() == [0, 1]
+    assert found["gradient_rms"] == pytest.approx([math.sqrt(2), 0])
     assert found["dead"].tolist() == [False, True] and found["off"].tolist() == [0, 2]
     assert found["off_by_weights"].tolist() == [0, 2]
 
@@ -133,7 +134,7 @@ def test_dense_weights_by_hand():
 def test_dense_layer_by_hand():
     layer = dense_2x2()["layer"]
     assert layer["near_zero"] == layer["exact_zero"] == 0.75
-    assert layer["gradient_rms"] == pytest.approx(2 * math.sqrt(3 / 4))
+    assert layer["gradient_rms"] == 1  # D is 0, 0, 2, 0
     assert layer["threshold"] == pytest.approx(1e-3 * 2 * math.sqrt(2) / 2)
     assert (layer["p_input"], layer["p_backprop"], layer["p_weights"]) == (0.25, 0.25, 0.5)
     assert layer["share_activation"] == pytest.approx(1 / 2)

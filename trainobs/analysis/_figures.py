@@ -186,10 +186,9 @@ class SiteFigures:
         return ratio(self._sums["preactivation_gradient_sq"], self._sums["output_gradient_sq"])
 
     @property
-    def preactivation_gradient_rms(self) -> float:
-        """Root mean square of n · dJ/dZ."""
-        size = self.unit_positions * self.units
-        return float(np.sqrt(self._sums["preactivation_gradient_sq"] / size))
+    def preactivation_gradient_norm(self) -> float:
+        """‖dJ/dZ‖, the Frobenius norm."""
+        return float(np.sqrt(self._sums["preactivation_gradient_sq"]) / self.statistics.positions)
 
     @property
     def residual(self) -> float:

@@ -72,7 +72,10 @@ class Diagnosis:
 
 
 def diagnose(
-    statistics: Statistics, sites: dict[str, SiteFigures], flow: Flow, g_scale: float, settings: FindingSettings,
+    statistics: Statistics,
+    sites: dict[str, SiteFigures],
+    flow: Flow,
+    settings: FindingSettings,
     gradient_floor: float,
 ) -> Diagnosis:
     """Find the mechanisms behind near-zero, exploding and broken gradients.
@@ -82,8 +85,6 @@ def diagnose(
     statistics : Statistics
     sites : dict of str to SiteFigures
     flow : Flow
-    g_scale : float
-        g*.
     settings : FindingSettings
     gradient_floor : float
         g_out at or below this is `zero_loss_gradient`.
@@ -100,12 +101,22 @@ def diagnose(
     walk = Walk(flow, settings, silent)
     outputs = list(_output_mismatches(statistics, flow))
     origins = _origins(sites, walk, settings, outputs)
-    direct = [*outputs, *_direct(statistics, sites, flow, g_scale, settings, walk, silent)]
-    roots = {_key(o): o for o in (*direct, *(o for w, o in origins.items() if _asks(sites[w], settings)))}
+    direct = [*outputs, *_direct(statistics, sites, flow, settings, walk, silent)]
+    walked = [origin for weight, origin in origins.items() if _asks(sites[weight], settings)]
+    roots: dict[tuple[str, str], Origin] = {}
+    for origin in (*direct, *_one_decay(walked)):
+        roots.setdefault(_key(origin), origin)
+    origins = {w: _one_decay([o], roots)[0] for w, o in origins.items()}
     origins = {w: o for w, o in origins.items() if _key(o) in roots}
     findings = [_finding(root, origins, sites) for root in roots.values()]
     order = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
+
+
+def _one_decay(origins: list[Origin], roots: dict[tuple[str, str], Origin] | None = None) -> list[Origin]:
+    """Let every slow decay be the first one found: it is one mechanism, seen from many kernels."""
+    known = [o for o in (origins if roots is None else roots.values()) if o.cause == "vanishing"]
+    return [known[0] if o.cause == "vanishing" and known else o for o in origins]
 
 
 def _key(origin: Origin) -> tuple[str, str]:
@@ -139,14 +150,13 @@ def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, SiteFigu
     total = sum(figures.near_zero.size for figures in sites.values())
     lost = sum(int(np.sum(sites[weight].near_zero)) for weight in hit)
     affects = dict.fromkeys(sites[w].info.layer for w in hit if sites[w].info.layer != root.layer)
-    detail = next((o.detail for o in origins.values() if _key(o) == _key(root) and o.detail), root.detail)
     return Finding(
         _SEVERITY.get(root.cause, "error"),
         root.cause,
         root.layer,
         lost / total if total else 0.0,
         tuple(affects),
-        root.detail or detail,
+        root.detail,
     )
 
 
@@ -157,12 +167,11 @@ def _direct(
     statistics: Statistics,
     sites: dict[str, SiteFigures],
     flow: Flow,
-    g_scale: float,
     settings: FindingSettings,
     walk: Walk,
     silent: bool,
 ) -> Iterator[Origin]:
-    mismatched = any(True for _ in _output_mismatches(statistics, flow))
+    mismatched = {origin.layer for origin in _output_mismatches(statistics, flow)}
     if silent and not mismatched:
         g_out = statistics.loudest_output()[0]
         last = _output_layer(statistics, flow)
@@ -172,14 +181,15 @@ def _direct(
         if not info.trainable:
             yield Origin("frozen", info.layer, (), {"weights": figures.near_zero.size})
             continue
-        yield from _off_layers(figures, walk, settings)
+        if info.layer not in mismatched:
+            yield from _off_layers(figures, walk, settings)
         yield from _zero_inputs(figures, flow, settings)
         if is_constant_kernel(figures) and figures.kernel_rms > 0:
             yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
         half = statistics_half(figures)
         if figures.residual > (settings.residual_half if half else settings.residual):
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
-    yield from _exploding(sites, g_scale, settings)
+    yield from _exploding(statistics, sites, settings)
 
 
 def statistics_half(figures: SiteFigures) -> bool:
@@ -197,7 +207,8 @@ def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> 
         stuck = walk.saturated(figures)
     else:  # an output that saturates where it is right is healthy: is the error cut off?
         stuck = not rectifies and figures.slope_gain <= settings.stuck_slope_gain
-    if dead or stuck:
+    unscaled = walk.reads_unscaled(figures) and float(np.mean(figures.dead)) > settings.unscaled_dead_units
+    if dead or stuck or unscaled:
         yield walk.of_off_units(figures)
 
 
@@ -213,13 +224,23 @@ def _zero_inputs(figures: SiteFigures, flow: Flow, settings: FindingSettings) ->
         yield Origin("zero_input", figures.info.layer, (), detail)
 
 
-def _exploding(sites: dict[str, SiteFigures], g_scale: float, settings: FindingSettings) -> Iterator[Origin]:
+def _exploding(
+    statistics: Statistics, sites: dict[str, SiteFigures], settings: FindingSettings
+) -> Iterator[Origin]:
     """The first layer, from the loss, at which the gradient has grown too large."""
+    reference = max((o.gradient_norm for o in statistics.outputs if o.touched), default=0.0)
     for figures in reversed(list(sites.values())):
-        growth = figures.preactivation_gradient_rms / g_scale
+        growth = figures.preactivation_gradient_norm / reference if reference else 0.0
         mean = float(np.mean(np.abs(figures.gradient)))
         if growth > settings.exploding_growth or mean > settings.exploding_mean:
-            detail = {"growth": growth, "mean": mean, "slope_gain": figures.slope_gain}
+            if growth <= settings.exploding_growth:  # not the gradient is large here, but the input
+                figures = max(sites.values(), key=lambda f: f.kernel_rms / f.healthy_weight)
+            detail: dict[str, float | str] = {
+                "growth": growth,
+                "mean": mean,
+                "kernel_rms": figures.kernel_rms,
+                "healthy_weight": figures.healthy_weight,
+            }
             yield Origin("exploding", figures.info.layer, (), detail)
             return
 

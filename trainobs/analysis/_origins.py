@@ -7,6 +7,7 @@ stays and asks why the units are off. Each walk ends in an `Origin`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -118,14 +119,15 @@ class Walk:
         if self._featureless(figures) and not info.normalised:
             return Origin("zero_weights", info.layer, (step,), detail)
         rectifies = info.activation.rectifies(self._settings.slope_atol)
-        large = figures.input_rms >= self._settings.large_input
-        if self._flow.reads_data(info.node) and large and reason != "bias":
+        if self.reads_unscaled(figures) and reason != "bias":
             return Origin("unscaled_input", info.layer, (step,), detail)
         if rectifies and reason == "input" and info.weight not in seen:
-            upstream = self.of_input(figures, seen | {info.weight})
-            if upstream.layer != info.layer:
-                return upstream.after(step)
+            return self.of_input(figures, seen | {info.weight}).after(step)
         return Origin("dead_activation" if rectifies else "saturated_activation", info.layer, (step,), detail)
+
+    def reads_unscaled(self, figures: SiteFigures) -> bool:
+        """Whether a layer reads data of a scale far from 1."""
+        return self._flow.reads_data(figures.info.node) and figures.input_rms >= self._settings.large_input
 
     def _off_detail(self, figures: SiteFigures) -> dict[str, float | str]:
         return {
@@ -143,8 +145,13 @@ class Walk:
         }
 
     def _featureless(self, figures: SiteFigures) -> bool:
-        """Whether the kernel is zero or constant, so that nothing tells units apart."""
-        return is_zero_kernel(figures, self._settings) or is_constant_kernel(figures)
+        """Whether the kernel is zero or constant, so that nothing tells units apart.
+
+        A kernel near zero counts if it is the only small one; several are a decay over depth.
+        """
+        near_zero = figures.kernel_rms <= self._settings.rtol * figures.healthy_weight
+        alone = len(self._small_kernels) <= 1
+        return figures.kernel_rms == 0 or (near_zero and alone) or is_constant_kernel(figures)
 
     # ---- upstream ----------------------------------------------------------------------------
 
@@ -155,7 +162,7 @@ class Walk:
         if not upstream:
             return self._of_data(figures)
         source = min(upstream, key=self._liveness)
-        seen = seen | {info.weight, source.info.weight}
+        seen = seen | {info.weight}
         if self._featureless(source):
             return Origin("zero_weights", source.info.layer, (source.info.layer,), self._off_detail(source))
         if self._mostly_off(source):
@@ -197,16 +204,17 @@ class Walk:
             "direction": "forward",
             "kernel_rms": source.kernel_rms,
             "healthy_weight": source.healthy_weight,
-            "layers": len(self._small_kernels()),
+            "layers": len(self._small_kernels),
         }
         return Origin("vanishing", self._weakest_kernel(source), (source.info.layer,), detail)
 
+    @functools.cached_property
     def _small_kernels(self) -> list[SiteFigures]:
         sites = (self._flow.site_at(index) for index in range(len(self._flow.records)))
         return [site for site in sites if site is not None and self._shrinks(site)]
 
     def _weakest_kernel(self, fallback: SiteFigures) -> str:
-        small = self._small_kernels() or [fallback]
+        small = self._small_kernels or [fallback]
         return min(small, key=lambda site: site.kernel_rms / site.healthy_weight).info.layer
 
     def _stopped_between(self, source: SiteFigures, figures: SiteFigures) -> Origin:
@@ -281,23 +289,38 @@ class Walk:
 
     def disconnection(self, figures: SiteFigures) -> Origin:
         """Where the gradient of a kernel that the tape returned None for comes to an end."""
-        todo, seen = [figures.info.activation_node], set()
+        start = figures.info.activation_node
+        todo: list[tuple[int, tuple[int, ...]]] = [(start, ())]
+        seen = set()
         while todo:
-            node = todo.pop(0)
+            node, between = todo.pop(0)
             if node in seen:
                 continue
             seen.add(node)
             for consumer in self._flow.consumers[node]:
-                record = self._flow.records[consumer]
-                if record.output_gradient is not None:
-                    return Origin("disconnected", record.layer, (record.layer,), {"where": "layer"})
-                todo.append(consumer)
+                if self._flow.records[consumer].output_gradient is not None:
+                    return self._cut(figures, between, consumer)
+                kernel = self._flow.site_at(consumer) is not None
+                todo.append((consumer, () if kernel else (*between, consumer)))
         return Origin("disconnected", figures.info.layer, ("no path to the loss",), {"where": "unused"})
 
+    def _cut(self, figures: SiteFigures, between: tuple[int, ...], reader: int) -> Origin:
+        """Name the layer that lets no gradient through: `reader` has one, `between` has not."""
+        records = self._flow.records
+        suspects = [n for n in between if records[n].kind in _CUTTING] or list(between[:1] if len(between) == 1 else ())
+        named = records[suspects[0] if suspects else reader].layer
+        detail: dict[str, float | str] = {
+            "where": "layer" if suspects else "before",
+            "reader": records[reader].layer,
+        }
+        return Origin("disconnected", named, (named,), detail)
 
-def is_zero_kernel(figures: SiteFigures, settings: FindingSettings) -> bool:
-    """Whether all weights are near zero against He's scale."""
-    return figures.kernel_rms <= settings.rtol * figures.healthy_weight
+
+#: Kinds of nodes that can stop a gradient; where one stands in the gap it is named.
+_CUTTING = frozenset({
+    "StopGradient", "Argmax", "Argmin", "Argsort", "Cast", "Lambda", "Sign", "Round", "Floor", "Ceil",
+    "OneHot", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "Discretization", "CategoryEncoding",
+})  # fmt: skip
 
 
 def is_constant_kernel(figures: SiteFigures) -> bool:

@@ -112,13 +112,18 @@ def _mismatch(layer: str, d: Detail) -> str:
 def _disconnected(layer: str, d: Detail) -> str:
     if d.get("where") == "unused":
         return f"No path leads from the output of {layer} to the loss."
-    return f"A gradient arrives at {layer}, but {layer} passes none on to its inputs."
+    if d.get("where") == "gradient":
+        return f"A gradient arrives at {layer}, but {layer} passes none on to its inputs."
+    if d.get("where") == "before":
+        return f"The gradient ends before {layer}: what {layer} reads was computed without one."
+    return f"The gradient ends at {layer}: {d['reader']} behind it has one, but none comes through."
 
 
 def _exploding(layer: str, d: Detail) -> str:
     return (
-        f"The gradient at {layer} is {float(d['growth']):.3g} times the reference at the output; the mean absolute "
-        f"gradient of its kernel is {float(d['mean']):.3g}."
+        f"Going back from the output, the gradient grows to {float(d['growth']):.3g} times its size, with kernel "
+        f"gradients of {float(d['mean']):.3g} on average; the kernel of {layer} has an rms of "
+        f"{float(d['kernel_rms']):.2g}, where He's scale is {float(d['healthy_weight']):.2g}."
     )
 
 

@@ -33,11 +33,14 @@ class FindingSettings:
         absolute layer output of 10 is abnormal).
     small_kernel : float, default 0.1
         Kernel rms against He's scale below which signals shrink by the kernel.
+    unscaled_dead_units : float, default 0.2
+        Dead units from which an input of such a scale is a finding (seed document on gradient pathologies: more than 20 %).
     killer : float, default 1.5
         Powers of ten that one node must take from the gradient, and more than half of all that is
         lost, to be the one that kills it; less is a slow decay.
     exploding_growth : float, default 100
-        Growth of n·dJ/dZ against g* (seed documents: gradients above 100 explode).
+        ‖dJ/dZ‖ of a layer against ‖dJ/dy‖ at the output (seed documents: gradients above 100
+        explode).
     exploding_mean : float, default 1e6
         Mean absolute gradient of a kernel (TheDeepChecker).
     residual : float, default 1e-4
@@ -54,6 +57,7 @@ class FindingSettings:
     zero_inputs: float = 0.5
     large_input: float = 10.0
     small_kernel: float = 0.1
+    unscaled_dead_units: float = 0.2
     killer: float = 1.5
     exploding_growth: float = 100.0
     exploding_mean: float = 1e6

@@ -101,6 +101,11 @@ class OutputStatistics:
         """√(mean over positions of ‖n · dJ/dy‖²)."""
         return float(np.sqrt(self.gradient_sq / self.positions))
 
+    @property
+    def gradient_norm(self) -> float:
+        """‖dJ/dy‖, the Frobenius norm."""
+        return float(np.sqrt(self.gradient_sq) / self.positions)
+
     def __add__(self, other: OutputStatistics) -> OutputStatistics:
         return dataclasses.replace(
             self,
