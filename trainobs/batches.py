@@ -40,8 +40,7 @@ class Batches:
     def _slices(self) -> Iterator[tuple[Any, Any, Any]]:
         for start in range(0, _samples(self._x, self._y), self._batch_size):
             window = slice(start, start + self._batch_size)
-            x, y = keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[window], (self._x, self._y))
-            yield x, y, None
+            yield *_cut((self._x, self._y), window), None
 
     def _unpacked(self) -> Iterator[tuple[Any, Any, Any]]:
         batches: Iterable[Any] = self._x
@@ -51,8 +50,14 @@ class Batches:
             yield keras.utils.unpack_x_y_sample_weight(batch)
 
 
+def _cut(arrays: Any, window: slice) -> Any:
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[window], arrays)
+
+
 def _samples(x: Any, y: Any) -> int:
-    lengths = {int(np.shape(leaf)[0]) for leaf in keras.tree.flatten((x, y)) if leaf is not None and np.ndim(leaf)}
+    lengths = {
+        int(np.shape(leaf)[0]) for leaf in keras.tree.flatten((x, y)) if leaf is not None and np.ndim(leaf)
+    }
     if len(lengths) != 1:
         raise InvalidArgument(
             f"x and y must be arrays of the same length. Received lengths {sorted(lengths)}. "

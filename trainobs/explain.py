@@ -89,7 +89,9 @@ def explain_near_zero_gradients(
     if record is not None:
         statistics = _of_record(record, near_zero, backprop)
     elif step is not None:
-        raise InvalidArgument(f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model.")
+        raise InvalidArgument(
+            f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model."
+        )
     else:
         statistics = _of_model(source, x, y, batch_size, near_zero, backprop)
     selection.check({weight: (s.info.layer, s.info.kind) for weight, s in statistics.sites.items()})

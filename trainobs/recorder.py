@@ -113,7 +113,9 @@ class Recorder(keras.callbacks.Callback):
         if keep not in _KEEPS:
             raise InvalidArgument(f"`keep` must be one of {_KEEPS}. Received: keep={keep!r}.")
         if not _is_positive_int(max_bytes):
-            raise InvalidArgument(f"`max_bytes` must be a positive integer. Received: max_bytes={max_bytes!r}.")
+            raise InvalidArgument(
+                f"`max_bytes` must be a positive integer. Received: max_bytes={max_bytes!r}."
+            )
         self._keep = keep
         self._near_zero = near_zero or NearZero()
         self._max_bytes = max_bytes
@@ -164,10 +166,8 @@ class Recorder(keras.callbacks.Callback):
         if self._twin is None or self._twin_of is not own:
             self._twin, self._twin_of = TappedTrainFunction(self.model, self._selection.of_layer), own
         logs, captured = self._twin(iterator)
-        record: StepRecord | Statistics = self._twin.record(captured, step, self._epoch)
-        if self._keep == "statistics":
-            record = gather(record, self._near_zero)
-        self._records.append(record)
+        record = self._twin.record(captured, step, self._epoch)
+        self._records.append(record if self._keep == "tensors" else gather(record, self._near_zero))
         self._release()
         return logs
 
@@ -179,9 +179,9 @@ class Recorder(keras.callbacks.Callback):
         if released and not self._let_go:
             self._let_go = True
             warnings.warn(
-                f"The Recorder holds max_bytes={self._max_bytes:,} bytes: it let the record of step {released[0]} go, "
-                f"and will let older steps go for newer ones from now on. Raise `max_bytes`, record fewer "
-                f'steps or `layers`, or use keep="statistics".',
+                f"The Recorder holds at most max_bytes={self._max_bytes:,} bytes: it let the record of step "
+                f"{released[0]} go, and will let older steps go for newer ones from now on. Raise "
+                f'`max_bytes`, record fewer steps or `layers`, or use keep="statistics".',
                 stacklevel=2,
             )
 

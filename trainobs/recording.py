@@ -126,7 +126,9 @@ class Scalars:
         return self.zeros / self.size if self.size else float("nan")
 
     def __add__(self, other: Scalars) -> Scalars:
-        return Scalars(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+        return Scalars(
+            *(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,13 +249,18 @@ class StepRecord:
 class Recording:
     """The recorded steps of one training, oldest first.
 
+    Attributes
+    ----------
+    records : tuple
+        A `StepRecord` per step, or its `Statistics` where only those were kept.
+
     Examples
     --------
     >>> Recording(()).steps
     ()
     """
 
-    records: tuple[StepRecord, ...]
+    records: tuple[Any, ...]
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -263,10 +270,10 @@ class Recording:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __iter__(self) -> Iterator[StepRecord]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.records)
 
-    def at(self, step: int | None = None) -> StepRecord:
+    def at(self, step: int | None = None) -> Any:
         """The record of a step, by default the last one.
 
         Raises
@@ -285,6 +292,35 @@ class Recording:
             if record.step == step:
                 return record
         raise NotRecorded(f"Step {step} was not recorded. Recorded steps: {_listing(self.steps)}.")
+
+    def save(self, path: Any) -> None:
+        """Write the recording to one safetensors file (see `storage`).
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced, at once.
+        """
+        from trainobs.storage import save_recording
+
+        save_recording(self, path)
+
+    @classmethod
+    def load(cls, path: Any) -> Recording:
+        """Read a recording back; neither the model nor its code is needed to explain it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file that `save` wrote.
+
+        Returns
+        -------
+        Recording
+        """
+        from trainobs.storage import load_recording
+
+        return load_recording(path)
 
     def __repr__(self) -> str:
         return f"Recording(steps={_listing(self.steps)})"

@@ -389,8 +389,8 @@ class Report:
         where = "" if statistics.step is None else f"recorded step {statistics.step}: "
         positions = max((int(f.unit_positions) for f in self._sites.values()), default=0)
         batches = f"{statistics.batches} batch{'es' if statistics.batches > 1 else ''}"
-        backprop = " · backprop by pseudo-inverse" if self.backprop == "pinv" else ""
-        return f"{where}{batches}, up to {positions:,} positions per kernel · loss {statistics.loss:.4g}{backprop}"
+        spoken = f"{where}{batches}, up to {positions:,} positions per kernel · loss {statistics.loss:.4g}"
+        return f"{spoken} · backprop by pseudo-inverse" if self.backprop == "pinv" else spoken
 
     @property
     def thresholds(self) -> str:
@@ -427,7 +427,10 @@ class Report:
         """
         layers = self.layers
         held = [_largest_share(row) for _, row in layers[list(SHARES)].iterrows()]
-        units = [f"{dead} of {shape[-1]}" for dead, shape in zip(layers["dead_units"], layers["shape"], strict=True)]
+        units = [
+            f"{dead} of {shape[-1]}"
+            for dead, shape in zip(layers["dead_units"], layers["shape"], strict=True)
+        ]
         roots = [
             "–" if pd.isna(cause) else f"{cause} at {layer}"
             for cause, layer in zip(layers["root_cause"], layers["root_layer"], strict=True)

@@ -27,7 +27,8 @@ class Selection:
         wanted = [layers] if isinstance(layers, (str, type)) else layers
         if wanted is not None and not isinstance(wanted, Iterable):
             raise InvalidArgument(
-                f"`layers` must be a layer name, a pattern, a layer class, or a list of them. Received: {layers!r}."
+                f"`layers` must be a layer name, a pattern, a layer class, or a list of them. "
+                f"Received: {layers!r}."
             )
         self._wanted = None if wanted is None else tuple(wanted)
         for item in self._wanted or ():
@@ -60,4 +61,6 @@ class Selection:
         """
         if not any(self.matches(name, path, kind) for path, (name, kind) in known.items()):
             there = ", ".join(f"{name} ({kind})" for name, kind in known.values())
-            raise InvalidArgument(f"`layers={list(self._wanted or ())!r}` matches no layer with a kernel. There are: {there}.")
+            raise InvalidArgument(
+                f"`layers={list(self._wanted or ())!r}` matches no layer with a kernel. There are: {there}."
+            )

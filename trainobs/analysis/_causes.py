@@ -84,10 +84,15 @@ def shares(verdicts: np.ndarray, axis: tuple[int, ...] | None = None) -> dict[Ca
     dict of Cause to float array
         They sum to 1; nan where no weight is near zero.
     """
-    parts = 1.0 / np.maximum(np.bitwise_count(verdicts) if hasattr(np, "bitwise_count") else _popcount(verdicts), 1)
+    parts = 1.0 / np.maximum(
+        np.bitwise_count(verdicts) if hasattr(np, "bitwise_count") else _popcount(verdicts), 1
+    )
     total = np.sum(verdicts != 0, axis=axis)
     with np.errstate(invalid="ignore"):
-        return {c: np.sum(parts * ((verdicts & c) != 0), axis=axis) / np.where(total, total, np.nan) for c in CAUSES}
+        return {
+            c: np.sum(parts * ((verdicts & c) != 0), axis=axis) / np.where(total, total, np.nan)
+            for c in CAUSES
+        }
 
 
 def _popcount(verdicts: np.ndarray) -> np.ndarray:

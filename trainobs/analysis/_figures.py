@@ -159,10 +159,31 @@ class SiteFigures:
         total = np.sum(self.off[unit])
         return float(np.sum(self._sums[f"off_{reason}"][unit]) / total) if total else float("nan")
 
-    @property
+    @functools.cached_property
     def main_off_reason(self) -> str:
-        """The most frequent reason why units are off."""
-        return max(OFF_REASONS, key=lambda reason: float(np.sum(self._sums[f"off_{reason}"])))
+        """Why units are off, in a word: dead units if there are any, else all.
+
+        Missing input explains a unit only if it explains all of its off positions: one that is
+        also off where live input reaches it has another reason, the most frequent one there.
+        """
+        counts = self._off_counts
+        starved = counts["input"] == sum(counts.values())
+        others = {reason: float(np.sum(counts[reason])) for reason in OFF_REASONS if reason != "input"}
+        blocked = float(np.sum(counts["input"][starved]))
+        return "input" if blocked > sum(others.values()) else max(others, key=lambda reason: others[reason])
+
+    @property
+    def main_off_share(self) -> float:
+        """Part that the main reason has of the off pairs which live input reaches (or, if it is
+        missing input, of all)."""
+        counts = {reason: float(np.sum(values)) for reason, values in self._off_counts.items()}
+        reached = sum(counts.values()) - (0.0 if self.main_off_reason == "input" else counts["input"])
+        return counts[self.main_off_reason] / reached if reached else float("nan")
+
+    @property
+    def _off_counts(self) -> dict[str, Array]:
+        units = self.dead if np.any(self.dead) else slice(None)
+        return {reason: self._sums[f"off_{reason}"][units] for reason in OFF_REASONS}
 
     @property
     def dead_inputs(self) -> Array:
@@ -195,6 +216,11 @@ class SiteFigures:
         """Distance of the terms' sum from the tape's gradient, relative."""
         size, scale = float(self._sums["residual"]), float(self._sums["residual_scale"])
         return size / scale if scale else (0.0 if size == 0 else float("inf"))
+
+    @property
+    def half(self) -> bool:
+        """Whether the kernel was used in half precision."""
+        return bool(self._sums["half"])
 
     @property
     def pinv_trust(self) -> float:

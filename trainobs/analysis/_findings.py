@@ -9,7 +9,7 @@ import numpy as np
 
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
-from trainobs.analysis._origins import Origin, Walk, is_constant_kernel, name_inputs
+from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import OutputStatistics, Statistics
 
@@ -186,15 +186,9 @@ def _direct(
         yield from _zero_inputs(figures, flow, settings)
         if is_constant_kernel(figures) and figures.kernel_rms > 0:
             yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
-        half = statistics_half(figures)
-        if figures.residual > (settings.residual_half if half else settings.residual):
+        if figures.residual > (settings.residual_half if figures.half else settings.residual):
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
     yield from _exploding(statistics, sites, settings)
-
-
-def statistics_half(figures: SiteFigures) -> bool:
-    """Whether the kernel was used in half precision."""
-    return bool(figures.statistics.sums.get("half", 0))
 
 
 def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> Iterator[Origin]:
@@ -214,14 +208,7 @@ def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> 
 
 def _zero_inputs(figures: SiteFigures, flow: Flow, settings: FindingSettings) -> Iterator[Origin]:
     if flow.reads_data(figures.info.node) and float(np.mean(figures.dead_inputs)) > settings.zero_inputs:
-        detail = {
-            "zero_inputs": int(np.sum(figures.dead_inputs)),
-            "inputs": int(figures.dead_inputs.size),
-            "named": name_inputs(figures.dead_inputs),
-            "positions": float(figures.statistics.sums["input_size"]),
-            "input_rms": figures.input_rms,
-        }
-        yield Origin("zero_input", figures.info.layer, (), detail)
+        yield Origin("zero_input", figures.info.layer, (), input_detail(figures))
 
 
 def _exploding(
@@ -247,7 +234,7 @@ def _exploding(
 
 def _non_finite(statistics: Statistics, sites: dict[str, SiteFigures]) -> Origin | None:
     """The first place where a value is NaN or infinite: forward first, then backward."""
-    by_node = {figures.info.node: figures for figures in sites.values()}
+    by_node: dict[int, SiteFigures] = {figures.info.node: figures for figures in sites.values()}
     for index, node in enumerate(statistics.nodes):
         if node.output.non_finite:
             return Origin("non_finite", node.layer, (), _non_finite_detail(by_node.get(index), "output"))
@@ -285,21 +272,23 @@ def _output_mismatches(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
         site = flow.site_of_activation(output.node) if output.node != DATA else None
         if site is None:
             continue
-        reason = _mismatch(output, site, statistics)
-        if reason:
-            low_high = {"low": output.target_low, "high": output.target_high}
-            yield Origin("output_mismatch", site.info.layer, (), {"why": reason, **low_high})
+        found = _mismatch(output, site, statistics)
+        if found is not None:
+            kind, why = found
+            detail: dict[str, float | str] = {"kind": kind, "why": why}
+            detail |= {"low": output.target_low, "high": output.target_high}
+            yield Origin("output_mismatch", site.info.layer, (), detail)
 
 
-def _mismatch(output: OutputStatistics, site: SiteFigures, statistics: Statistics) -> str:
-    activation, crossentropy = site.info.activation.name, "crossentropy" in statistics.loss_name
+def _mismatch(output: OutputStatistics, site: SiteFigures, statistics: Statistics) -> tuple[str, str] | None:
+    """What does not fit, as a keyword and in words."""
+    activation, loss = site.info.activation.name, statistics.loss_name
     if activation == "softmax" and output.elements == 1:
-        return "softmax over one unit is always 1"
-    sparse = "sparse" in statistics.loss_name
+        return "single", "softmax over one unit is always 1"
     low, high = _RANGES.get(activation, (-np.inf, np.inf))
-    if not sparse and (output.target_low < low or output.target_high > high):
-        return f"targets lie outside the range [{low:g}, {high:g}] of {activation}"
-    clipped = crossentropy and not output.logits and not statistics.from_logits
-    if clipped and (output.low < 0 or output.high > 1):
-        return "the loss expects probabilities and clips everything outside (0, 1), which stops the gradient"
-    return ""
+    if "sparse" not in loss and (output.target_low < low or output.target_high > high):
+        return "range", f"targets lie outside the range [{low:g}, {high:g}] of {activation}"
+    clips = "crossentropy" in loss and not output.logits and not statistics.from_logits
+    if clips and (output.low < 0 or output.high > 1):
+        return "clipped", "the loss clips everything outside (0, 1), and with it the gradient"
+    return None

@@ -67,7 +67,9 @@ def off_reasons(
         counts[reason] = _per_unit(found)
         remaining &= ~found
     saturated = remaining & ~low
-    for reason, holds in _saturated(op, rule, near_zero, input, kernel, free) if rule.saturation_point else ():
+    for reason, holds in (
+        _saturated(op, rule, near_zero, input, kernel, free) if rule.saturation_point else ()
+    ):
         found = saturated & holds
         counts[reason] = counts.get(reason, 0.0) + _per_unit(found)
         saturated &= ~found

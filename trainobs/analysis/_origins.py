@@ -64,7 +64,8 @@ def main_factor(figures: SiteFigures) -> str:
     """Which factor holds most of a kernel's near-zero weights; sets share equally."""
     part = shares(figures.verdict)
     scores = {
-        factor: sum(float(part[cause]) / _size(cause) for cause in causes) for factor, causes in _FACTOR_BITS.items()
+        factor: sum(float(part[cause]) / _size(cause) for cause in causes)
+        for factor, causes in _FACTOR_BITS.items()
     }
     scores["cancellation"] = float(part[Cause.CANCELLATION])
     return max(scores, key=lambda factor: scores[factor])
@@ -132,7 +133,7 @@ class Walk:
     def _off_detail(self, figures: SiteFigures) -> dict[str, float | str]:
         return {
             "reason": figures.main_off_reason,
-            "reason_share": figures.off_by(figures.main_off_reason),
+            "reason_share": figures.main_off_share,
             "dead": int(np.sum(figures.dead)),
             "units": figures.units,
             "off": figures.off_fraction,
@@ -160,7 +161,7 @@ class Walk:
         info = figures.info
         upstream = [s for s in self._flow.upstream_sites(info.node) if s.info.weight not in seen]
         if not upstream:
-            return self._of_data(figures)
+            return Origin("zero_input", info.layer, ("data",), input_detail(figures))
         source = min(upstream, key=self._liveness)
         seen = seen | {info.weight}
         if self._featureless(source):
@@ -172,16 +173,6 @@ class Walk:
         if source.input_rms <= self._settings.rtol:
             return self.of_input(source, seen).after(source.info.layer)
         return self._stopped_between(source, figures)
-
-    def _of_data(self, figures: SiteFigures) -> Origin:
-        detail = {
-            "zero_inputs": int(np.sum(figures.dead_inputs)),
-            "inputs": int(figures.dead_inputs.size),
-            "named": name_inputs(figures.dead_inputs),
-            "positions": float(figures.statistics.sums["input_size"]),
-            "input_rms": figures.input_rms,
-        }
-        return Origin("zero_input", figures.info.layer, ("data",), detail)
 
     def _liveness(self, figures: SiteFigures) -> float:
         return 1.0 - figures.off_fraction
@@ -199,7 +190,7 @@ class Walk:
         return figures.kernel_rms < self._settings.small_kernel * figures.healthy_weight
 
     def _vanishing_forward(self, source: SiteFigures) -> Origin:
-        detail = {
+        detail: dict[str, float | str] = {
             "factor": "kernel",
             "direction": "forward",
             "kernel_rms": source.kernel_rms,
@@ -221,7 +212,7 @@ class Walk:
         """A layer without a kernel, between two live ones, puts out near-zero values."""
         node = self._flow.records[figures.info.node].producers[0]
         layer = self._flow.records[node].layer if node != DATA else figures.info.layer
-        return Origin("zero_input", layer, (layer,), dict(self._of_data(figures).detail))
+        return Origin("zero_input", layer, (layer,), input_detail(figures))
 
     # ---- downstream --------------------------------------------------------------------------
 
@@ -307,7 +298,9 @@ class Walk:
     def _cut(self, figures: SiteFigures, between: tuple[int, ...], reader: int) -> Origin:
         """Name the layer that lets no gradient through: `reader` has one, `between` has not."""
         records = self._flow.records
-        suspects = [n for n in between if records[n].kind in _CUTTING] or list(between[:1] if len(between) == 1 else ())
+        suspects = [n for n in between if records[n].kind in _CUTTING] or list(
+            between[:1] if len(between) == 1 else ()
+        )
         named = records[suspects[0] if suspects else reader].layer
         detail: dict[str, float | str] = {
             "where": "layer" if suspects else "before",
@@ -321,6 +314,17 @@ _CUTTING = frozenset({
     "StopGradient", "Argmax", "Argmin", "Argsort", "Cast", "Lambda", "Sign", "Round", "Floor", "Ceil",
     "OneHot", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "Discretization", "CategoryEncoding",
 })  # fmt: skip
+
+
+def input_detail(figures: SiteFigures) -> dict[str, float | str]:
+    """Numbers of what a kernel reads, for the evidence sentence."""
+    return {
+        "zero_inputs": int(np.sum(figures.dead_inputs)),
+        "inputs": int(figures.dead_inputs.size),
+        "named": name_inputs(figures.dead_inputs),
+        "positions": float(figures.statistics.sums["input_size"]),
+        "input_rms": figures.input_rms,
+    }
 
 
 def is_constant_kernel(figures: SiteFigures) -> bool:

@@ -45,7 +45,9 @@ class BackpropEstimate:
     positions: int
 
 
-def solve(op: LinearOp, input: Array, kernel_gradient: Array, unit_shape: tuple[int, ...]) -> tuple[Array, int]:
+def solve(
+    op: LinearOp, input: Array, kernel_gradient: Array, unit_shape: tuple[int, ...]
+) -> tuple[Array, int]:
     """Minimum-norm D with ``weight_vjp(input, D) == kernel_gradient``.
 
     Parameters
@@ -152,7 +154,11 @@ def _solve_site(site: SiteRecord) -> tuple[Array, int] | None:
     fan_in = int(np.prod(site.kernel.shape[:-1]))
     if site.kernel_gradient is None or min(site.positions, fan_in) > LARGEST_INVERSE:
         return None
-    gradient = site.kernel_gradient if site.penalty_gradient is None else site.kernel_gradient - site.penalty_gradient
+    gradient = (
+        site.kernel_gradient
+        if site.penalty_gradient is None
+        else site.kernel_gradient - site.penalty_gradient
+    )
     if not (np.isfinite(gradient).all() and np.isfinite(site.input).all()):
         return None
     return solve(site.op, layout(site.input), gradient, layout(site.preactivation).shape)

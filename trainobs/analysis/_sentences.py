@@ -33,7 +33,7 @@ def _of_input(layer: str, d: Detail) -> str:
 
 
 _REASONS = {
-    "input": "no live input reaches them",
+    "input": "no live input ever reaches them",
     "weights": "no live input meets a weight of its own sign",
     "bias": "the bias pushes them below zero",
     "combination": "inputs, weights and bias together push them below zero",
@@ -44,6 +44,12 @@ _BOUNDED_REASONS = {
     "bias": "the bias is too large",
     "combination": "inputs, kernel and bias together are too large",
 }
+
+
+def _reached(d: Detail) -> str:
+    if d["reason"] == "input":
+        return ""
+    return f"where live input reaches them, in {_share(d)} of the cases "
 
 
 def _share(d: Detail) -> str:
@@ -57,16 +63,16 @@ def _dead(layer: str, d: Detail) -> str:
         scale = f" (rms of the inputs {d['input_rms']:.2g})" if d["reason"] == "input" else ""
     return (
         f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {layer} are off at all "
-        f"{_count(d['positions'])} positions; in {_share(d)} of the cases {_REASONS[str(d['reason'])]}{scale}."
+        f"{_count(d['positions'])} positions; {_reached(d)}{_REASONS[str(d['reason'])]}{scale}."
     )
 
 
 def _saturated(layer: str, d: Detail) -> str:
     return (
-        f"{float(d['off']):.0%} of the {d['activation']} values of {layer} are saturated (slope at most 0.01) over "
-        f"{_count(d['positions'])} positions; in {_share(d)} of the cases {_BOUNDED_REASONS[str(d['reason'])]} "
-        f"(rms of inputs {d['input_rms']:.2g}, of weights {d['kernel_rms']:.2g}, He's scale "
-        f"{d['healthy_weight']:.2g})."
+        f"{float(d['off']):.0%} of the {d['activation']} values of {layer} are saturated over "
+        f"{_count(d['positions'])} positions; in {_share(d)} of the cases "
+        f"{_BOUNDED_REASONS[str(d['reason'])]} (rms of inputs {d['input_rms']:.2g}, of weights "
+        f"{d['kernel_rms']:.2g}, He's scale {d['healthy_weight']:.2g})."
     )
 
 
@@ -79,7 +85,7 @@ def _unscaled(layer: str, d: Detail) -> str:
 
 def _zero_weights(layer: str, d: Detail) -> str:
     if "constant" in d:
-        return f"All {_count(d['units'])} units of {layer} have the same incoming weights: nothing tells them apart."
+        return f"All {_count(d['units'])} units of {layer} have the same weights: nothing tells them apart."
     return (
         f"The kernel of {layer} has an rms of {d['kernel_rms']:.2g}, where He's scale is "
         f"{d['healthy_weight']:.2g}: neither signal nor gradient passes."
@@ -100,7 +106,8 @@ def _vanishing(layer: str, d: Detail) -> str:
 def _zero_loss(layer: str, d: Detail) -> str:
     return (
         f"The loss (now {float(d.get('loss', float('nan'))):.3g}) sends a gradient of only "
-        f"{float(d.get('g_out', 0.0)):.2g} per position into {layer}; about 1 is usual for a wrong prediction."
+        f"{float(d.get('g_out', 0.0)):.2g} per position into {layer}; about 1 is usual for a wrong "
+        f"prediction."
     )
 
 
@@ -121,8 +128,8 @@ def _disconnected(layer: str, d: Detail) -> str:
 
 def _exploding(layer: str, d: Detail) -> str:
     return (
-        f"Going back from the output, the gradient grows to {float(d['growth']):.3g} times its size, with kernel "
-        f"gradients of {float(d['mean']):.3g} on average; the kernel of {layer} has an rms of "
+        f"Going back from the output, the gradient grows to {float(d['growth']):.3g} times its size, "
+        f"with kernel gradients of {float(d['mean']):.3g} on average; the kernel of {layer} has an rms of "
         f"{float(d['kernel_rms']):.2g}, where He's scale is {float(d['healthy_weight']):.2g}."
     )
 
@@ -134,7 +141,8 @@ def _non_finite(layer: str, d: Detail) -> str:
         "gradient": f"Going back from the loss, the gradient at {layer} is the first to hold",
         "kernel gradient": f"The kernel gradient of {layer} holds",
     }
-    return f"{places.get(str(d['where']), f'The output of {layer} is the first to hold')} NaN or infinite values."
+    place = places.get(str(d["where"]), f"The output of {layer} is the first to hold")
+    return f"{place} NaN or infinite values."
 
 
 _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
@@ -147,10 +155,14 @@ _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
     "output_mismatch": _mismatch,
     "unscaled_input": _unscaled,
     "disconnected": _disconnected,
-    "frozen": lambda layer, d: f"{layer} is not trainable: no gradient is taken of its {_count(d['weights'])} weights.",
+    "frozen": lambda layer, d: (
+        f"{layer} is not trainable: no gradient is taken of its {_count(d['weights'])} weights."
+    ),
     "exploding": _exploding,
     "non_finite": _non_finite,
-    "cancellation": lambda layer, d: f"The terms of the gradients of {layer} are large, but cancel in the sum.",
+    "cancellation": lambda layer, d: (
+        f"The terms of the gradients of {layer} are large, but cancel in the sum."
+    ),
     "unexplained": lambda layer, d: (
         f"The terms of the kernel of {layer} do not add up to its gradient (relative residual "
         f"{float(d['residual']):.2g}): something else than its layer's calls contributes to it."
@@ -175,12 +187,15 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
         if d.get("factor") == "slope"
         else "Use He or Glorot initialisation; add normalisation or residual connections."
     ),
-    "zero_loss_gradient": "If the loss is as low as it should be, training is done; else check targets and head.",
-    "output_mismatch": "Make output activation, loss and targets fit; prefer a linear output with from_logits=True.",
+    "zero_loss_gradient": "If the loss is as low as it should be, training is done; else check the head.",
+    "output_mismatch": lambda d: {
+        "single": "Use one sigmoid unit (or two softmax units).",
+        "range": "Use a linear output, or scale the targets into the activation's range.",
+    }.get(str(d.get("kind")), "Use a loss with from_logits=True, or an output that gives probabilities."),
     "unscaled_input": "Scale the inputs to zero mean and unit variance (keras.layers.Normalization).",
-    "disconnected": "Remove what has no gradient (stop_gradient, argmax, casts to integers), or train that part apart.",
+    "disconnected": "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers.",
     "frozen": "Set `layer.trainable = True` and compile again, if it should learn.",
-    "exploding": "Clip gradients (clipnorm=1.0), scale the targets, or lower the learning rate and initial weights.",
+    "exploding": "Clip gradients (clipnorm=1.0), scale the targets, or lower learning rate and weights.",
     "non_finite": "Look at this layer first: its data, its learning rate, logarithms and divisions.",
     "cancellation": "Use a larger or more varied batch.",
     "unexplained": "Look for losses (add_loss) or code that use this kernel outside of its layer.",

@@ -34,13 +34,14 @@ class FindingSettings:
     small_kernel : float, default 0.1
         Kernel rms against He's scale below which signals shrink by the kernel.
     unscaled_dead_units : float, default 0.2
-        Dead units from which an input of such a scale is a finding (seed document on gradient pathologies: more than 20 %).
+        Dead units from which an input of such a scale is a finding: more than 20 % of dead units
+        are commonly taken as a problem.
     killer : float, default 1.5
         Powers of ten that one node must take from the gradient, and more than half of all that is
         lost, to be the one that kills it; less is a slow decay.
     exploding_growth : float, default 100
-        ‖dJ/dZ‖ of a layer against ‖dJ/dy‖ at the output (seed documents: gradients above 100
-        explode).
+        ‖dJ/dZ‖ of a layer against ‖dJ/dy‖ at the output: gradient norms above 100 are commonly
+        taken as exploding.
     exploding_mean : float, default 1e6
         Mean absolute gradient of a kernel (TheDeepChecker).
     residual : float, default 1e-4

@@ -51,7 +51,9 @@ class SiteRule:
         )
 
 
-def sum_site(site: SiteRecord, near_zero: NearZero, gradient_scale: float, positions: int) -> dict[str, np.ndarray]:
+def sum_site(
+    site: SiteRecord, near_zero: NearZero, gradient_scale: float, positions: int
+) -> dict[str, np.ndarray]:
     """Compute the additive sums of one site.
 
     Parameters

@@ -20,7 +20,7 @@ from trainobs.linear_ops import LinearOp
 from trainobs.near_zero import NearZero
 from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord
 
-Array = np.ndarray
+Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,9 @@ class Statistics:
     @property
     def nbytes(self) -> int:
         """Memory of all arrays."""
-        return sum(site.kernel.nbytes + sum(a.nbytes for a in site.sums.values()) for site in self.sites.values())
+        return sum(
+            site.kernel.nbytes + sum(a.nbytes for a in site.sums.values()) for site in self.sites.values()
+        )
 
     def loudest_output(self) -> tuple[float, int]:
         """g_out and K of the output (or, untouched, the site) with the largest g_out."""
@@ -180,7 +182,9 @@ class Statistics:
         return max(finite, default=(0.0, 1))
 
 
-def gather(record: StepRecord, near_zero: NearZero, *, pinv: bool = True, backprop: str = "tape") -> Statistics:
+def gather(
+    record: StepRecord, near_zero: NearZero, *, pinv: bool = True, backprop: str = "tape"
+) -> Statistics:
     """Sum one recorded step up.
 
     Parameters
@@ -213,7 +217,11 @@ def gather(record: StepRecord, near_zero: NearZero, *, pinv: bool = True, backpr
 
 
 def _sum_sites(
-    record: StepRecord, near_zero: NearZero, scale: float, estimates: dict[Any, BackpropEstimate], backprop: str
+    record: StepRecord,
+    near_zero: NearZero,
+    scale: float,
+    estimates: dict[Any, BackpropEstimate],
+    backprop: str,
 ) -> dict[str, SiteStatistics]:
     by_weight: dict[str, list[SiteRecord]] = {}
     for site in record.sites:
@@ -235,7 +243,9 @@ def _sum_sites(
         sums |= _residual_sums(calls[0], sums)
         sums["half"] = np.float64(calls[0].kernel.dtype != np.float32)
         bias = calls[0].bias
-        bias_rms = float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
+        bias_rms = (
+            float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
+        )
         kernel = np.asarray(calls[0].kernel, np.float32)
         found[weight] = SiteStatistics(SiteInfo.of(calls[0]), kernel, bias_rms, sums)
     return found
@@ -259,10 +269,14 @@ def _penalty(site: SiteRecord) -> Any:
     return 0.0 if site.penalty_gradient is None else site.penalty_gradient
 
 
-def _pinv_sums(site: SiteRecord, estimate: BackpropEstimate | None, near_zero: NearZero, scale: float) -> dict[str, Any]:
+def _pinv_sums(
+    site: SiteRecord, estimate: BackpropEstimate | None, near_zero: NearZero, scale: float
+) -> dict[str, Any]:
     if estimate is None:
         return {}
-    estimated = dataclasses.replace(site, output_gradient=site.op.from_channels_last(estimate.output_gradient))
+    estimated = dataclasses.replace(
+        site, output_gradient=site.op.from_channels_last(estimate.output_gradient)
+    )
     sums = sum_site(estimated, near_zero, scale, site.positions)
     error = truth = np.float64(np.nan)
     if site.output_gradient is not None:
@@ -289,11 +303,13 @@ def _estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> St
     by_node = {site.activation_node: site for site in sites}
     outputs = []
     for output in record.outputs:
-        site = by_node.get(output.node)
-        outputs.append(dataclasses.replace(output, gradient=None if site is None else site.output_gradient))
+        maker = by_node.get(output.node)
+        outputs.append(dataclasses.replace(output, gradient=None if maker is None else maker.output_gradient))
     nodes = tuple(dataclasses.replace(n, output_gradient=None, input_gradients=()) for n in record.nodes)
     nodes = tuple(
-        dataclasses.replace(node, output_gradient=_scalars(by_node[i].output_gradient)) if i in by_node else node
+        dataclasses.replace(node, output_gradient=_scalars(by_node[i].output_gradient))
+        if i in by_node
+        else node
         for i, node in enumerate(nodes)
     )
     return dataclasses.replace(record, sites=tuple(sites), outputs=tuple(outputs), nodes=nodes)
@@ -304,7 +320,10 @@ def _scalars(values: Array | None) -> Scalars | None:
         return None
     values = np.asarray(values, np.float64)
     return Scalars(
-        float(np.sum(values**2)), float(np.sum(values == 0)), float(np.sum(~np.isfinite(values))), float(values.size)
+        float(np.sum(values**2)),
+        float(np.sum(values == 0)),
+        float(np.sum(~np.isfinite(values))),
+        float(values.size),
     )
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from trainobs.activations import Activation
 from trainobs.capture import _sites
 from trainobs.capture._trace import LayerCall, StepTrace
-from trainobs.capture._wiring import Wiring, wire
+from trainobs.capture._wiring import wire
 from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord
 
 
@@ -51,7 +51,7 @@ class Layout:
         self.tensors: list[Any] = []
         self._positions: dict[int, int] = {}
         self._unscale = None if trace.loss_scale is None else 1.0 / trace.loss_scale
-        self._unscaled: dict[int, Any] = {}
+        self._unscaled: dict[Any, Any] = {}
         self._loss = self._slot(trace.loss)
         self._sites = [
             self._site(index, call)
@@ -274,12 +274,14 @@ def _scalars(tensor: Any, unscale: Any = None) -> Any:
     values = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
     if unscale is not None:
         values *= unscale
-    return tf.stack([
-        tf.reduce_sum(values * values),
-        tf.reduce_sum(tf.cast(values == 0, tf.float32)),
-        tf.reduce_sum(tf.cast(~tf.math.is_finite(values), tf.float32)),
-        tf.cast(tf.size(values), tf.float32),
-    ])
+    return tf.stack(
+        [
+            tf.reduce_sum(values * values),
+            tf.reduce_sum(tf.cast(values == 0, tf.float32)),
+            tf.reduce_sum(tf.cast(~tf.math.is_finite(values), tf.float32)),
+            tf.cast(tf.size(values), tf.float32),
+        ]
+    )
 
 
 def _as_scalars(vector: Any) -> Scalars | None:

@@ -182,7 +182,9 @@ def _nodes(model: keras.Model) -> list[Any]:
     operations = [
         operation
         for part in (model, *layers)
-        for operation in (part.operations if isinstance(part, keras.Model) and hasattr(part, "operations") else ())
+        for operation in (
+            part.operations if isinstance(part, keras.Model) and hasattr(part, "operations") else ()
+        )
         if not isinstance(operation, keras.layers.Layer)
     ]
     nodes = {id(node): node for node in (*leaves, *operations) if not isinstance(node, _PASSIVE)}

@@ -45,7 +45,9 @@ def check_kernels(model: Any) -> dict[str, tuple[str, str]]:
         By path: name and class of every layer with a kernel.
     """
     layers = all_layers(model)
-    found = {layer.path: (layer.name, type(layer).__name__) for layer in layers if linear_op(layer) is not None}
+    found = {
+        layer.path: (layer.name, type(layer).__name__) for layer in layers if linear_op(layer) is not None
+    }
     if not found:
         kinds = sorted({type(layer).__name__ for layer in layers})
         raise ModelNotReady(
@@ -63,7 +65,9 @@ def check_input_shape(model: Any, x: Any) -> None:
         return  # Keras maps structures by name; it says itself what does not fit
     for spec, array in zip(expected, received, strict=True):
         shape = tuple(array.shape)
-        fits = len(shape) == len(spec.shape) and all(s in (None, d) for s, d in zip(spec.shape, shape, strict=True))
+        fits = len(shape) == len(spec.shape) and all(
+            s in (None, d) for s, d in zip(spec.shape, shape, strict=True)
+        )
         if not fits and len(shape) + 1 != len(spec.shape):
             raise InvalidArgument(
                 f"The input {spec.name!r} has the wrong shape. Expected {tuple(spec.shape)} (None: any). "

@@ -26,7 +26,7 @@ def _conv_op(layer: Any) -> ConvOp:
 
 
 #: A layer kind with a kernel is one row: its class and the spec of how kernel and input meet.
-_OPS: dict[type, Callable[[Any], LinearOp]] = {
+_OPS: dict[Any, Callable[[Any], LinearOp]] = {
     keras.layers.Dense: lambda layer: DenseOp(),
     keras.layers.Conv1D: _conv_op,
     keras.layers.Conv2D: _conv_op,

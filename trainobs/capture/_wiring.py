@@ -77,9 +77,7 @@ class Wiring:
 
 def wire(trace: StepTrace) -> Wiring:
     """Link the calls of a trace."""
-    makers = {
-        _key(tensor): index for index, call in enumerate(trace.calls) for tensor in call.returned
-    }
+    makers = {_key(tensor): index for index, call in enumerate(trace.calls) for tensor in call.returned}
     producers, direct = [], set()
     consumers: list[list[int]] = [[] for _ in trace.calls]
     for index, call in enumerate(trace.calls):

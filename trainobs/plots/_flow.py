@@ -1,1 +1,191 @@
-def draw_flow(): ...
+"""The gradient's way from the loss back to the input."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib import pyplot as plt
+from matplotlib.ticker import PercentFormatter
+
+from trainobs.plots._labels import headline, shortened, width_in_inches
+from trainobs.plots._palette import BAND, BAR, FAINT, INK, MUTED, SEVERITIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from trainobs.report import Report
+
+#: Findings that sit at a place on the gradient's way.
+_ON_THE_WAY = frozenset(
+    {
+        "dead_activation",
+        "saturated_activation",
+        "unscaled_input",
+        "vanishing",
+        "zero_weights",
+        "disconnected",
+        "output_mismatch",
+        "zero_loss_gradient",
+        "exploding",
+        "non_finite",
+    }
+)
+_NAMES_PER_INCH = 6.5
+_HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+
+
+def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
+    """Draw gradient size and zero fraction from the loss back to the input.
+
+    The picture tells where the gradient is lost on its way back, at once or little by little. The
+    line is the size of what arrives at each node's output (n · rms of dJ/d(output), logarithmic);
+    a node that stops it makes the line fall to its right. Between the dashed line g* and the
+    dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow triangle is
+    a gradient of exactly 0, a cross one that is not finite; where the line is missing no gradient
+    arrives at all. Grey bars (right axis) are the fraction of zeros. Red bands mark the findings.
+
+    Parameters
+    ----------
+    report : Report
+        What to draw.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes of the line; the bars stand on a twin of it.
+    """
+    flow = report.flow
+    if ax is None:
+        width = min(max(7.0, 3.0 + 0.24 * len(flow)), 16.0)
+        ax = plt.subplots(figsize=(width, 4.8), layout="constrained")[1]
+    low, high = _limits(flow["gradient_rms"], report)
+    twin = _draw_zeros(ax, flow["zero"])
+    _draw_line(ax, flow, low, high)
+    _draw_references(ax, report)
+    marked = _mark_findings(twin, ax, flow, report.findings)
+    _mark_silence(ax, flow["zero"])
+    _label_nodes(ax, list(flow["node"]), marked)
+    _label_axes(ax, (low, high))
+    ax.set_title(headline(report), loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+    return ax
+
+
+def _limits(gradients: pd.Series, report: Report) -> tuple[float, float]:
+    """Where the vertical axis ends: whole powers of ten around what is shown."""
+    seen = gradients[np.isfinite(gradients) & (gradients > 0)]
+    references = [report.gradient_scale, report.near_zero.rtol * report.gradient_scale]
+    shown = [*seen, *(value for value in references if np.isfinite(value) and value > 0)] or [1.0]
+    return 10.0 ** (math.floor(math.log10(min(shown))) - 1), 10.0 ** (math.ceil(math.log10(max(shown))) + 0.5)
+
+
+def _draw_zeros(ax: Axes, zero: pd.Series) -> Axes:
+    """Bars on a twin axis, behind the line."""
+    twin = ax.twinx()
+    twin.bar(range(len(zero)), zero.fillna(0.0), width=0.6, color=BAR)
+    twin.set_ylim(0, 1.04)
+    twin.yaxis.set_major_formatter(PercentFormatter(1.0))
+    twin.set_ylabel("exactly 0 (bars)", color=MUTED, fontsize=9)
+    twin.tick_params(axis="y", colors=MUTED, labelsize=8, length=0)
+    twin.spines[:].set_visible(False)
+    ax.set_zorder(twin.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    return twin
+
+
+def _draw_line(ax: Axes, flow: pd.DataFrame, low: float, high: float) -> None:
+    """The gradient's size, with markers at the axis' ends for what a logarithm cannot show."""
+    gradients = flow["gradient_rms"].to_numpy(float)
+    broken = flow["zero"].notna().to_numpy() & ~np.isfinite(gradients)
+    places = np.arange(len(gradients))
+    usual = np.isfinite(gradients) & (gradients > 0)
+    line = np.where(usual, gradients, np.nan)
+    size = 5.0 if len(gradients) <= 40 else 3.0
+    ax.semilogy(places, line, "-o", color=INK, linewidth=1.6, markersize=size, label="gradient")
+    for where, height, marker, name in (
+        (gradients == 0, low * 1.6, "v", "exactly 0"),
+        (broken, high / 1.6, "x", "not finite"),
+    ):
+        if where.any():
+            style: dict[str, Any] = {
+                "color": SEVERITIES["error"],
+                "markerfacecolor": "white",
+                "markeredgewidth": 1.5,
+            }
+            ax.plot(places[where], np.full(where.sum(), height), marker, markersize=7, label=name, **style)
+
+
+def _draw_references(ax: Axes, report: Report) -> None:
+    """g* and the value below which a gradient is near zero."""
+    scale, rtol = report.gradient_scale, report.near_zero.rtol
+    for value, style, text in ((scale, "--", "g*"), (rtol * scale, ":", f"near zero ({rtol:g} g*)")):
+        ax.axhline(value, color=MUTED, linewidth=1, linestyle=style, zorder=1)
+        at: dict[str, Any] = {
+            "xy": (1, value),
+            "xycoords": ax.get_yaxis_transform(),
+            "textcoords": "offset points",
+        }
+        ax.annotate(
+            text, xytext=(-4, 3), ha="right", fontsize=8, color=MUTED, path_effects=_HALO, zorder=4, **at
+        )
+
+
+def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
+    """A band behind each node that holds a finding, named above the picture; which nodes these are."""
+    labels: dict[int, list[str]] = {}
+    for finding in findings[findings["cause"].isin(_ON_THE_WAY)].itertuples():
+        for place in np.flatnonzero(flow["layer"] == finding.layer):
+            labels.setdefault(int(place), []).append(str(finding.cause).replace("_", " "))
+    for at in labels:
+        back.axvspan(at - 0.5, at + 0.5, color=BAND, linewidth=0, zorder=0)
+    if labels:
+        top = front.secondary_xaxis("top")
+        top.set_xticks(list(labels), [", ".join(names) for names in labels.values()])
+        top.tick_params(length=0, labelsize=8.5, labelcolor=SEVERITIES["error"], pad=2)
+        if len(labels) > 2:
+            plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
+        top.spines[:].set_visible(False)
+    return set(labels)
+
+
+def _mark_silence(ax: Axes, zero: pd.Series) -> None:
+    """Say so where no gradient arrives."""
+    silent = np.flatnonzero(zero.isna())
+    for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else ():
+        ax.axvspan(run[0] - 0.5, run[-1] + 0.5, facecolor="none", edgecolor=FAINT, hatch="///", linewidth=0)
+        at: dict[str, Any] = {
+            "xycoords": ax.get_xaxis_transform(),
+            "rotation": 0 if len(run) > len(zero) / 4 else 90,
+        }
+        text = ax.annotate("no gradient arrives", (run.mean(), 0.5), ha="center", va="center", **at)
+        text.set(color=MUTED, fontsize=8.5, path_effects=_HALO)
+
+
+def _label_nodes(ax: Axes, nodes: list[str], marked: set[int]) -> None:
+    """The nodes' names; of very many only as many as fit, and those with a finding."""
+    count = len(nodes)
+    room = width_in_inches(ax) * _NAMES_PER_INCH
+    step = math.ceil(count / room)
+    shown = [place for place in range(count) if place % step == 0 or place in marked]
+    ax.set_xlim(-0.6, count - 0.4)
+    ax.set_xticks(shown, [shortened(nodes[place], 22) for place in shown])
+    ax.tick_params(axis="x", labelsize=8.5 if count <= 0.6 * room else 7, length=2, labelcolor=INK)
+    if count > width_in_inches(ax):
+        rotation = 45 if count <= 0.6 * room else 60
+        plt.setp(ax.get_xticklabels(), rotation=rotation, ha="right", rotation_mode="anchor")
+
+
+def _label_axes(ax: Axes, limits: tuple[float, float]) -> None:
+    ax.set_ylim(*limits)
+    ax.tick_params(axis="y", labelsize=8, colors=INK)
+    ax.set_ylabel("gradient: n · rms of dJ/d(output)", fontsize=9, color=INK)
+    ax.set_xlabel("from the loss  →  back to the input", fontsize=9, color=MUTED)
+    ax.spines[["top", "right"]].set_visible(False)
+    handles, _ = ax.get_legend_handles_labels()
+    if len(handles) > 1:
+        ax.legend(loc="lower left", fontsize=8, frameon=False)

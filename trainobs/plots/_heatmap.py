@@ -8,8 +8,19 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from trainobs.plots._labels import NOTHING, headline, kernel_labels, percent, shortened
-from trainobs.plots._palette import COLOURS, COLUMNS, INK, LABELS, MUTED, NOT_NEAR_ZERO, ink_on, mixed_with_white
+from trainobs.plots._labels import NOTHING, headline, kernel_labels, percent, shortened, width_in_inches
+from trainobs.plots._palette import (
+    BAR,
+    COLOURS,
+    COLUMNS,
+    FILLED,
+    INK,
+    LABELS,
+    MUTED,
+    NOT_NEAR_ZERO,
+    ink_on,
+    mixed_with_white,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     from trainobs.report import Report
 
 _BAR_LEFT, _BAR_WIDTH = -1.75, 1.35  # the column "near zero", apart from the causes at 0 … 8
+_CAUSES = tuple(COLOURS.values())
 _ROW_INCHES, _SMALLEST_TEXT = 0.3, 3.5
 
 
@@ -26,9 +38,9 @@ def draw_heatmap(report: Report, ax: Axes | None = None) -> Axes:
     The picture tells where in the network gradients are near zero, and why. A row is a kernel, the
     input's first. The bar on the left is the fraction of its weights with a near-zero gradient; the
     numbers to the right split that fraction up by cause and add to 100 %. The colour's strength is
-    the cause's part of *all* weights of the kernel, so that a healthy network looks pale. A column
-    of colour that ends at one row points to the layer where it starts: "backprop" below it in the
-    order of the loss, "input" behind it. "–": no gradient is near zero, or the kernel is frozen.
+    the cause's part of *all* weights of the kernel, so that a healthy network looks pale. Where a
+    layer is dead, the kernels before it show "backprop" and those behind it "input". "–" means that
+    there is nothing to split up: no gradient is near zero, or the kernel is frozen.
 
     Parameters
     ----------
@@ -44,7 +56,7 @@ def draw_heatmap(report: Report, ax: Axes | None = None) -> Axes:
     table = report.layers
     rows = len(table)
     if ax is None:
-        _, ax = plt.subplots(figsize=(10.5, 1.9 + _ROW_INCHES * max(rows, 2)), layout="constrained")
+        ax = plt.subplots(figsize=(10.5, 1.9 + _ROW_INCHES * max(rows, 2)), layout="constrained")[1]
     text_size = _text_size(ax, rows)
     _draw_near_zero(ax, table["near_zero"], text_size)
     _draw_shares(ax, table, text_size)
@@ -63,7 +75,7 @@ def _draw_near_zero(ax: Axes, near_zero: pd.Series, text_size: float) -> None:
     """The fraction of near-zero gradients, as bars in a column of their own."""
     rows, fractions = np.arange(len(near_zero)), near_zero.fillna(0.0).to_numpy()
     ax.barh(rows, _BAR_WIDTH, 0.8, _BAR_LEFT, color=NOT_NEAR_ZERO)
-    ax.barh(rows, _BAR_WIDTH * fractions, 0.8, _BAR_LEFT, color="#ADB5BD")
+    ax.barh(rows, _BAR_WIDTH * fractions, 0.8, _BAR_LEFT, color=FILLED)
     for row, value in enumerate(near_zero):
         _write(ax, _BAR_LEFT + _BAR_WIDTH / 2, row, percent(value), INK, text_size)
 
@@ -72,13 +84,13 @@ def _draw_shares(ax: Axes, table: pd.DataFrame, text_size: float) -> None:
     """One cell per kernel and cause."""
     shares = table[list(COLUMNS.values())].to_numpy(float)
     strengths = np.nan_to_num(shares * table[["near_zero"]].to_numpy(float))
-    colours = [[mixed_with_white(c, s) for c, s in zip(COLOURS.values(), row, strict=True)] for row in strengths]
+    colours = [[mixed_with_white(c, s) for c, s in zip(_CAUSES, row, strict=True)] for row in strengths]
     extent = (0, shares.shape[1], len(table) - 0.5, -0.5)
     ax.imshow(np.array(colours), extent=extent, aspect="auto", interpolation="nearest")
     for (row, column), share in np.ndenumerate(shares):
         quiet = np.isnan(share) or share == 0
         text = NOTHING if np.isnan(share) else ("0" if share == 0 else percent(share))
-        _write(ax, column + 0.5, row, text, "#ADB5BD" if quiet else ink_on(colours[row][column]), text_size)
+        _write(ax, column + 0.5, row, text, FILLED if quiet else ink_on(colours[row][column]), text_size)
 
 
 def _write(ax: Axes, x: float, y: float, text: str, colour: str, size: float) -> None:
@@ -87,20 +99,34 @@ def _write(ax: Axes, x: float, y: float, text: str, colour: str, size: float) ->
 
 
 def _label_axes(ax: Axes, kernels: list[str], text_size: float) -> None:
-    causes = len(LABELS)
-    names = [label.replace(" + ", " +\n") for label in LABELS.values()]
-    ax.set_xticks([_BAR_LEFT + _BAR_WIDTH / 2, *(np.arange(causes) + 0.5)], ["near\nzero", *names])
     ax.set_yticks(range(len(kernels)), kernels)
     ax.tick_params(length=0, labelcolor=INK)
-    ax.tick_params(axis="x", top=False, bottom=False, labeltop=True, labelbottom=False, labelsize=8.5, pad=6)
     ax.tick_params(axis="y", labelsize=max(text_size, _SMALLEST_TEXT))
-    ax.spines[:].set_visible(False)
-    lines = np.arange(len(kernels) + 1) - 0.5
-    ax.hlines(lines, 0, causes, color="#DEE2E6", linewidth=0.6)
-    ax.vlines(np.arange(causes + 1), lines[0], lines[-1], color="#DEE2E6", linewidth=0.6)
-    for column, colour in enumerate(COLOURS.values()):
-        ax.hlines(-0.5, column + 0.04, column + 0.96, color=colour, linewidth=5)
-    ax.set_xlim(_BAR_LEFT - 0.05, causes + 0.02)
-    ax.set_ylim(len(kernels) - 0.48, -0.56)
+    _label_columns(ax)
+    _draw_lines(ax, len(kernels))
     note = "numbers: part of the row's near-zero gradients   ·   colour: part of all its weights"
     ax.set_xlabel(note, fontsize=8, color=MUTED, loc="left", labelpad=6)
+
+
+def _label_columns(ax: Axes) -> None:
+    """Names above the columns: a word a line, or slanted where columns are narrow."""
+    narrow = width_in_inches(ax) < 7
+    names = ["near zero", *LABELS.values()]
+    texts = names if narrow else [name.replace(" + ", " +\n").replace("near ", "near\n") for name in names]
+    ax.set_xticks([_BAR_LEFT + _BAR_WIDTH / 2, *(np.arange(len(LABELS)) + 0.5)], texts)
+    ax.tick_params(axis="x", top=False, bottom=False, labeltop=True, labelbottom=False, labelsize=8.5, pad=6)
+    if narrow:
+        plt.setp(ax.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
+
+
+def _draw_lines(ax: Axes, rows: int) -> None:
+    """A grid between the cells, and each cause's full colour above its column."""
+    causes = len(LABELS)
+    ax.spines[:].set_visible(False)
+    lines = np.arange(rows + 1) - 0.5
+    ax.hlines(lines, 0, causes, color=BAR, linewidth=0.6)
+    ax.vlines(np.arange(causes + 1), lines[0], lines[-1], color=BAR, linewidth=0.6)
+    for column, colour in enumerate(_CAUSES):
+        ax.hlines(-0.5, column + 0.04, column + 0.96, color=colour, linewidth=5)
+    ax.set_xlim(_BAR_LEFT - 0.05, causes + 0.02)
+    ax.set_ylim(rows - 0.48, -0.56)

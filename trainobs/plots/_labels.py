@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from trainobs.report import Report
 
 NOTHING = "–"
@@ -39,8 +41,16 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def kernel_labels(report: Report) -> dict[str, str]:
     """A label for each kernel, by its path: the layer's name, or the path where names repeat."""
     names = report.layers["layer"]
-    repeated = set(names[names.duplicated(keep=False)])
-    return {path: (path.removesuffix("/kernel") if name in repeated else name) for path, name in names.items()}
+    repeated = names.duplicated(keep=False)
+    return {
+        str(path): str(path).removesuffix("/kernel") if again else str(name)
+        for path, name, again in zip(names.index, names, repeated, strict=True)
+    }
+
+
+def width_in_inches(ax: Axes) -> float:
+    """How wide axes are in print, to choose how much text fits."""
+    return float(ax.get_window_extent().width / ax.figure.dpi)
 
 
 def headline(report: Report) -> str:
@@ -51,4 +61,4 @@ def headline(report: Report) -> str:
     first, more = findings.iloc[0], len(findings) - 1
     share = f" – {percent(first['share'])} of all kernel weights" if first["share"] > 0 else ""
     rest = f" (and {more} more finding{'s' if more > 1 else ''})" if more else ""
-    return f"{first['cause'].replace('_', ' ')} at {shortened(first['layer'])}{share}{rest}"
+    return f"{first['cause'].replace('_', ' ').capitalize()} at {shortened(first['layer'])}{share}{rest}"

@@ -32,6 +32,8 @@ COLUMNS: dict[Cause, str] = {cause: f"share_{str(cause.name).lower()}" for cause
 INK = "#212529"
 MUTED = "#6C757D"
 FAINT = "#CED4DA"
+BAR = "#DEE2E6"
+FILLED = "#ADB5BD"
 BAND = "#F8D7DA"
 SEVERITIES: dict[str, str] = {"error": "#B02A37", "warning": "#9A5B00", "info": "#5C6773"}
 

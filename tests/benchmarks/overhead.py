@@ -1,0 +1,110 @@
+"""What recording costs, as ratios measured interleaved in one run.
+
+Run by hand (`python -m tests.benchmarks.overhead`); it prints each figure beside its bar. These
+are benchmarks, not timed tests: a machine may be busy.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+import trainobs
+
+STEPS, ROUNDS = 20, 5
+
+
+def _mlp(*widths: int, inputs: int = 784) -> keras.Model:
+    hidden = [keras.layers.Dense(width, activation="relu") for width in widths]
+    return _compiled(
+        keras.Sequential([keras.Input((inputs,)), *hidden, keras.layers.Dense(10, activation="softmax")])
+    )
+
+
+def _cnn() -> keras.Model:
+    convs = [
+        keras.layers.Conv2D(filters, 3, strides=s, activation="relu")
+        for filters, s in ((32, 1), (64, 2), (128, 2))
+    ]
+    layers = [
+        keras.Input((28, 28, 1)),
+        *convs,
+        keras.layers.Flatten(),
+        keras.layers.Dense(10, activation="softmax"),
+    ]
+    return _compiled(keras.Sequential(layers))
+
+
+def _compiled(model: keras.Model) -> keras.Model:
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def _seconds_per_step(
+    model: keras.Model, data: tuple, batch: int, recorder: trainobs.Recorder | None
+) -> float:
+    callbacks = [] if recorder is None else [recorder]
+    start = time.perf_counter()
+    model.fit(*data, batch_size=batch, verbose=0, shuffle=False, callbacks=callbacks)
+    return (time.perf_counter() - start) / (len(data[0]) // batch)
+
+
+def ratio(make: Callable[[], keras.Model], batch: int, due: bool) -> tuple[float, float]:
+    """Median ratio of a fit step with a Recorder to one without, and the plain step's seconds."""
+    plain, recorded = make(), make()
+    shape = plain.input_shape[1:]
+    steps = STEPS if due else 2 * STEPS
+    rng = np.random.default_rng(0)
+    data = rng.random((steps * batch, *shape), np.float32), rng.integers(0, 10, steps * batch)
+    every = {"every": 1} if due else {"at": [10**9]}
+    held = 8 * _record_bytes(recorded, data, batch)
+    recorder = trainobs.Recorder(**every, max_bytes=held)
+    ratios, seconds = [], []
+    for round_ in range(ROUNDS + 1):
+        a = _seconds_per_step(plain, data, batch, None)
+        b = _seconds_per_step(recorded, data, batch, recorder)
+        if round_:  # the first round traces
+            ratios.append(b / a)
+            seconds.append(a)
+    return statistics.median(ratios), statistics.median(seconds)
+
+
+def _record_bytes(model: keras.Model, data: tuple, batch: int) -> int:
+    return trainobs.capture_batch(model, data[0][:batch], data[1][:batch]).nbytes
+
+
+CASES = {
+    "MLP 784-256-256-128-10, batch 64": (lambda: _mlp(256, 256, 128), 64, 1.5),
+    "CNN 32-64-128 on 28×28, batch 64": (_cnn, 64, 1.3),
+    "20 × Dense(512), batch 256": (lambda: _mlp(*[512] * 20, inputs=512), 256, 1.3),
+}
+
+
+def main(only: str = "") -> None:
+    """Print every ratio beside its bar."""
+    for name, (make, batch, bar) in CASES.items():
+        if only not in name:
+            continue
+        for due, limit in ((False, 1.02), (True, bar)):
+            value, seconds = ratio(make, batch, due)
+            kind = "due step" if due else "step not due"
+            print(
+                f"{name:36} {kind:14} {value:6.3f} (bar {limit}; plain step {1e3 * seconds:.2f} ms)",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    import warnings
+
+    warnings.simplefilter("ignore")
+    main(*sys.argv[1:])

@@ -1,0 +1,622 @@
+"""Reports of small Keras models against the slow oracle in tests/reference, figure by figure.
+
+What the oracle is given it gets from Keras' own layer configuration and from a table of activation
+functions written by hand, not from the specs and probes of the product.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from sklearn.datasets import load_digits
+
+import trainobs
+from tests.reference.attribution import CAUSES, FRACTIONS, REASONS, attribute
+from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
+from tests.reference.pseudo_inverse import estimate
+from trainobs.recording import SiteRecord, StepRecord
+
+RTOL = 1e-3  # of NearZero
+MARGIN = 1e-5  # float32 rounding of a compared value is some 1e-7
+ROUNDING = 1e-6
+FLOAT32 = float(np.finfo(np.float32).eps)
+
+Problem = Callable[[], tuple[keras.Model, np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Phi:
+    """What definitions.md asks about an activation function; no saturation point is 0."""
+
+    piecewise_linear: bool
+    rectifies: bool
+    saturation_point: float = 0.0
+
+
+PHIS = {
+    "linear": Phi(True, False),
+    "relu": Phi(True, True),
+    "relu6": Phi(True, True, 6.0),
+    "leaky_relu": Phi(True, False),
+    "hard_sigmoid": Phi(True, False, 3.0),
+    "sigmoid": Phi(False, False, 4.75),
+    "tanh": Phi(False, False, 3.0),
+    "gelu": Phi(False, True),
+    "elu": Phi(False, True),
+    "softmax": Phi(False, False),
+}
+
+
+# Problems
+
+
+def random(*shape: int, scale: float = 1.0) -> np.ndarray:
+    """Standard normal data, the same every time."""
+    return (scale * np.random.default_rng(7).normal(size=shape)).astype(np.float32)
+
+
+def classifier(x: np.ndarray, *hidden: layers.Layer, loss: str = "sparse_categorical_crossentropy") -> tuple:
+    """A model of these layers and a softmax over three classes, with data."""
+    flatten = [layers.Flatten()] if x.ndim > 2 else []
+    head = layers.Dense(3, "softmax", name="head")
+    model = keras.Sequential([keras.Input(x.shape[1:]), *hidden, *flatten, head])
+    model.compile("sgd", loss)
+    labels = np.random.default_rng(8).integers(0, 3, len(x))
+    return model, x, labels if "sparse" in loss else np.eye(3, dtype=np.float32)[labels]
+
+
+def regressor(x: np.ndarray, y: np.ndarray, *stack: layers.Layer) -> tuple:
+    """A model of just these layers, with data."""
+    model = keras.Sequential([keras.Input(x.shape[1:]), *stack])
+    model.compile("sgd", "mse")
+    return model, x, y.astype(np.float32)
+
+
+def digits(samples: int, image: bool = False) -> np.ndarray:
+    """Scanned digits with values in [0, 1]; the borders are black."""
+    pixels = (load_digits().data[:samples] / 16).astype(np.float32)
+    return pixels.reshape(-1, 8, 8, 1) if image else pixels
+
+
+def dense(units: int, activation: str, **options) -> layers.Dense:
+    """A Dense layer whose bias is not 0."""
+    options.setdefault("bias_initializer", keras.initializers.RandomNormal(stddev=0.3))
+    return layers.Dense(units, activation, **options)
+
+
+def changed(problem: tuple, layer: str, *, kernel=lambda w: w, bias=lambda b: b) -> tuple:
+    """A problem with the weights of one layer changed."""
+    found = problem[0].get_layer(layer)
+    found.kernel.assign(kernel(found.kernel.numpy()))
+    if found.bias is not None:
+        found.bias.assign(bias(found.bias.numpy()))
+    return problem
+
+
+def activation_problem(activation: str) -> Problem:
+    """Three layers of one activation, without bias in the middle; large inputs drive some units off."""
+    return lambda: classifier(
+        random(10, 6, scale=3.0),
+        dense(5, activation),
+        dense(4, activation, use_bias=False),
+        dense(4, activation, kernel_initializer=keras.initializers.RandomNormal(stddev=3.0)),
+    )
+
+
+def conv_problem(rank: int, x_shape: tuple, **options) -> Problem:
+    """A convolution under test between two plain ones."""
+    kind = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[rank]
+    options = {"kernel_size": 3, "activation": "relu", "bias_initializer": "random_normal"} | options
+    return lambda: classifier(random(*x_shape), kind(4, **options))
+
+
+def first_columns(values: np.ndarray, change: Callable, columns: int = 2) -> np.ndarray:
+    """A copy whose first columns are changed."""
+    return np.concatenate([change(values[..., :columns]), values[..., columns:]], axis=-1)
+
+
+def dead_by_bias() -> tuple:
+    problem = classifier(random(10, 6), dense(5, "relu", name="planted"), dense(4, "relu"))
+    return changed(problem, "planted", bias=lambda b: first_columns(b, lambda part: part - 100))
+
+
+def dead_by_weights() -> tuple:
+    problem = classifier(np.abs(random(10, 6)), dense(5, "relu", name="planted", use_bias=False))
+    return changed(problem, "planted", kernel=lambda w: first_columns(w, lambda part: -np.abs(part)))
+
+
+def dead_by_combination() -> tuple:
+    problem = classifier(3 + random(10, 6), dense(5, "relu", name="planted"))
+    return changed(problem, "planted", kernel=lambda w: first_columns(w, lambda part: part - 2 * part.mean(0) - 1))
+
+
+def zero_inputs() -> tuple:
+    x = first_columns(random(10, 6), np.zeros_like)
+    x[:3] = 0
+    return classifier(x, dense(5, "relu"), dense(4, "tanh"))
+
+
+def tiny_inputs() -> tuple:
+    x = first_columns(random(10, 6), lambda part: 1e-4 * part)
+    return classifier(x, dense(5, "relu"))
+
+
+def small_input_meets_small_backprop() -> tuple:
+    x = first_columns(random(10, 6), lambda part: 0.02 * part)
+    problem = classifier(x, dense(5, "relu", name="planted"))
+    return changed(problem, "head", kernel=lambda w: 0.01 * w)
+
+
+def saturating_branches(x: np.ndarray, kernel_scale: float = 1.0, bias: tuple = (0, 0, 0, 0, 0)) -> Problem:
+    """One layer of every activation that goes off for large preactivations, side by side."""
+
+    def make() -> tuple:
+        data = keras.Input(x.shape[1:])
+        branches = [dense(5, name, name=name) for name in ("sigmoid", "tanh", "hard_sigmoid", "relu6")]
+        head = layers.Dense(3, "softmax")
+        model = keras.Model(data, head(layers.Concatenate()([branch(data) for branch in branches])))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        problem = model, x, np.arange(len(x)) % 3
+        for branch in branches:
+            changed(problem, branch.name, kernel=lambda w: first_columns(w, lambda part: kernel_scale * part, 3))
+            changed(problem, branch.name, bias=lambda b: b + bias)
+        return problem
+
+    return make
+
+
+def tiny_upstream() -> tuple:
+    problem = classifier(random(10, 6), dense(5, "relu"), dense(4, "tanh"))
+    return changed(problem, "head", kernel=lambda w: 1e-5 * w)
+
+
+def exact_cancellation() -> tuple:
+    x = np.array([[1, 2], [1, 2], [-3, 1], [-3, 1]])
+    return regressor(x.astype(np.float32), np.array([[1], [-1], [2], [-2]]), layers.Dense(1, kernel_initializer="zeros"))
+
+
+def fitted() -> tuple:
+    head = layers.Dense(2, kernel_initializer="zeros", bias_initializer="ones")
+    return regressor(random(6, 4), np.ones((6, 2)) + 1e-6, dense(5, "tanh"), head)
+
+
+def constant_kernel() -> tuple:
+    return classifier(random(10, 6), dense(5, "relu", kernel_initializer="zeros"), dense(4, "sigmoid"))
+
+
+def two_outputs() -> tuple:
+    data = keras.Input((6,))
+    hidden = dense(5, "relu", name="shared")(data)
+    quiet = layers.Dense(2, name="quiet")(dense(4, "tanh")(hidden))
+    loud = layers.Dense(3, "softmax", name="loud")(hidden)
+    model = keras.Model(data, [quiet, loud])
+    model.compile("sgd", ["mse", "sparse_categorical_crossentropy"], loss_weights=[0.1, 3.0])
+    return model, random(10, 6), [random(10, 2), np.arange(10) % 3]
+
+
+def binary_head() -> tuple:
+    stack = dense(5, "tanh"), layers.Dense(1, "sigmoid")
+    model = keras.Sequential([keras.Input((6,)), *stack])
+    model.compile("sgd", "binary_crossentropy")
+    return model, random(10, 6), (np.arange(10) % 2)[:, None]
+
+
+def convolutional_output() -> tuple:
+    x, y = random(2, 5, 4, 2), random(2, 5, 4, 3)
+    conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
+    return regressor(x, y, conv(4, activation="relu"), conv(3, activation="sigmoid"))
+
+
+PROBLEMS: dict[str, Problem] = {
+    **{f"dense {name}": activation_problem(name) for name in PHIS},
+    "dense on time steps": lambda: classifier(random(3, 4, 3), dense(4, "relu"), dense(3, "tanh")),
+    "dense to time steps": lambda: regressor(random(3, 4, 3), random(3, 4, 2), dense(4, "relu"), dense(2, "linear")),
+    "conv1d valid": conv_problem(1, (3, 7, 2)),
+    "conv1d same strided": conv_problem(1, (3, 7, 2), padding="same", strides=2, activation="tanh"),
+    "conv1d causal dilated": conv_problem(1, (3, 7, 2), padding="causal", dilation_rate=2, use_bias=False),
+    "conv1d grouped": conv_problem(1, (3, 6, 4), groups=2, padding="same", activation="sigmoid"),
+    "conv1d channels first": conv_problem(1, (3, 2, 6), data_format="channels_first", strides=2),
+    "conv1d taps outside the image": conv_problem(1, (5, 2, 3), kernel_size=5, padding="same"),
+    "conv2d valid strided": conv_problem(2, (2, 6, 5, 2), strides=(2, 1), activation="gelu"),
+    "conv2d same": conv_problem(2, (2, 5, 4, 2), padding="same", use_bias=False),
+    "conv2d same strided": conv_problem(2, (3, 5, 6, 2), padding="same", strides=2, activation="elu"),
+    "conv2d dilated": conv_problem(2, (2, 6, 6, 2), dilation_rate=(2, 1), activation="leaky_relu"),
+    "conv2d grouped": conv_problem(2, (2, 4, 5, 4), kernel_size=2, groups=2, strides=(1, 2), activation="relu6"),
+    "conv2d channels first": conv_problem(2, (2, 2, 5, 4), data_format="channels_first", padding="same"),
+    "conv2d channels first grouped": conv_problem(
+        2, (2, 4, 4, 3), kernel_size=2, data_format="channels_first", groups=2, activation="tanh"
+    ),
+    "conv3d valid": conv_problem(3, (2, 3, 4, 3, 2), kernel_size=2, activation="softmax"),
+    "conv3d same strided": conv_problem(3, (2, 3, 4, 3, 2), kernel_size=2, padding="same", strides=(1, 2, 1)),
+    "conv3d dilated grouped": conv_problem(
+        3, (2, 4, 3, 3, 4), kernel_size=2, dilation_rate=(2, 1, 1), groups=2, activation="hard_sigmoid"
+    ),
+    "conv3d channels first": conv_problem(3, (2, 2, 3, 3, 3), kernel_size=2, data_format="channels_first"),
+    "conv then conv": lambda: classifier(
+        random(2, 6, 6, 2), layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(2, 2, strides=2, activation="relu")
+    ),
+    "conv, pooling, dense": lambda: classifier(
+        random(2, 6, 6, 2), layers.Conv2D(3, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten(),
+        dense(4, "relu"),
+    ),  # fmt: skip
+    "conv on negative inputs": lambda: classifier(
+        -np.abs(random(2, 5, 5, 2)) - 2, layers.Conv2D(3, 2, padding="same", activation="relu", kernel_initializer="ones"),
+    ),  # fmt: skip
+    "dead by bias": dead_by_bias,
+    "dead by weights": dead_by_weights,
+    "dead by combination": dead_by_combination,
+    "zero inputs": zero_inputs,
+    "tiny inputs": tiny_inputs,
+    "small input meets small backprop": small_input_meets_small_backprop,
+    "negative inputs": lambda: classifier(-np.abs(random(10, 6)), dense(5, "relu"), dense(4, "relu")),
+    "saturated by input": saturating_branches(random(10, 6, scale=20.0)),
+    "saturated by kernel": saturating_branches(random(10, 6), kernel_scale=40.0),
+    "saturated by bias": saturating_branches(random(10, 6), bias=(9, -9, 9, 0, 0)),
+    "saturated by all": saturating_branches(random(10, 6, scale=3.0), kernel_scale=5.0, bias=(9, -9, 9, 0, 0)),
+    "tiny upstream gradients": tiny_upstream,
+    "exact cancellation": exact_cancellation,
+    "fitted": fitted,
+    "constant kernel": constant_kernel,
+    "kernel penalty": lambda: classifier(random(10, 6), dense(5, "relu", kernel_regularizer="l2")),
+    "dense, normalisation, relu": lambda: classifier(
+        random(10, 6), dense(5, "linear"), layers.BatchNormalization(beta_initializer="random_normal"), layers.ReLU()
+    ),
+    "dense, normalisation, tanh": lambda: classifier(
+        random(10, 6), dense(5, "linear", use_bias=False),
+        layers.BatchNormalization(gamma_initializer=lambda *_, **__: np.float32(4)), layers.Activation("tanh"),
+    ),  # fmt: skip
+    "conv, normalisation, relu": lambda: classifier(
+        random(2, 5, 5, 2), layers.Conv2D(3, 3, padding="same"),
+        layers.BatchNormalization(beta_initializer=lambda *_, **__: np.float32(-1)), layers.Activation("relu"),
+    ),  # fmt: skip
+    "activation layers": lambda: classifier(
+        random(10, 6), dense(5, "linear"), layers.LeakyReLU(0.2), dense(4, "linear"), layers.ELU(),
+        dense(3, "linear"), layers.Softmax(),
+    ),  # fmt: skip
+    "two outputs": two_outputs,
+    "binary head": binary_head,
+    "convolutional output": convolutional_output,
+    "loss on probabilities": lambda: classifier(random(10, 6), dense(5, "relu"), loss="mse"),
+    "digits dense": lambda: classifier(digits(16), dense(8, "relu"), dense(6, "sigmoid")),
+    "digits conv": lambda: classifier(digits(3, image=True), layers.Conv2D(4, 3, strides=2, activation="relu")),
+    "digits unscaled": lambda: classifier(16 * digits(12), dense(6, "tanh"), dense(5, "relu")),
+    "digits with a dead layer": lambda: changed(
+        classifier(digits(12), dense(6, "relu", name="planted"), dense(5, "tanh")), "planted", bias=lambda b: b - 50
+    ),
+}  # fmt: skip
+
+
+# The oracle's side
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A problem with its report, and what the oracle found for each kernel."""
+
+    model: keras.Model
+    record: StepRecord
+    report: trainobs.Report
+    given: dict[str, dict]
+    found: dict[str, dict]
+
+
+def channels_last(layer: layers.Layer, array: np.ndarray) -> np.ndarray:
+    """An array of the layer's layout with the channels at the end."""
+    return np.moveaxis(array, 1, -1) if getattr(layer, "data_format", "") == "channels_first" else array
+
+
+def problem_op(layer: layers.Layer) -> DenseProblem | ConvProblem:
+    """How the layer's kernel meets its input, from the layer's configuration."""
+    if isinstance(layer, layers.Dense):
+        return DenseProblem()
+    return ConvProblem(tuple(layer.strides), layer.padding, tuple(layer.dilation_rate), layer.groups)
+
+
+def oracle_arguments(model: keras.Model, site: SiteRecord, g_star: float) -> dict:
+    """What the oracle needs to know about a recorded site."""
+    layer, phi = model.get_layer(site.layer), PHIS[site.activation.name]
+    last = functools.partial(channels_last, layer)
+    nothing = np.zeros_like(site.preactivation)
+    arrays = {
+        "input": last(site.input),
+        "kernel": site.kernel,
+        "bias_offset": 0.0 if site.offset is None else site.offset,
+        "preactivation": last(site.activation_input),
+        "slope": last(site.slope),
+        "output_gradient": last(nothing if site.output_gradient is None else site.output_gradient),
+        "preactivation_gradient": last(
+            nothing if site.preactivation_gradient is None else site.preactivation_gradient
+        ),
+    }
+    arrays = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
+    rule = dict(vars(phi), g_star=g_star, normalised=site.normalised, rtol=RTOL)
+    return {"op": problem_op(layer), **arrays, **rule}
+
+
+def gradient_reference(record: StepRecord) -> float:
+    """g* of one batch, from what the loss sent to the model's outputs."""
+    loudest = max((_g_out(output.gradient), output.gradient.shape[-1]) for output in record.outputs)
+    return max(loudest[0], 1e-3) / math.sqrt(loudest[1])
+
+
+def _g_out(gradient: np.ndarray) -> float:
+    """√(mean over positions of ‖n · dJ/dy‖²)."""
+    rows = np.asarray(gradient, np.float64).reshape(-1, gradient.shape[-1])
+    return math.sqrt(np.mean(np.sum((len(rows) * rows) ** 2, axis=1)))
+
+
+@functools.cache
+def solved(name: str) -> Solved:
+    """Build and explain a problem once for all tests about it."""
+    keras.utils.set_random_seed(3)
+    model, x, y = PROBLEMS[name]()
+    record, report = trainobs.capture_batch(model, x, y), trainobs.explain_near_zero_gradients(model, x, y)
+    given = {site.weight: oracle_arguments(model, site, report.gradient_scale) for site in record.sites}
+    return Solved(model, record, report, given, {weight: attribute(**arguments) for weight, arguments in given.items()})
+
+
+def per_unit(values: np.ndarray) -> np.ndarray:
+    """The mean over the weights of each unit."""
+    return values.reshape(-1, values.shape[-1]).mean(axis=0)
+
+
+def expected_units(found: dict, positions: int) -> dict[str, np.ndarray]:
+    """The columns of `Report.units`, but those of other layers and of the pseudo-inverse."""
+    near = found["near_zero"].reshape(-1, found["near_zero"].shape[-1]).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        shares = {f"share_{name}": _unit_sums(found["parts"][name]) / near for name in CAUSES}
+        reasons = {f"off_by_{name}": found[f"off_by_{name}"] / found["off"] for name in REASONS}
+    return {
+        **{name: per_unit(found[name]) for name in ("near_zero", "exact_zero", *FRACTIONS)},
+        "gradient_rms": found["gradient_rms"],
+        "p_weights": found["p_weights"],
+        "dead": found["dead"],
+        "off": found["off"] / positions,
+        **shares,
+        **reasons,
+    }
+
+
+def _unit_sums(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, values.shape[-1]).sum(axis=0)
+
+
+def expected_verdict(found: dict) -> np.ndarray:
+    """The causes of every weight as the bits of `Cause`."""
+    bits = np.zeros(found["near_zero"].shape, np.uint8)
+    for name, part in found["parts"].items():
+        bits |= np.where(part > 0, np.uint8(trainobs.Cause[name.upper()]), np.uint8(0))
+    return bits
+
+
+def rounding_of_sums(given: dict) -> np.ndarray:
+    """How far float32 may take a sum over the terms: relative to the sum of their sizes."""
+    sizes = np.abs(given["input"]), np.abs(given["preactivation_gradient"])
+    return ROUNDING * weight_sums(given["op"], *sizes, given["kernel"].shape)
+
+
+every_problem = pytest.mark.parametrize("name", PROBLEMS)
+
+
+# Comparisons
+
+
+@every_problem
+def test_layers_equal_the_oracle(name):
+    """Every column of the layers table that is about the layer itself."""
+    case = solved(name)
+    table = case.report.layers
+    assert list(table.index) == list(case.found)
+    for weight, found in case.found.items():
+        sizes = rounding_of_sums(case.given[weight])
+        for column, value in found["layer"].items():
+            atol = math.sqrt(np.mean(sizes**2)) if column == "gradient_rms" else 0
+            expected = pytest.approx(value, rel=ROUNDING, abs=atol, nan_ok=True)
+            assert table.loc[weight, column] == expected, (weight, column)
+
+
+@every_problem
+def test_units_equal_the_oracle(name):
+    """Every column of the units table that is about the unit itself."""
+    case = solved(name)
+    for weight, found in case.found.items():
+        table = case.report.units(weight)
+        positions = math.prod(case.given[weight]["preactivation"].shape[:-1])
+        sizes = rounding_of_sums(case.given[weight])
+        for column, values in expected_units(found, positions).items():
+            atol = np.sqrt(per_unit(sizes**2)).max() if column == "gradient_rms" else 0
+            np.testing.assert_allclose(table[column], values, ROUNDING, atol, err_msg=f"{weight} {column}")
+
+
+@every_problem
+def test_weights_equal_the_oracle(name):
+    """Near zero, gradient and verdict of every single weight."""
+    case = solved(name)
+    for weight, found in case.found.items():
+        view = case.report.weights(weight)
+        np.testing.assert_array_equal(view.near_zero, found["near_zero"])
+        np.testing.assert_array_equal(view.verdict, expected_verdict(found))
+        error = np.abs(view.gradient - found["data_gradient"])
+        assert (error <= rounding_of_sums(case.given[weight])).all(), weight
+
+
+@every_problem
+def test_the_gradient_reference_is_read_at_the_output(name):
+    """g* is the root mean square of n · dJ/dy per element of the loudest output."""
+    case = solved(name)
+    assert case.report.gradient_scale == pytest.approx(gradient_reference(case.record), rel=ROUNDING)
+
+
+# What other kernels say about a layer
+
+
+def readers_of(case: Solved, site: SiteRecord) -> list[SiteRecord]:
+    """The sites that read the output of a site, directly or through layers without a kernel."""
+    return [reader for reader in case.record.sites if reader.weight in site.consumers]
+
+
+def rows_of_units(case: Solved, site: SiteRecord, reader: SiteRecord) -> np.ndarray | None:
+    """To which unit each row of the reader's kernel belongs; None if that cannot be told."""
+    layer, units = case.model.get_layer(site.layer), site.kernel.shape[-1]
+    rows = reader.kernel.shape[-2]
+    if reads_directly(site, reader):
+        labels = np.broadcast_to(np.arange(units), channels_last(layer, site.output).shape)
+        labels = labels if labels.shape == site.output.shape else np.moveaxis(labels, -1, 1)
+        labels = channels_last(case.model.get_layer(reader.layer), labels.reshape(reader.input.shape))
+        labels = labels.reshape(-1, labels.shape[-1])[0]
+        return labels if labels.size == rows else None
+    pooled = isinstance(case.model.get_layer(reader.layer), layers.Dense) and site.output.ndim > 2
+    return np.arange(rows) % units if rows == units or pooled else None
+
+
+def reads_directly(site: SiteRecord, reader: SiteRecord) -> bool:
+    """Whether the reader's input is the site's output, or a reshape of it."""
+    return site.output.size == reader.input.size and np.array_equal(site.output.ravel(), reader.input.ravel())
+
+
+def near_zero_of_rows(near_zero: np.ndarray, owners: np.ndarray | None, units: int) -> np.ndarray:
+    """Per unit the fraction of near-zero weights in its rows, or in the whole kernel."""
+    if owners is None:
+        return np.full(units, near_zero.mean())
+    return np.array([near_zero[..., owners == unit, :].mean() for unit in range(units)])
+
+
+@every_problem
+def test_next_gradient_equals_the_near_zero_rows_of_the_readers(name):
+    """p_next_gradient is the near-zero fraction of the rows that read each unit."""
+    case = solved(name)
+    for site in case.record.sites:
+        parts = [
+            near_zero_of_rows(
+                case.found[reader.weight]["near_zero"], rows_of_units(case, site, reader), site.kernel.shape[-1]
+            )
+            for reader in readers_of(case, site)
+        ]
+        expected = np.mean(parts, axis=0) if parts else np.full(site.kernel.shape[-1], np.nan)
+        column = case.report.units(site.weight)["p_next_gradient"]
+        np.testing.assert_allclose(column, expected, ROUNDING, err_msg=site.weight)
+        mean = pytest.approx(expected.mean(), rel=ROUNDING, nan_ok=True)
+        assert case.report.layers.loc[site.weight, "p_next_gradient"] == mean
+
+
+def preactivation_estimate(case: Solved, site: SiteRecord) -> tuple[np.ndarray, int, int]:
+    """dJ/dZ of least norm from a site's input and data gradient, its rank, and n."""
+    given = case.given[site.weight]
+    penalty = 0.0 if site.penalty_gradient is None else site.penalty_gradient
+    shape = given["preactivation"].shape
+    rcond = max(math.prod(shape[:-1]), math.prod(site.kernel.shape[:-1])) * FLOAT32
+    return estimate(given["op"], given["input"], site.kernel_gradient - penalty, shape, rcond)
+
+
+def sent_back(case: Solved, reader: SiteRecord, gradient: np.ndarray) -> np.ndarray:
+    """dJ/d(input) of a reader, in its own layout: every term's d times its weight."""
+    given = case.given[reader.weight]
+    sums, kernel = np.zeros(given["input"].shape), given["kernel"]
+    for kernel_index, input_index, output_index in given["op"].terms(sums.shape, kernel.shape):
+        sums[input_index] += gradient[output_index] * kernel[kernel_index]
+    return sums if sums.shape == reader.input.shape else np.moveaxis(sums, -1, 1)
+
+
+def output_estimate(case: Solved, site: SiteRecord) -> tuple[np.ndarray, float]:
+    """dJ/dA as the theory estimates it, channels last, and the trust in it."""
+    readers = readers_of(case, site)
+    if not readers or not all(reads_directly(site, reader) for reader in readers):
+        gradient, rank, n = preactivation_estimate(case, site)
+        return gradient, rank / n
+    solutions = [preactivation_estimate(case, reader) for reader in readers]
+    parts = [sent_back(case, r, d).reshape(site.output.shape) for r, (d, _, _) in zip(readers, solutions, strict=True)]
+    trust = min(rank / n for _, rank, n in solutions)
+    return channels_last(case.model.get_layer(site.layer), sum(parts)), trust
+
+
+@every_problem
+def test_pseudo_inverse_equals_the_oracle(name):
+    """p_backprop_pinv, pinv_trust and the true error of the estimate."""
+    case = solved(name)
+    for site in case.record.sites:
+        given = case.given[site.weight]
+        gradient, trust = output_estimate(case, site)
+        assert distance(gradient * math.prod(gradient.shape[:-1]), RTOL * given["g_star"]) > MARGIN
+        estimated = attribute(**given | {"output_gradient": gradient})["p_backprop"]
+        row = case.report.layers.loc[site.weight]
+        assert row["p_backprop_pinv"] == pytest.approx(estimated.mean(), rel=ROUNDING)
+        assert row["pinv_trust"] == pytest.approx(trust)
+        units = case.report.units(site.weight)["p_backprop_pinv"]
+        np.testing.assert_allclose(units, per_unit(estimated), ROUNDING, err_msg=site.weight)
+        truth = np.linalg.norm(given["output_gradient"])
+        if truth:
+            error = np.linalg.norm(gradient - given["output_gradient"]) / truth
+            found = case.report.backprop_estimate.loc[site.weight, "true_error"]
+            assert found == pytest.approx(error, rel=1e-4, abs=1e-4)
+
+
+# No figure hangs on rounding
+
+
+def distance(values: np.ndarray, limit: np.ndarray | float) -> float:
+    """The smallest relative distance of any value from its limit."""
+    sizes = np.abs(np.asarray(values, np.float64)) / limit
+    return float(np.min(np.abs(sizes[np.isfinite(sizes)] - 1), initial=np.inf))
+
+
+def mean_squares(given: dict) -> np.ndarray:
+    """For each set of factors and weight the mean square that decides on sufficiency, against rtol²."""
+    n, g_star = math.prod(given["preactivation"].shape[:-1]), given["g_star"]
+    a, s = given["input"], given["slope"]
+    h, e = (n / g_star * given[name] for name in ("output_gradient", "preactivation_gradient"))
+    ones, live = np.ones_like(a), np.ones_like(s)
+    shape = given["kernel"].shape
+    terms = np.maximum(weight_sums(given["op"], ones, live, shape), 1)
+    products = [(a, live), (ones, s), (ones, h), (a, s), (a, h), (ones, e), (a, e)]
+    return np.stack([weight_sums(given["op"], x**2, c**2, shape) / terms for x, c in products])
+
+
+def saturation_distance(given: dict) -> float:
+    """How close the sizes that decide why a saturated unit is off come to z*."""
+    op, kernel, point = given["op"], given["kernel"], given["saturation_point"]
+    if not point:
+        return math.inf
+    field = np.zeros((2, *given["preactivation"].shape))
+    for _, at, to in op.terms(given["input"].shape, kernel.shape):
+        field[:, *to] += given["input"][at] ** 2, 1
+    norms = np.sqrt(np.sum(kernel**2, axis=tuple(range(kernel.ndim - 1))) / 2)
+    excess_input = np.maximum(1, np.sqrt(field[0] / np.maximum(field[1], 1)))
+    excess_kernel = np.broadcast_to(np.maximum(1, norms), excess_input.shape)
+    free = np.abs(given["preactivation"] - given["bias_offset"])
+    healthy = (excess_input == 1) & (excess_kernel == 1)
+    return min(
+        *(distance(free / excess, point) for excess in (1, excess_input, excess_kernel)),
+        distance(excess_input[~healthy], excess_kernel[~healthy]),
+    )
+
+
+@every_problem
+def test_no_value_is_close_to_a_threshold(name):
+    """Every comparison is clear by more than float32 can round, so the other tests compare meaning."""
+    for weight, given in solved(name).given.items():
+        kernel, n = given["kernel"], math.prod(given["preactivation"].shape[:-1])
+        w_star = math.sqrt(2 / math.prod(kernel.shape[:-1]))
+        distances = {
+            "input": distance(given["input"], RTOL),
+            "slope": math.inf if given["piecewise_linear"] else distance(given["slope"], 1e-2),
+            "backprop": distance(n * given["output_gradient"], RTOL * given["g_star"]),
+            "weights": distance(np.maximum(kernel, 0), RTOL * w_star),
+            "causes": distance(mean_squares(given), RTOL**2),
+            "saturation": saturation_distance(given),
+        }
+        assert min(distances.values()) > MARGIN, (weight, distances)
+        assert gradients_are_clear(given, solved(name).found[weight]), weight
+
+
+def gradients_are_clear(given: dict, found: dict) -> bool:
+    """Whether no D is within rounding of its threshold, and none that is not 0 within rounding of 0."""
+    n = math.prod(given["preactivation"].shape[:-1])
+    thresholds = RTOL * given["g_star"] * np.sqrt(found["terms"]) / n
+    size, rounding = np.abs(found["data_gradient"]), rounding_of_sums(given)
+    clear = (np.abs(size - thresholds) > rounding) & ((size == 0) | (size > rounding))
+    return bool((clear | (found["terms"] == 0)).all())
