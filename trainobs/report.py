@@ -84,8 +84,6 @@ class Report:
         When figures become findings.
     selection : Selection, optional
         Which layers the tables show.
-    backprop : {"tape", "pinv"}
-        Which backprop the attribution used.
 
     Notes
     -----
@@ -99,11 +97,9 @@ class Report:
         *,
         settings: FindingSettings | None = None,
         selection: Selection | None = None,
-        backprop: str = "tape",
     ) -> None:
         self.statistics = statistics
         self.near_zero = near_zero
-        self.backprop = backprop
         self._selection = selection or Selection()
         self._settings = settings or FindingSettings(slope_atol=near_zero.slope_atol, rtol=near_zero.rtol)
 
@@ -390,7 +386,7 @@ class Report:
         positions = max((int(f.unit_positions) for f in self._sites.values()), default=0)
         batches = f"{statistics.batches} batch{'es' if statistics.batches > 1 else ''}"
         spoken = f"{where}{batches}, up to {positions:,} positions per kernel · loss {statistics.loss:.4g}"
-        return f"{spoken} · backprop by pseudo-inverse" if self.backprop == "pinv" else spoken
+        return f"{spoken} · backprop by pseudo-inverse" if self.statistics.backprop == "pinv" else spoken
 
     @property
     def thresholds(self) -> str:

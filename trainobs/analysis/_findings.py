@@ -97,7 +97,7 @@ def diagnose(
     broken = _non_finite(statistics, sites)
     if broken is not None:
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
-    silent = statistics.loudest_output()[0] <= gradient_floor
+    silent = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
     walk = Walk(flow, settings, silent)
     outputs = list(_output_mismatches(statistics, flow))
     origins = _origins(sites, walk, settings, outputs)
@@ -111,6 +111,15 @@ def diagnose(
     findings = [_finding(root, origins, sites) for root in roots.values()]
     order = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
+
+
+def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: FindingSettings) -> bool:
+    """Whether what the loss sends was measured, or estimated well enough to say that it is nothing."""
+    if statistics.backprop == "tape":
+        return True
+    nodes = {output.node for output in statistics.outputs}
+    trusts = [figures.pinv_trust for figures in sites.values() if figures.info.activation_node in nodes]
+    return min(trusts, default=0.0) >= settings.pinv_trust
 
 
 def _one_decay(origins: list[Origin], roots: dict[tuple[str, str], Origin] | None = None) -> list[Origin]:

@@ -251,7 +251,8 @@ class Walk:
         if site is None:
             owner = self._flow.site_of_activation(node)
             return _powers(flow.gain), "slope" if owner is not None else "layer"
-        slope, kernel = _powers(flow.slope_gain), _powers(flow.kernel_gain)
+        slope = math.inf if site.off_fraction == 1.0 else _powers(flow.slope_gain)
+        kernel = math.inf if site.kernel_rms == 0 else _powers(flow.kernel_gain)
         return (slope, "slope") if slope >= kernel else (kernel, "kernel")
 
     def _decay(self, path: list[int], losses: list[tuple[tuple[float, str], int]]) -> dict[str, float | str]:

@@ -38,11 +38,14 @@ class BackpropEstimate:
     output_gradient : array shaped like the site's output, channels-last
     rank, positions : int
         Of the map that was inverted; of several consumers the one with the smallest ratio.
+    sent : array shaped like the site's input, or None
+        What the site sends back to the layer it reads directly, estimated on the way.
     """
 
     output_gradient: Array
     rank: int
     positions: int
+    sent: Array | None = None
 
 
 def solve(
@@ -129,7 +132,8 @@ def estimate_backprop(record: StepRecord) -> dict[tuple[str, int], BackpropEstim
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
     solved = {key(site): found for site in record.sites if (found := _solve_site(site)) is not None}
-    estimates = {}
+    estimates: dict[tuple[str, int], BackpropEstimate] = {}
+    sent: dict[tuple[str, int], Array] = {}
     for site in record.sites:
         readers = [s for s in record.sites if s.weight in site.consumers]
         through = [_through(site, reader, solved) for reader in readers]
@@ -138,10 +142,11 @@ def estimate_backprop(record: StepRecord) -> dict[tuple[str, int], BackpropEstim
             if own is not None:
                 estimates[key(site)] = BackpropEstimate(own[0], own[1], site.positions)
             continue
+        sent |= {key(reader): part for reader, part in zip(readers, through, strict=True) if part is not None}
         weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
         gradient = np.sum(np.stack([part for part in through if part is not None]), axis=0)
         estimates[key(site)] = BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
-    return estimates
+    return {name: dataclasses.replace(found, sent=sent.get(name)) for name, found in estimates.items()}
 
 
 def key(site: SiteRecord) -> tuple[str, int]:

@@ -46,6 +46,9 @@ class FindingSettings:
         Mean absolute gradient of a kernel (TheDeepChecker).
     residual : float, default 1e-4
         Relative residual above which a kernel is unexplained; `residual_half` in half precision.
+    pinv_trust : float, default 0.75
+        With backprop by pseudo-inverse: rank/n from which "no gradient arrives" is believed (the
+        expected relative error is then at most √(1 − 0.75) = 0.5).
     slope_atol, rtol : float
         Copies of `NearZero`.
     """
@@ -64,5 +67,6 @@ class FindingSettings:
     exploding_mean: float = 1e6
     residual: float = 1e-4
     residual_half: float = 1e-2
+    pinv_trust: float = 0.75
     slope_atol: float = 1e-2
     rtol: float = 1e-3

@@ -133,6 +133,8 @@ class Statistics:
     loss_sum, batches : float, int
     loss_name : str
     from_logits : bool
+    backprop : {"tape", "pinv"}
+        Whether backprop was measured or estimated.
     step : int or None
         The recorded step; None for data that was run for the report.
     """
@@ -144,6 +146,7 @@ class Statistics:
     batches: int
     loss_name: str
     from_logits: bool = False
+    backprop: str = "tape"
     step: int | None = None
 
     def __add__(self, other: Statistics) -> Statistics:
@@ -201,15 +204,18 @@ def gather(
     Statistics
     """
     estimates = estimate_backprop(record) if pinv or backprop == "pinv" else {}
+    errors = {
+        key(site): _error(site, estimates[key(site)]) for site in record.sites if key(site) in estimates
+    }
     if backprop == "pinv":
         record = _estimated(record, estimates)
     outputs = tuple(_output(output) for output in record.outputs)
-    bare = Statistics({}, (), outputs, 0.0, 1, record.loss_name, record.from_logits)
+    bare = Statistics({}, (), outputs, 0.0, 1, record.loss_name, record.from_logits, backprop)
     g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
     scale = near_zero.gradient_scale(g_out, elements)
     return dataclasses.replace(
         bare,
-        sites=_sum_sites(record, near_zero, scale, estimates, backprop),
+        sites=_sum_sites(record, near_zero, scale, estimates, errors, backprop),
         nodes=tuple(_per_position(node) for node in record.nodes),
         loss_sum=record.loss,
         step=record.step,
@@ -221,6 +227,7 @@ def _sum_sites(
     near_zero: NearZero,
     scale: float,
     estimates: dict[Any, BackpropEstimate],
+    errors: dict[Any, dict[str, Array]],
     backprop: str,
 ) -> dict[str, SiteStatistics]:
     by_weight: dict[str, list[SiteRecord]] = {}
@@ -233,6 +240,7 @@ def _sum_sites(
             {
                 **sum_site(call, near_zero, scale, positions),
                 **_pinv_sums(call, estimates.get(key(call)), near_zero, scale),
+                **errors.get(key(call), {}),
             }
             for call in calls
         ]
@@ -278,18 +286,21 @@ def _pinv_sums(
         site, output_gradient=site.op.from_channels_last(estimate.output_gradient)
     )
     sums = sum_site(estimated, near_zero, scale, site.positions)
-    error = truth = np.float64(np.nan)
-    if site.output_gradient is not None:
-        measured = np.asarray(site.op.channels_last(site.output_gradient), np.float64)
-        error, truth = np.sum((estimate.output_gradient - measured) ** 2), np.sum(measured**2)
     return {
         "pinv_zero": sums["backprop_zero"],
         "pinv_terms": sums["terms"],
         "pinv_rank": np.float64(estimate.rank),
         "pinv_positions": np.float64(estimate.positions),
-        "pinv_error_sq": error,
-        "pinv_true_sq": truth,
     }
+
+
+def _error(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]:
+    """Squared distance of the estimate from what the tape measured; nothing where it did not."""
+    if site.output_gradient is None:
+        return {}
+    measured = np.asarray(site.op.channels_last(site.output_gradient), np.float64)
+    error = np.sum((estimate.output_gradient - measured) ** 2)
+    return {"pinv_error_sq": error, "pinv_true_sq": np.sum(measured**2)}
 
 
 def _estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> StepRecord:
@@ -305,14 +316,19 @@ def _estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> St
     for output in record.outputs:
         maker = by_node.get(output.node)
         outputs.append(dataclasses.replace(output, gradient=None if maker is None else maker.output_gradient))
-    nodes = tuple(dataclasses.replace(n, output_gradient=None, input_gradients=()) for n in record.nodes)
-    nodes = tuple(
-        dataclasses.replace(node, output_gradient=_scalars(by_node[i].output_gradient))
-        if i in by_node
-        else node
-        for i, node in enumerate(nodes)
-    )
+    nodes = _estimated_nodes(record, sites, estimates)
     return dataclasses.replace(record, sites=tuple(sites), outputs=tuple(outputs), nodes=nodes)
+
+
+def _estimated_nodes(
+    record: StepRecord, sites: list[SiteRecord], estimates: dict[Any, BackpropEstimate]
+) -> tuple[NodeRecord, ...]:
+    arriving = {site.activation_node: _scalars(site.output_gradient) for site in sites}
+    sent = {site.node: _scalars(estimates[key(site)].sent) for site in sites if key(site) in estimates}
+    return tuple(
+        dataclasses.replace(node, output_gradient=arriving.get(i), input_gradients=(sent.get(i),))
+        for i, node in enumerate(record.nodes)
+    )
 
 
 def _scalars(values: Array | None) -> Scalars | None:

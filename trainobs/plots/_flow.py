@@ -35,6 +35,7 @@ _ON_THE_WAY = frozenset(
     }
 )
 _NAMES_PER_INCH = 6.5
+_ALARM = SEVERITIES["error"]
 _HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 
@@ -112,12 +113,8 @@ def _draw_line(ax: Axes, flow: pd.DataFrame, low: float, high: float) -> None:
         (broken, high / 1.6, "x", "not finite"),
     ):
         if where.any():
-            style: dict[str, Any] = {
-                "color": SEVERITIES["error"],
-                "markerfacecolor": "white",
-                "markeredgewidth": 1.5,
-            }
-            ax.plot(places[where], np.full(where.sum(), height), marker, markersize=7, label=name, **style)
+            (marks,) = ax.plot(places[where], np.full(where.sum(), height), marker, label=name)
+            marks.set(color=_ALARM, markerfacecolor="white", markeredgewidth=1.5, markersize=7)
 
 
 def _draw_references(ax: Axes, report: Report) -> None:
@@ -125,14 +122,9 @@ def _draw_references(ax: Axes, report: Report) -> None:
     scale, rtol = report.gradient_scale, report.near_zero.rtol
     for value, style, text in ((scale, "--", "g*"), (rtol * scale, ":", f"near zero ({rtol:g} g*)")):
         ax.axhline(value, color=MUTED, linewidth=1, linestyle=style, zorder=1)
-        at: dict[str, Any] = {
-            "xy": (1, value),
-            "xycoords": ax.get_yaxis_transform(),
-            "textcoords": "offset points",
-        }
-        ax.annotate(
-            text, xytext=(-4, 3), ha="right", fontsize=8, color=MUTED, path_effects=_HALO, zorder=4, **at
-        )
+        right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+        label = ax.annotate(text, (1, value), (-4, 3), ha="right", **right)
+        label.set(fontsize=8, color=MUTED, path_effects=_HALO, zorder=4)
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
@@ -146,7 +138,7 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
     if labels:
         top = front.secondary_xaxis("top")
         top.set_xticks(list(labels), [", ".join(names) for names in labels.values()])
-        top.tick_params(length=0, labelsize=8.5, labelcolor=SEVERITIES["error"], pad=2)
+        top.tick_params(length=0, labelsize=8.5, labelcolor=_ALARM, pad=2)
         if len(labels) > 2:
             plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
         top.spines[:].set_visible(False)
@@ -158,11 +150,9 @@ def _mark_silence(ax: Axes, zero: pd.Series) -> None:
     silent = np.flatnonzero(zero.isna())
     for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else ():
         ax.axvspan(run[0] - 0.5, run[-1] + 0.5, facecolor="none", edgecolor=FAINT, hatch="///", linewidth=0)
-        at: dict[str, Any] = {
-            "xycoords": ax.get_xaxis_transform(),
-            "rotation": 0 if len(run) > len(zero) / 4 else 90,
-        }
-        text = ax.annotate("no gradient arrives", (run.mean(), 0.5), ha="center", va="center", **at)
+        middle = run.mean(), 0.5
+        text = ax.annotate("no gradient arrives", middle, xycoords=ax.get_xaxis_transform())
+        text.set(ha="center", va="center", rotation=0 if len(run) > len(zero) / 4 else 90)
         text.set(color=MUTED, fontsize=8.5, path_effects=_HALO)
 
 

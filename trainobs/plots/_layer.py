@@ -49,7 +49,7 @@ def draw_layer(report: Report, layer: str, ax: Axes | None = None) -> Axes:
     dead ones, off or zero at all positions, have the colour of their cause. A dark weight has
     several causes, each of which alone would do. Of a convolution every tile is the kernel window
     of one input channel and one unit. Of a kernel with more weights than a screen has pixels, each
-    pixel shows the majority of a block of weights, whose size is written at the axes.
+    pixel shows the majority of a block of weights, whose size stands below the picture.
 
     Parameters
     ----------
@@ -115,10 +115,9 @@ def _new_axes(rows: int, columns: int) -> Axes:
 
 def _window(verdict: np.ndarray) -> tuple[int, int]:
     """Rows and columns of a tile: the kernel window on two axes."""
-    *before, last = verdict.shape[:-2] or (1,)
-    if len(before) <= 1:
-        return (before or [1])[0], last
-    return before[0], math.prod(before[1:]) * last
+    window = verdict.shape[:-2]
+    first, *rest = (1,) * (2 - len(window)) + window
+    return first, math.prod(rest)
 
 
 def _image(verdict: np.ndarray) -> np.ndarray:
