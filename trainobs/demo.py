@@ -6,12 +6,14 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a newcomer reads this output
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import keras
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import trainobs
@@ -86,7 +88,7 @@ def write_views(report: trainobs.Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     report.to_html(page)
-    pictures = {
+    pictures: dict[str, Callable[[], Axes]] = {
         "heatmap.png": report.plot_heatmap,
         "flow.png": report.plot_flow,
         f"{BROKEN}.png": lambda: report.plot_layer(BROKEN),

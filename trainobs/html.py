@@ -251,7 +251,12 @@ def _png(ax: Axes) -> str:
 
 def _table(name: str, about: str, frame: pd.DataFrame) -> dict[str, Any]:
     rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return {"name": name, "about": about, "columns": list(frame.columns), "rows": rows}
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    columns = [
+        {"text": str(column), "kind": "number" if right else ""}
+        for column, right in zip(frame.columns, numeric, strict=True)
+    ]
+    return {"name": name, "about": about, "columns": columns, "rows": rows}
 
 
 def _cell(value: Any) -> dict[str, str]:

@@ -54,29 +54,41 @@ def off_reasons(
 ) -> dict[str, Tensor]:
     """Count, per unit, the positions at which it is off, by reason.
 
+    Parameters
+    ----------
+    off : tensor of shape (n, *q, j)
+        1 where the unit is off, else 0.
+    input, kernel, activation_input, offset : tensor
+        As in the module's legend.
+
     Returns
     -------
     dict of str to tensor of shape (j,)
         For each of `OFF_REASONS`.
     """
     free = activation_input if offset is None else activation_input - offset
-    remaining, counts = off, {}
-    low = (activation_input <= 0) & rule.rectifies
-    for reason, holds in _rectified(op, rule, near_zero, input, kernel, free) if rule.rectifies else ():
-        found = remaining & low & holds
-        counts[reason] = _per_unit(found)
-        remaining &= ~found
-    saturated = remaining & ~low
-    for reason, holds in (
-        _saturated(op, rule, near_zero, input, kernel, free) if rule.saturation_point else ()
-    ):
-        found = saturated & holds
-        counts[reason] = counts.get(reason, 0.0) + _per_unit(found)
-        saturated &= ~found
-        remaining &= ~found
-    counts["combination"] = _per_unit(remaining)
-    nothing = tf.zeros_like(counts["combination"])
-    return {reason: counts.get(reason, nothing) for reason in OFF_REASONS}
+    rectified = _rectified(op, rule, near_zero, input, kernel, free) if rule.rectifies else []
+    saturated = _saturated(op, rule, near_zero, input, kernel, free) if rule.saturation_point else []
+    low = tf.cast(activation_input <= 0, tf.float32) if rectified and saturated else None
+    parts = [
+        _first_matches(off if low is None else off * low, rectified),
+        _first_matches(off if low is None else off * (1.0 - low), saturated),
+    ]
+    counts = {reason: sum(part.get(reason, 0.0) for part in parts) for reason in OFF_REASONS[:-1]}
+    nothing = tf.zeros(off.shape[-1:])
+    counts = {reason: nothing + count for reason, count in counts.items()}
+    counts["combination"] = tf.reduce_sum(off, _all_but_last(off)) - sum(counts.values())
+    return counts
+
+
+def _first_matches(off: Tensor, conditions: list[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Per unit, how many off pairs each condition is the first to hold for."""
+    counts, counted, holds = {}, 0.0, None
+    for reason, condition in conditions:
+        holds = condition if holds is None else holds | condition
+        so_far = tf.reduce_sum(tf.where(holds, off, 0.0), _all_but_last(off))
+        counts[reason], counted = so_far - counted, so_far
+    return counts
 
 
 def _rectified(
@@ -87,11 +99,19 @@ def _rectified(
     live = tf.cast(tf.abs(input) > limit, tf.float32)
     reasons = [("input", sum_receptive_field(op, live, shape) == 0)]
     if not rule.normalised:
-        same_sign = op.apply(_mask(input > limit), _mask(kernel > 0)) + op.apply(
-            _mask(input < -limit), _mask(kernel < 0)
-        )
-        reasons.append(("weights", same_sign == 0))
+        reasons.append(("weights", _pairs_of_one_sign(op, input, kernel, limit) == 0))
     return [*reasons, ("bias", free > 0)]
+
+
+def _pairs_of_one_sign(op: LinearOp, input: Tensor, kernel: Tensor, limit: float) -> Tensor:
+    """For each unit, how many live inputs meet a weight of their own sign."""
+    positive = op.apply(_mask(input > limit), _mask(kernel > 0))
+    negative = _mask(input < -limit)
+    return tf.cond(  # behind a ReLU there are no negative inputs
+        tf.reduce_any(negative > 0),
+        lambda: positive + op.apply(negative, _mask(kernel < 0)),
+        lambda: positive,
+    )
 
 
 def _saturated(
@@ -116,5 +136,5 @@ def _mask(condition: Tensor) -> Tensor:
     return tf.cast(condition, tf.float32)
 
 
-def _per_unit(condition: Tensor) -> Tensor:
-    return tf.reduce_sum(_mask(condition), axis=list(range(condition.shape.rank - 1)))
+def _all_but_last(array: Tensor) -> list[int]:
+    return list(range(array.shape.rank - 1))

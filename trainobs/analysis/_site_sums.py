@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainobs.analysis._off_units import OffRule, off_reasons
-from trainobs.analysis._term_sums import sum_inputs, sum_products, sum_units
-from trainobs.linear_ops import LinearOp
+from trainobs.analysis._off_units import OFF_REASONS, OffRule, off_reasons
+from trainobs.analysis._term_sums import sum_inputs, sum_units
+from trainobs.linear_ops import LinearOp, weight_vjp
 from trainobs.near_zero import NearZero
 from trainobs.recording import SiteRecord
 
 Tensor = Any
 
 #: Squares beyond this size cannot change a verdict, but could overflow float32 when multiplied.
-_LARGEST = 1e9
+_LARGEST_SQUARE = 1e18
+_CACHED_BYTES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,8 @@ class SiteRule:
     off_limit: float
     off_rule: OffRule
     near_zero: NearZero
+    binary_slope: bool
+    never_off: bool
 
     @classmethod
     def of(cls, site: SiteRecord, near_zero: NearZero) -> SiteRule:
@@ -48,6 +51,8 @@ class SiteRule:
             off_limit=site.activation.off_limit(near_zero.slope_atol),
             off_rule=OffRule.of(site.activation, site.normalised, near_zero),
             near_zero=near_zero,
+            binary_slope=site.logits or set(site.activation.probed_slopes) in ({0.0, 1.0}, {1.0}),
+            never_off=site.logits or site.activation.linear,
         )
 
 
@@ -74,20 +79,33 @@ def sum_site(
     """
     rule = SiteRule.of(site, near_zero)
     function = _compiled(rule, tuple(site.kernel.shape))
-    shape = site.preactivation.shape
-    layout = site.op.channels_last
-    sums = function(
-        input=_float32(layout(site.input)),
-        kernel=_float32(site.kernel),
-        slope=_float32(layout(site.slope)),
-        output_gradient=_gradient(site.output_gradient, shape, layout),
-        preactivation_gradient=_gradient(site.preactivation_gradient, shape, layout),
-        activation_input=_float32(layout(site.activation_input)),
-        offset=None if site.offset is None else _float32(site.offset),
-        gradient_scale=tf.constant(gradient_scale, tf.float32),
-        positions=tf.constant(positions, tf.float32),
-    )
-    return {name: value.numpy() for name, value in sums.items()}
+    layout, shape = site.op.channels_last, site.preactivation.shape
+    arrays = {
+        "input": layout(site.input),
+        "slope": layout(site.slope),
+        "output_gradient": _gradient(site.output_gradient, shape, layout),
+        "preactivation_gradient": _gradient(site.preactivation_gradient, shape, layout),
+        "activation_input": layout(site.activation_input),
+    }
+    fixed = {
+        "kernel": _float32(site.kernel),
+        "offset": None if site.offset is None else _float32(site.offset),
+        "gradient_scale": tf.constant(gradient_scale, tf.float32),
+        "positions": tf.constant(positions, tf.float32),
+    }
+    total: dict[str, np.ndarray] = {}
+    for window in _windows(arrays["slope"], site.kernel):
+        part = function(**{name: _float32(array[window]) for name, array in arrays.items()}, **fixed)
+        total = {name: total.get(name, 0.0) + value.numpy() for name, value in part.items()}
+    return total
+
+
+def _windows(unit: np.ndarray, kernel: np.ndarray) -> list[slice]:
+    """Cut the batch so that a unit array fits the processor's cache, but is no smaller than the
+    kernel: the sums of the parts are added."""
+    samples, size = unit.shape[0], max(_CACHED_BYTES, kernel.nbytes)
+    step = max(1, samples * size // max(unit.nbytes, 1))
+    return [slice(start, start + step) for start in range(0, samples, step)]
 
 
 @functools.lru_cache(maxsize=512)
@@ -122,52 +140,83 @@ def site_sums(
         ``input_channel_sq`` (i,) with ``input_size`` and
         ``input_non_finite`` ().
     """
-    near_zero, op = rule.near_zero, rule.op
-    h, e = positions * output_gradient, positions * preactivation_gradient
-    off = tf.abs(slope) <= rule.off_limit
-    silent = tf.abs(h) <= near_zero.rtol * gradient_scale
-    sums = _term_sums(rule, input, kernel, slope, h, e, off, silent)
+    near_zero, axes = rule.near_zero, list(range(slope.shape.rank - 1))
+    off = slope == 0.0 if rule.off_limit == 0.0 else tf.abs(slope) <= rule.off_limit
+    silent = tf.abs(output_gradient) <= near_zero.rtol * gradient_scale / positions
+    units = {
+        "terms": tf.ones_like(slope[..., :1]),
+        "slope_zero": _mask(off),
+        "backprop_zero": _mask(silent),
+        "slope_or_backprop_zero": _mask(off | silent),
+        "slope_sq": slope if rule.binary_slope else _square(slope),
+        "backprop_sq": _square(output_gradient),
+        "slope_backprop_sq": _square(preactivation_gradient),
+    }
+    of_batch = {name: tf.reduce_sum(values, axis=0, keepdims=True) for name, values in units.items()}
+    sums = dict(
+        zip(units, sum_units(rule.op, input, list(of_batch.values()), tuple(kernel.shape)), strict=True)
+    )
+    sums |= _products(rule, input, units, preactivation_gradient, tuple(kernel.shape))
+    sums |= _off_counts(rule, units["slope_zero"], input, kernel, activation_input, offset)
+    sums["off"] = tf.reduce_sum(of_batch["slope_zero"], axes)
+    sums["unit_positions"] = tf.reduce_sum(of_batch["terms"])
+    sums["output_gradient_sq"] = tf.reduce_sum(of_batch["backprop_sq"])
+    sums["preactivation_gradient_sq"] = tf.reduce_sum(of_batch["slope_backprop_sq"])
+    return _per_position(sums, positions) | _input_sums(input, near_zero)
+
+
+def _products(
+    rule: SiteRule, a: Tensor, units: dict[str, Tensor], d: Tensor, shape: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """The sums over products of input and unit: five full VJPs."""
+    op, limit = rule.op, rule.near_zero.rtol * rule.near_zero.activation_scale
+    a_live, a_sq = _mask(tf.abs(a) > limit), _square(a)
+    s_sq, h_sq, e_sq = units["slope_sq"], units["backprop_sq"], units["slope_backprop_sq"]
+    sums = {"input_zero": sum_inputs(op, 1.0 - a_live, d, shape), "input_sq": sum_inputs(op, a_sq, d, shape)}
+    for name, unit in (("input_slope_sq", s_sq), ("input_backprop_sq", h_sq), ("all_sq", e_sq)):
+        sums[name] = weight_vjp(op, a_sq, unit, shape)
+    s_live = s_sq if rule.binary_slope else 1.0 - units["slope_zero"]
+    sums["input_and_slope_live"] = weight_vjp(op, a_live, s_live, shape)
+    sums["gradient"] = weight_vjp(op, a, d, shape)
+    return sums
+
+
+def _per_position(sums: dict[str, Tensor], positions: Tensor) -> dict[str, Tensor]:
+    """Turn sums of dJ/dA and dJ/dZ into those of h and e, their n-fold."""
+    powers = {
+        "backprop_sq": 2,
+        "slope_backprop_sq": 2,
+        "input_backprop_sq": 2,
+        "all_sq": 2,
+        "output_gradient_sq": 2,
+        "preactivation_gradient_sq": 2,
+        "gradient": 1,
+    }
+    return sums | {name: positions**power * sums[name] for name, power in powers.items()}
+
+
+def _off_counts(
+    rule: SiteRule,
+    off: Tensor,
+    input: Tensor,
+    kernel: Tensor,
+    activation_input: Tensor,
+    offset: Tensor | None,
+) -> dict[str, Tensor]:
+    """Counts of `off_reasons`, named as sums."""
+    if rule.never_off:
+        return {f"off_{reason}": tf.zeros(off.shape[-1:]) for reason in OFF_REASONS}
     reasons = off_reasons(
-        op,
+        rule.op,
         rule.off_rule,
-        near_zero,
+        rule.near_zero,
         off=off,
         input=input,
         kernel=kernel,
         activation_input=activation_input,
         offset=offset,
     )
-    axes = list(range(slope.shape.rank - 1))
-    sums["unit_positions"] = tf.cast(tf.reduce_prod(tf.shape(slope)[:-1]), tf.float32)
-    sums["off"] = tf.reduce_sum(_mask(off), axes)
-    sums |= {f"off_{reason}": count for reason, count in reasons.items()}
-    sums |= {"output_gradient_sq": tf.reduce_sum(h * h), "preactivation_gradient_sq": tf.reduce_sum(e * e)}
-    return sums | _input_sums(input, near_zero)
-
-
-def _term_sums(
-    rule: SiteRule, a: Tensor, kernel: Tensor, s: Tensor, h: Tensor, e: Tensor, off: Tensor, silent: Tensor
-) -> dict[str, Tensor]:
-    op, shape = rule.op, tuple(kernel.shape)
-    a_zero = _mask(tf.abs(a) <= rule.near_zero.rtol * rule.near_zero.activation_scale)
-    a2, s2, h2, e2 = map(_square, (a, s, h, e))
-    per_unit = {
-        "terms": tf.ones_like(s[..., :1]),
-        "slope_zero": _mask(off),
-        "backprop_zero": _mask(silent),
-        "slope_or_backprop_zero": _mask(off | silent),
-        "slope_sq": s2,
-        "backprop_sq": h2,
-        "slope_backprop_sq": e2,
-    }
-    sums = dict(zip(per_unit, sum_units(op, a, list(per_unit.values()), shape), strict=True))
-    sums["input_zero"] = sum_inputs(op, a_zero, s, shape)
-    sums["input_sq"] = sum_inputs(op, a2, s, shape)
-    products = sum_products(op, a2, [s2, h2, e2], shape)
-    sums |= dict(zip(("input_slope_sq", "input_backprop_sq", "all_sq"), products, strict=True))
-    (sums["input_and_slope_live"],) = sum_products(op, 1.0 - a_zero, [_mask(~off)], shape)
-    (sums["gradient"],) = sum_products(op, a, [e], shape)
-    return sums
+    return {f"off_{reason}": count for reason, count in reasons.items()}
 
 
 def _input_sums(a: Tensor, near_zero: NearZero) -> dict[str, Tensor]:
@@ -182,7 +231,7 @@ def _input_sums(a: Tensor, near_zero: NearZero) -> dict[str, Tensor]:
 
 
 def _square(values: Tensor) -> Tensor:
-    return tf.square(tf.clip_by_value(values, -_LARGEST, _LARGEST))
+    return tf.minimum(tf.square(values), _LARGEST_SQUARE)
 
 
 def _mask(condition: Tensor) -> Tensor:
@@ -193,6 +242,6 @@ def _float32(array: Any) -> Tensor:
     return tf.cast(tf.convert_to_tensor(array), tf.float32)
 
 
-def _gradient(array: Any, shape: tuple[int, ...], layout: Callable[[Any], Any]) -> Tensor:
+def _gradient(array: Any, shape: tuple[int, ...], layout: Callable[[Any], Any]) -> np.ndarray:
     """A gradient that never came is exactly zero: nothing of the loss depends on the tensor."""
-    return _float32(layout(np.zeros(shape, np.float32) if array is None else array))
+    return layout(np.zeros(shape, np.float32) if array is None else array)

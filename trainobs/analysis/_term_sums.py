@@ -7,9 +7,9 @@
 | i, j   | input channels, units         |
 | k      | kernel window                 |
 
-An array that stands for "all ones" needs one channel only: the result is the same for every other
-one. So a sum over one factor costs 1/i or 1/j of a full VJP, and only sums over products of input
-and unit are full ones.
+An array that stands for "all ones" is the same for every sample and every channel. So the other
+factor is summed over the batch first, and one sample of one channel gives the result: a sum over
+one factor costs next to nothing, and only sums over products of input and unit are full VJPs.
 """
 
 from __future__ import annotations
@@ -23,30 +23,22 @@ from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 Tensor = Any
 
 
-def sum_products(op: LinearOp, input: Tensor, cotangents: list[Tensor], kernel_shape: Shape) -> list[Tensor]:
-    """``Σ_t input_t · cotangent_t`` of every weight, for several cotangents in one VJP.
-
-    Returns
-    -------
-    list of tensors of `kernel_shape`
-    """
-    if op.groups > 1:  # channels of one group stand together, so they cannot be stacked
-        return [weight_vjp(op, input, cotangent, kernel_shape) for cotangent in cotangents]
-    stacked = (*kernel_shape[:-1], kernel_shape[-1] * len(cotangents))
-    return tf.split(weight_vjp(op, input, tf.concat(cotangents, -1), stacked), len(cotangents), axis=-1)
-
-
-def sum_units(op: LinearOp, input: Tensor, cotangents: list[Tensor], kernel_shape: Shape) -> list[Tensor]:
+def sum_units(op: LinearOp, input: Tensor, of_batch: list[Tensor], kernel_shape: Shape) -> list[Tensor]:
     """``Σ_t cotangent_t`` of every weight: the input is all ones.
 
+    Parameters
+    ----------
+    of_batch : list of tensors of shape (1, *q, channels)
+        The cotangents, summed over the batch.
+
     Returns
     -------
-    list of tensors of shape (*k, 1, channels of the cotangent)
+    list of tensors of shape (*k, 1, channels)
     """
-    channels = [cotangent.shape[-1] for cotangent in cotangents]
-    ones = tf.ones_like(input[..., :1])
+    channels = [cotangent.shape[-1] for cotangent in of_batch]
+    ones = tf.ones_like(input[:1, ..., :1])
     shape = (*kernel_shape[:-2], 1, sum(channels))
-    return tf.split(weight_vjp(op.ungrouped(), ones, tf.concat(cotangents, -1), shape), channels, axis=-1)
+    return tf.split(weight_vjp(op.ungrouped(), ones, tf.concat(of_batch, -1), shape), channels, axis=-1)
 
 
 def sum_inputs(op: LinearOp, input: Tensor, unit: Tensor, kernel_shape: Shape) -> Tensor:
@@ -56,8 +48,9 @@ def sum_inputs(op: LinearOp, input: Tensor, unit: Tensor, kernel_shape: Shape) -
     -------
     tensor of shape (*k, i/groups, 1), or (*k, i/groups, j) with several groups
     """
-    ones = tf.ones_like(unit[..., : op.groups])
-    sums = weight_vjp(op, input, ones, (*kernel_shape[:-1], op.groups))
+    ones = tf.ones_like(unit[:1, ..., : op.groups])
+    of_batch = tf.reduce_sum(input, axis=0, keepdims=True)
+    sums = weight_vjp(op, of_batch, ones, (*kernel_shape[:-1], op.groups))
     return sums if op.groups == 1 else tf.repeat(sums, kernel_shape[-1] // op.groups, axis=-1)
 
 

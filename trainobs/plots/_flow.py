@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -120,11 +120,12 @@ def _draw_line(ax: Axes, flow: pd.DataFrame, low: float, high: float) -> None:
 def _draw_references(ax: Axes, report: Report) -> None:
     """g* and the value below which a gradient is near zero."""
     scale, rtol = report.gradient_scale, report.near_zero.rtol
-    for value, style, text in ((scale, "--", "g*"), (rtol * scale, ":", f"near zero ({rtol:g} g*)")):
+    limit = rtol * scale, ":", f"near zero ({rtol:g} g*)", 0, "left"  # the line starts high: free here
+    for value, style, text, x, side in ((scale, "--", "g*", 1, "right"), limit):
         ax.axhline(value, color=MUTED, linewidth=1, linestyle=style, zorder=1)
-        right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-        label = ax.annotate(text, (1, value), (-4, 3), ha="right", **right)
-        label.set(fontsize=8, color=MUTED, path_effects=_HALO, zorder=4)
+        at = (x, value), (4 - 8 * x, 3)
+        label = ax.annotate(text, *at, xycoords=ax.get_yaxis_transform(), textcoords="offset points")
+        label.set(ha=side, fontsize=8, color=MUTED, path_effects=_HALO, zorder=4)
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
@@ -161,7 +162,8 @@ def _label_nodes(ax: Axes, nodes: list[str], marked: set[int]) -> None:
     count = len(nodes)
     room = width_in_inches(ax) * _NAMES_PER_INCH
     step = math.ceil(count / room)
-    shown = [place for place in range(count) if place % step == 0 or place in marked]
+    free = (place for place in range(0, count, step) if all(abs(place - at) >= step for at in marked))
+    shown = sorted({*free, *marked})
     ax.set_xlim(-0.6, count - 0.4)
     ax.set_xticks(shown, [shortened(nodes[place], 22) for place in shown])
     ax.tick_params(axis="x", labelsize=8.5 if count <= 0.6 * room else 7, length=2, labelcolor=INK)
