@@ -143,8 +143,8 @@ class NodeRecord:
         0 for the layer's first call in the step.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
-    positions : int
-        Batch times pixels of the output: all but the channels.
+    samples : int
+        Size of the batch.
     output : Scalars
         Of the values the node put out.
     output_gradient : Scalars or None
@@ -157,7 +157,7 @@ class NodeRecord:
     kind: str
     call: int
     producers: tuple[int, ...]
-    positions: int
+    samples: int
     output: Scalars
     output_gradient: Scalars | None
     input_gradients: tuple[Scalars | None, ...]

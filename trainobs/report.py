@@ -124,7 +124,7 @@ class Report:
 
     @functools.cached_property
     def _flow(self) -> Flow:
-        return Flow(self.statistics.nodes, self._sites)
+        return Flow(self.statistics.nodes, self._sites, self.statistics.loudest_output()[1])
 
     @functools.cached_property
     def _diagnosis(self) -> Diagnosis:
@@ -183,7 +183,7 @@ class Report:
         node = self._flow.nodes[info.node]
         row["gain"] = figures.slope_gain * node.kernel_gain
         row |= {"pinv_trust": figures.pinv_trust, "residual": figures.residual}
-        if not info.trainable:
+        if not info.trainable or not np.isfinite(figures.gradient).all():
             row |= dict.fromkeys(("near_zero", "exact_zero", "gradient_rms", *SHARES), float("nan"))
         frozen = None if info.trainable else "frozen"
         row["root_cause"] = origin.cause if origin else frozen
@@ -216,14 +216,13 @@ class Report:
             (fraction of the positions at which the unit is off).
         """
         figures = self._figures(layer)
-        axes = tuple(range(len(figures.shape) - 1))
         table: dict[str, Any] = {
             "near_zero": figures.per_unit(figures.near_zero),
             "exact_zero": figures.per_unit(figures.gradient == 0),
             "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
         }
         table |= {name: figures.per_unit(values) for name, values in self._likelihoods(figures).items()}
-        table |= _named(shares(figures.verdict, axes))
+        table |= _named(shares(figures.verdict, per_unit=True))
         table |= {"dead": figures.dead, "off": figures.off / figures.unit_positions}
         for reason in OFF_REASONS:
             table[f"off_by_{reason}"] = [figures.off_by(reason, unit) for unit in range(figures.units)]
@@ -281,7 +280,8 @@ class Report:
         -------
         pandas.DataFrame
             `node` (name, numbered where a layer is called several times), `layer`, `kind`,
-            `gradient_rms` (n · rms of dJ/d(output)), `gain` = `slope_gain` · `kernel_gain` (ratios
+            `gradient_rms` (size of one sample's dJ/d(output), in units of g*: see
+            docs/definitions.md), `gain` = `slope_gain` · `kernel_gain` (ratios
             of norms), `zero` (fraction of the gradient that is exactly 0); nan where backprop never
             came by.
         """

@@ -69,31 +69,29 @@ def verdict(near_zero: np.ndarray, sufficient: dict[Cause, np.ndarray], terms: n
     return np.where(near_zero, bits, np.uint8(Cause.NONE))
 
 
-def shares(verdicts: np.ndarray, axis: tuple[int, ...] | None = None) -> dict[Cause, np.ndarray]:
+def shares(verdicts: np.ndarray, *, per_unit: bool = False) -> dict[Cause, np.ndarray]:
     """Part of the near-zero weights that belongs to each cause; several causes share equally.
 
     Parameters
     ----------
-    verdicts : uint8 array
+    verdicts : uint8 array of kernel shape
         Bits of `Cause`.
-    axis : tuple of int, optional
-        Axes to average over. Default: all.
+    per_unit : bool
+        Whether to give the shares of each unit, shape (j,), instead of those of the kernel.
 
     Returns
     -------
     dict of Cause to float array
         They sum to 1; nan where no weight is near zero.
     """
-    parts = 1.0 / np.maximum(
-        np.bitwise_count(verdicts) if hasattr(np, "bitwise_count") else _popcount(verdicts), 1
-    )
-    total = np.sum(verdicts != 0, axis=axis)
-    with np.errstate(invalid="ignore"):
-        return {
-            c: np.sum(parts * ((verdicts & c) != 0), axis=axis) / np.where(total, total, np.nan)
-            for c in CAUSES
-        }
+    rows = verdicts.reshape(-1, verdicts.shape[-1]).T if per_unit else verdicts.reshape(1, -1)
+    offsets = 256 * np.arange(len(rows))[:, None]
+    counts = np.bincount((rows + offsets).ravel(), minlength=256 * len(rows)).reshape(-1, 256)[:, 1:]
+    near_zero = counts.sum(axis=1)
+    parts = counts @ _PARTS / np.where(near_zero, near_zero, np.nan)[:, None]
+    return {cause: parts[:, i] if per_unit else parts[0, i] for i, cause in enumerate(CAUSES)}
 
 
-def _popcount(verdicts: np.ndarray) -> np.ndarray:
-    return np.unpackbits(verdicts[..., None], axis=-1).sum(axis=-1)
+#: For each verdict from 1 to 255, the part that each cause has in it.
+_BITS = np.array([[(value & cause) != 0 for cause in CAUSES] for value in range(1, 256)], float)
+_PARTS = _BITS / _BITS.sum(axis=1, keepdims=True)

@@ -204,14 +204,13 @@ def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> 
     info = figures.info
     if info.logits or not info.connected:
         return
-    rectifies = info.activation.rectifies(settings.slope_atol)
-    dead = rectifies and float(np.mean(figures.dead)) > settings.dead_units
     if info.consumers:
         stuck = walk.saturated(figures)
     else:  # an output that saturates where it is right is healthy: is the error cut off?
+        rectifies = info.activation.rectifies(settings.slope_atol)
         stuck = not rectifies and figures.slope_gain <= settings.stuck_slope_gain
     unscaled = walk.reads_unscaled(figures) and float(np.mean(figures.dead)) > settings.unscaled_dead_units
-    if dead or stuck or unscaled:
+    if walk.dead(figures) or stuck or unscaled:
         yield walk.of_off_units(figures)
 
 

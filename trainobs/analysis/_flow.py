@@ -1,7 +1,8 @@
 """Gradient flow: what arrives at every node, and what the node lets through.
 
-Gradients are per position (n · dJ/d(output)); gains are ratios of Frobenius norms, so that a
-reshape has gain 1 and gains along a chain multiply.
+A gradient's size is that of one sample: √(mean over samples of ‖N · dJ/d(output)‖²) / √K, N samples,
+K elements of a position of the model's output. At that output it is g*, a reshape does not change
+it, and gains (ratios of norms) multiply along a chain.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import numpy as np
 
 from trainobs.analysis._figures import SiteFigures, ratio
-from trainobs.recording import NodeRecord
+from trainobs.recording import NodeRecord, Scalars
 
 DATA = -1
 
@@ -41,10 +42,13 @@ class Flow:
         In the order of the forward pass.
     sites : dict of str to SiteFigures
         By path of the kernel's variable.
+    elements : int
+        K.
     """
 
-    def __init__(self, nodes: tuple[NodeRecord, ...], sites: dict[str, SiteFigures]) -> None:
+    def __init__(self, nodes: tuple[NodeRecord, ...], sites: dict[str, SiteFigures], elements: int) -> None:
         self.records = nodes
+        self._elements = elements
         self._sites = {figures.info.node: figures for figures in sites.values()}
         self._activation_of = {figures.info.activation_node: figures for figures in sites.values()}
 
@@ -78,8 +82,8 @@ class Flow:
         slope_gain, kernel_gain = float("nan"), float("nan")
         if site is not None and site.info.activation_node == index:
             slope_gain = site.slope_gain
-            z_square = site.statistics.sums["preactivation_gradient_sq"]
-            kernel_gain = float("nan") if passed is None else ratio(passed, z_square)
+            z_norm = record.samples * site.preactivation_gradient_norm
+            kernel_gain = float("nan") if passed is None else ratio(passed, z_norm**2)
         elif site is not None:
             slope_gain, kernel_gain = 1.0, gain
         elif self.site_of_activation(index) is not None:
@@ -89,15 +93,18 @@ class Flow:
             name=record.layer if record.call == 0 else f"{record.layer} (call {record.call + 1})",
             layer=record.layer,
             kind=record.kind,
-            gradient_rms=float("nan") if arriving is None else arriving.rms,
+            gradient_rms=float("nan") if arriving is None else self._size(arriving, record),
             gain=gain,
             slope_gain=slope_gain,
             kernel_gain=kernel_gain,
             zero=float("nan") if arriving is None else arriving.zero_fraction,
         )
 
+    def _size(self, gradient: Scalars, record: NodeRecord) -> float:
+        return float(np.sqrt(gradient.square_sum / max(record.samples, 1) / self._elements))
+
     def passed_square(self, index: int) -> float | None:
-        """‖n · dJ/d(inputs)‖² of what a node sends back; None where nothing was measured."""
+        """‖N · dJ/d(inputs)‖² of what a node sends back; None where nothing was measured."""
         passed = [g.square_sum for g in self.records[index].input_gradients if g is not None]
         return float(np.sum(passed)) if passed else None
 

@@ -34,6 +34,9 @@ _FACTOR_BITS = {
 }
 
 
+_SHRUNK = 10.0  # an output within this of near zero has shrunk, it was not stopped
+
+
 @dataclasses.dataclass(frozen=True)
 class Origin:
     """Where a near-zero gradient comes from.
@@ -172,13 +175,23 @@ class Walk:
             return self._vanishing_forward(source)
         if source.input_rms <= self._settings.rtol:
             return self.of_input(source, seen).after(source.info.layer)
-        return self._stopped_between(source, figures)
+        if self._output_rms(source) <= _SHRUNK * self._settings.rtol:
+            return self._vanishing_forward(source)
+        return self._stopped_between(figures)
 
     def _liveness(self, figures: SiteFigures) -> float:
         return 1.0 - figures.off_fraction
 
     def _mostly_off(self, figures: SiteFigures) -> bool:
-        return bool(np.mean(figures.dead) > self._settings.dead_units) or self.saturated(figures)
+        return self.dead(figures) or self.saturated(figures)
+
+    def dead(self, figures: SiteFigures) -> bool:
+        """Whether more units of a rectifying layer are dead than a healthy one has."""
+        if not figures.info.activation.rectifies(self._settings.slope_atol) or figures.info.logits:
+            return False
+        by_bias = figures.main_off_reason == "bias"
+        limit = self._settings.dead_units if by_bias else self._settings.dead_units_by_chance
+        return bool(np.mean(figures.dead) > limit)
 
     def saturated(self, figures: SiteFigures) -> bool:
         """Whether a bounded activation is off at most positions."""
@@ -195,9 +208,14 @@ class Walk:
             "direction": "forward",
             "kernel_rms": source.kernel_rms,
             "healthy_weight": source.healthy_weight,
-            "layers": len(self._small_kernels),
+            "layers": self._depth(source),
         }
         return Origin("vanishing", self._weakest_kernel(source), (source.info.layer,), detail)
+
+    def _depth(self, figures: SiteFigures) -> int:
+        """How many kernels the signal has passed from the data, this one included."""
+        upstream = self._flow.upstream_sites(figures.info.node)
+        return 1 + max((self._depth(site) for site in upstream), default=0)
 
     @functools.cached_property
     def _small_kernels(self) -> list[SiteFigures]:
@@ -208,7 +226,10 @@ class Walk:
         small = self._small_kernels or [fallback]
         return min(small, key=lambda site: site.kernel_rms / site.healthy_weight).info.layer
 
-    def _stopped_between(self, source: SiteFigures, figures: SiteFigures) -> Origin:
+    def _output_rms(self, figures: SiteFigures) -> float:
+        return self._flow.records[figures.info.activation_node].output.rms
+
+    def _stopped_between(self, figures: SiteFigures) -> Origin:
         """A layer without a kernel, between two live ones, puts out near-zero values."""
         node = self._flow.records[figures.info.node].producers[0]
         layer = self._flow.records[node].layer if node != DATA else figures.info.layer

@@ -18,7 +18,11 @@ class FindingSettings:
     affected : float, default 0.5
         A kernel counts as affected by a finding elsewhere when more than this share is near zero.
     dead_units : float, default 0.5
-        A layer is dead when more of its units than this never fire (SageMaker DeadRelu: 50 %).
+        A layer is dead when its biases keep more of its units than this from ever firing (SageMaker
+        DeadRelu: 50 %).
+    dead_units_by_chance : float, default 0.7
+        The same for other reasons (AUTOTRAINER, DeepDiagnosis: 0.7). Deep down in a healthy ReLU
+        net inputs hardly vary, and a unit that sees a constant is off with probability 1/2.
     saturated : float, default 0.5
         A bounded activation is saturated when more of its values than this are off
         (DeepDiagnosis: more than 50 % of the values).
@@ -56,6 +60,7 @@ class FindingSettings:
     near_zero_weights: float = 0.95
     affected: float = 0.5
     dead_units: float = 0.5
+    dead_units_by_chance: float = 0.7
     saturated: float = 0.5
     stuck_slope_gain: float = 0.01
     zero_inputs: float = 0.5

@@ -142,6 +142,7 @@ def site_sums(
     """
     near_zero, axes = rule.near_zero, list(range(slope.shape.rank - 1))
     off = slope == 0.0 if rule.off_limit == 0.0 else tf.abs(slope) <= rule.off_limit
+    off &= activation_input == activation_input  # a unit that is not a number is not off
     silent = tf.abs(output_gradient) <= near_zero.rtol * gradient_scale / positions
     units = {
         "terms": tf.ones_like(slope[..., :1]),

@@ -128,7 +128,7 @@ class Statistics:
     sites : dict of str to SiteStatistics
         By path of the kernel's variable, in the order of the forward pass.
     nodes : tuple of NodeRecord
-        With gradients per position (n · dJ/d(output)).
+        With gradients per sample (batch size · dJ/d(output)).
     outputs : tuple of OutputStatistics
     loss_sum, batches : float, int
     loss_name : str
@@ -216,7 +216,7 @@ def gather(
     return dataclasses.replace(
         bare,
         sites=_sum_sites(record, near_zero, scale, estimates, errors, backprop),
-        nodes=tuple(_per_position(node) for node in record.nodes),
+        nodes=tuple(_per_sample(node) for node in record.nodes),
         loss_sum=record.loss,
         step=record.step,
     )
@@ -379,11 +379,11 @@ def _site_g_out(site: SiteStatistics) -> float:
     return float(np.sqrt(site.sums["output_gradient_sq"] / site.sums["unit_positions"]))
 
 
-def _per_position(node: NodeRecord) -> NodeRecord:
-    """Gradients times n, so that they can be added over batches of any size."""
+def _per_sample(node: NodeRecord) -> NodeRecord:
+    """Gradients times the batch size, so that they can be added over batches of any size."""
 
     def scaled(scalars: Scalars | None) -> Scalars | None:
-        return scalars and dataclasses.replace(scalars, square_sum=scalars.square_sum * node.positions**2)
+        return scalars and dataclasses.replace(scalars, square_sum=scalars.square_sum * node.samples**2)
 
     return dataclasses.replace(
         node,
@@ -398,7 +398,7 @@ def _added_nodes(a: NodeRecord, b: NodeRecord) -> NodeRecord:
 
     return dataclasses.replace(
         a,
-        positions=a.positions + b.positions,
+        samples=a.samples + b.samples,
         output=a.output + b.output,
         output_gradient=plus(a.output_gradient, b.output_gradient),
         input_gradients=tuple(map(plus, a.input_gradients, b.input_gradients)),

@@ -159,7 +159,7 @@ class Layout:
             "kind": type(call.layer).__name__,
             "call": call.call,
             "producers": tuple(p for origin in self._wiring.producers[index] for p in origin or (-1,)),
-            "positions": self._slot(None if output is None else _positions(output, call.layer)),
+            "samples": self._slot(None if output is None else _samples(output)),
             "output": self._slot(_scalars(output)),
             "output_gradient": self._scalars_slot(_arriving_gradient(call)),
             "input_gradients": tuple(
@@ -219,7 +219,7 @@ class Layout:
 
     def _filled_node(self, fields: dict[str, Any], arrays: list[np.ndarray]) -> dict[str, Any]:
         filled = self._filled(fields, arrays)
-        filled["positions"] = int(filled["positions"] or 0)
+        filled["samples"] = int(filled["samples"] or 0)
         filled["output"] = _as_scalars(filled["output"])
         filled["output_gradient"] = _as_scalars(filled["output_gradient"])
         filled["input_gradients"] = tuple(
@@ -259,12 +259,8 @@ def _chain_slope(calls: list[LayerCall], chain: list[int]) -> Any:
     return tf.ones_like(calls[chain[-1]].returned[0]) if slope is None else slope
 
 
-def _positions(tensor: Any, layer: Any) -> Any:
-    """How many there are of all but the channels."""
-    if not tensor.shape.rank:
-        return tf.constant(1)
-    channels = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
-    return tf.size(tensor) // tf.maximum(tf.shape(tensor)[channels], 1)
+def _samples(tensor: Any) -> Any:
+    return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
 
 
 def _scalars(tensor: Any, unscale: Any = None) -> Any:

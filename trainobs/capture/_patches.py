@@ -58,7 +58,7 @@ class Patches:
     @contextlib.contextmanager
     def tracing(self) -> Iterator[StepTrace]:
         """Record the calls that this thread makes inside the block."""
-        trace = StepTrace()
+        trace = StepTrace(graph=_current_graph())
         self._local.trace = trace
         try:
             yield trace
@@ -91,8 +91,8 @@ class Patches:
 
     def _call(self, layer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         trace = self._trace
-        if trace is None:
-            return original(*args, **kwargs)
+        if trace is None or trace.graph is not _current_graph():
+            return original(*args, **kwargs)  # inside a loop's body tensors can't be handed out
         record = trace.begin(layer, [t for t in keras.tree.flatten((args, kwargs)) if is_float_tensor(t)])
         tapped = {id(t): _tap_input(record, i, t) for i, t in enumerate(record.received)}
         args, kwargs = keras.tree.map_structure(lambda t: tapped.get(id(t), t), (args, kwargs))
@@ -106,14 +106,14 @@ class Patches:
 
     def _activation(self, original: Callable[[Any], Any], preactivation: Any) -> Any:
         trace = self._trace
-        if trace is None or not trace.open_calls:
+        if trace is None or not trace.open_calls or trace.graph is not _current_graph():
             return original(preactivation)
         return _tapped_activation(trace.open_calls[-1], original, preactivation)
 
     def _model_call(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         outputs = original(*args, **kwargs)
         trace = self._trace
-        if trace is None:
+        if trace is None or trace.graph is not _current_graph():
             return outputs
         return keras.tree.map_structure(lambda t: _tap_model_output(trace, t), outputs)
 
@@ -165,6 +165,11 @@ def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[No
             del attributes[name]
         else:
             attributes[name] = before
+
+
+def _current_graph() -> Any:
+    """The graph that is being traced, None when executing eagerly."""
+    return tf.compat.v1.get_default_graph() if tf.inside_function() else None
 
 
 def _nodes(model: keras.Model) -> list[Any]:

@@ -41,8 +41,12 @@ class ModelOutput:
 
 @dataclasses.dataclass(eq=False)
 class StepTrace:
-    """Everything one step hands over, in the order it happened."""
+    """Everything one step hands over, in the order it happened.
 
+    `graph` is the one the step itself is traced in: the bodies of loops have others.
+    """
+
+    graph: Any = None
     calls: list[LayerCall] = dataclasses.field(default_factory=list)
     outputs: list[ModelOutput] = dataclasses.field(default_factory=list)
     variable_gradients: dict[int, Tensor | None] = dataclasses.field(default_factory=dict)

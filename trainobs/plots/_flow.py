@@ -43,7 +43,7 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
     """Draw gradient size and zero fraction from the loss back to the input.
 
     The picture tells where the gradient is lost on its way back, at once or little by little. The
-    line is the size of what arrives at each node's output (n · rms of dJ/d(output), logarithmic);
+    line is the size of what arrives at each node's output (size of one sample's gradient in units of g*, logarithmic);
     a node that stops it makes the line fall to its right. Between the dashed line g* and the
     dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow triangle is
     a gradient of exactly 0, a cross one that is not finite; where the line is missing no gradient
@@ -175,7 +175,7 @@ def _label_nodes(ax: Axes, nodes: list[str], marked: set[int]) -> None:
 def _label_axes(ax: Axes, limits: tuple[float, float]) -> None:
     ax.set_ylim(*limits)
     ax.tick_params(axis="y", labelsize=8, colors=INK)
-    ax.set_ylabel("gradient: n · rms of dJ/d(output)", fontsize=9, color=INK)
+    ax.set_ylabel("size of a sample's gradient (as g*)", fontsize=9, color=INK)
     ax.set_xlabel("from the loss  →  back to the input", fontsize=9, color=MUTED)
     ax.spines[["top", "right"]].set_visible(False)
     handles, _ = ax.get_legend_handles_labels()
