@@ -78,9 +78,12 @@ class ConvOp(LinearOp):
             left = self.dilation[0] * (kernel.shape[0] - 1)
             input = tf.pad(input, [[0, 0], [left, 0], [0, 0]])
             padding = "valid"
+        layout = ("NWC", "NHWC", "NDHWC")[len(self.strides) - 1]  # without it Conv3D's gradient fails
         # TensorFlow has no gradient for grouped convolutions on the CPU: one per group instead.
         parts = [
-            tf.nn.convolution(i, k, self.strides, padding.upper(), dilations=self.dilation)
+            tf.nn.convolution(
+                i, k, self.strides, padding.upper(), data_format=layout, dilations=self.dilation
+            )
             for i, k in zip(self._split(input), self._split(kernel), strict=True)
         ]
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)

@@ -49,6 +49,8 @@ class SiteRecord:
         activation (the same one, unless the activation is a layer of its own).
     op : LinearOp
         How kernel and input meet.
+    dtype : str
+        What the layer computes in: "float32", or "float16" or "bfloat16" under mixed precision.
     activation : Activation
         The function between preactivation and output.
     trainable : bool
@@ -79,6 +81,7 @@ class SiteRecord:
     node: int
     activation_node: int
     op: LinearOp
+    dtype: str
     activation: Activation
     trainable: bool
     logits: bool
@@ -179,6 +182,10 @@ class OutputRecord:
         dJ/dy, or dJ/dlogits where the loss read the logits; None if no loss touches this output.
     logits : bool
         Whether `gradient` is that of the logits.
+    loss_name : str
+        The loss the model was compiled with for this output; "" if it is not known.
+    from_logits : bool
+        Whether that loss was told to expect logits.
     """
 
     node: int
@@ -186,6 +193,8 @@ class OutputRecord:
     target: Array | None
     gradient: Array | None
     logits: bool
+    loss_name: str = ""
+    from_logits: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,10 +213,6 @@ class StepRecord:
         In the order of the forward pass.
     outputs : tuple of OutputRecord
         The model's outputs.
-    loss_name : str
-        The loss the model was compiled with.
-    from_logits : bool
-        Whether that loss was told to expect logits.
     """
 
     step: int
@@ -216,8 +221,6 @@ class StepRecord:
     sites: tuple[SiteRecord, ...]
     nodes: tuple[NodeRecord, ...]
     outputs: tuple[OutputRecord, ...]
-    loss_name: str = ""
-    from_logits: bool = False
 
     def site(self, name: str) -> SiteRecord:
         """The first site of a layer or weight.

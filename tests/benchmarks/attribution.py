@@ -53,6 +53,7 @@ def make_site(name: str) -> SiteRecord:
         node=0,
         activation_node=0,
         op=op,
+        dtype="float32",
         activation=relu,
         trainable=True,
         logits=False,

@@ -1,4 +1,4 @@
-"""Small trainings of every kind: a table from a readable id to a model and the arguments of its fit.
+"""Small trainings of every kind, by name, and all that a training may change.
 
 `fresh(name)` seeds everything first, so two calls give the same training.
 """
@@ -6,18 +6,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from sklearn.datasets import load_digits
 
-L = keras.layers
+layers = keras.layers
 SAMPLES, BATCH = 88, 16  # six batches an epoch, the last one ragged
+STEPS = 6
 
 Training = tuple[keras.Model, dict[str, Any]]
+
+
+# ---- data ------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -32,16 +38,36 @@ def images() -> np.ndarray:
     return digits()[0].reshape(-1, 8, 8, 1)
 
 
+def rows() -> np.ndarray:
+    """The images as sequences of 8 rows, (88, 8, 8)."""
+    return digits()[0].reshape(-1, 8, 8)
+
+
+def tokens() -> np.ndarray:
+    """Pixels as integers from 0 to 16, (88, 12); 0 is what an Embedding masks."""
+    return (digits()[0][:, 20:32] * 16).astype("int64")
+
+
 def one_hot() -> np.ndarray:
-    """The labels as rows of shape (88, 10)."""
+    """The labels as rows, (88, 10)."""
     return np.eye(10, dtype="float32")[digits()[1]]
 
 
-def compiled(model: keras.Model, loss: Any = None, optimizer: Any = None, **changes: Any) -> keras.Model:
-    """The model, compiled without XLA, with momentum, so that a step depends on all before it."""
+def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch of batches, the last one ragged."""
+    x, y = digits()
+    for start in range(0, SAMPLES, BATCH):
+        yield x[start : start + BATCH], y[start : start + BATCH]
+
+
+# ---- models ----------------------------------------------------------------------------------
+
+
+def compiled(model: keras.Model, loss: Any = None, optimizer: Any = None, **settings: Any) -> keras.Model:
+    """The model, compiled without XLA, with momentum: then a step depends on all before it."""
     loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)
-    model.compile(optimizer, loss, **{"jit_compile": False, **changes})
+    model.compile(optimizer, loss, **{"jit_compile": False, **settings})
     return model
 
 
@@ -51,13 +77,11 @@ def flat(**fit: Any) -> dict[str, Any]:
     return {"x": x, "y": y, **fit}
 
 
-def mlp(*tail: Any) -> keras.Model:
-    """Two hidden layers; `tail` in place of a linear head."""
-    tail = tail or (L.Dense(10, name="head"),)
-    return keras.Sequential([keras.Input((64,)), L.Dense(12, "relu"), L.Dense(8, "tanh"), *tail], name="mlp")
+def net(*tail: Any, hidden: Any = "tanh") -> keras.Model:
+    """One hidden layer; `tail` in place of a linear head."""
+    tail = tail or (layers.Dense(10, name="head"),)
+    return keras.Sequential([keras.Input((64,)), layers.Dense(8, hidden, name="hidden"), *tail], name="net")
 
-
-# ---- the table -------------------------------------------------------------------------------
 
 PROBLEMS: dict[str, Callable[[], Training]] = {}
 
@@ -70,227 +94,289 @@ def problem(make: Callable[[], Training]) -> Callable[[], Training]:
 
 @problem
 def dense_net() -> Training:
-    return compiled(mlp(), optimizer="adam", metrics=["accuracy"]), flat()
+    """The plainest training there is."""
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(12, "relu"), layers.Dense(10, name="head")])
+    return compiled(model, optimizer="adam", metrics=["accuracy"]), flat()
 
 
 @problem
 def conv_net_with_batch_norm_and_dropout() -> Training:
-    model = keras.Sequential([
-        keras.Input((8, 8, 1)),
-        L.Conv2D(4, 3, padding="same", use_bias=False),
-        L.BatchNormalization(),
-        L.ReLU(),
-        L.Dropout(0.3),
-        L.MaxPooling2D(),
-        L.Conv2D(6, 2, strides=2, activation="gelu"),
-        L.Flatten(),
-        L.Dropout(0.5),
-        L.Dense(10),
-    ])
+    """Moving statistics, random numbers, pixels."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Dropout(0.3),
+            layers.MaxPooling2D(),
+            layers.Conv2D(6, 2, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
     return compiled(model, optimizer="adam"), {"x": images(), "y": digits()[1]}
 
 
 @problem
 def two_inputs_two_outputs_and_a_skip() -> Training:
+    """Structures of arrays, losses and metrics by name."""
     left, right = keras.Input((40,), name="left"), keras.Input((24,), name="right")
-    both = L.Concatenate()([L.Dense(8, "relu")(left), L.Dense(8, "relu")(right)])
-    skipped = L.Add()([both, L.Dense(16, "relu")(both)])
-    outputs = {"digit": L.Dense(10, name="digit")(skipped), "size": L.Dense(1, name="size")(skipped)}
-    model = keras.Model([left, right], outputs)
+    both = layers.Concatenate()([layers.Dense(8, "relu")(left), layers.Dense(8, "relu")(right)])
+    skipped = layers.Add()([both, layers.Dense(16, "relu")(both)])
+    digit, size = layers.Dense(10, name="digit")(skipped), layers.Dense(1, name="size")(skipped)
     losses = {"digit": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "size": "mse"}
+    model = compiled(
+        keras.Model([left, right], [size, digit]),
+        losses,
+        loss_weights={"digit": 1.0, "size": 0.3},
+        metrics={"digit": ["accuracy"]},
+    )
     x, y = digits()
-    targets = {"digit": y, "size": x.sum(1, keepdims=True) / 20}
-    compiled(model, losses, loss_weights={"digit": 1.0, "size": 0.3}, metrics={"digit": ["accuracy"]})
-    return model, {"x": [x[:, :40], x[:, 40:]], "y": targets}
+    return model, {"x": [x[:, :40], x[:, 40:]], "y": {"digit": y, "size": x.sum(1, keepdims=True) / 20}}
 
 
 @problem
 def softmax_in_dense() -> Training:
-    return compiled(mlp(L.Dense(10, "softmax")), "sparse_categorical_crossentropy"), flat()
+    """The loss reads the logits that Keras hangs on the output."""
+    return compiled(net(layers.Dense(10, "softmax")), "sparse_categorical_crossentropy"), flat()
 
 
 @problem
 def softmax_layer() -> Training:
-    return compiled(mlp(L.Dense(10), L.Softmax()), "categorical_crossentropy"), flat(y=one_hot())
+    """Softmax as a layer of its own."""
+    return compiled(net(layers.Dense(10), layers.Softmax()), "categorical_crossentropy"), flat(y=one_hot())
 
 
 @problem
 def softmax_in_activation_layer() -> Training:
-    tail = L.Dense(10), L.Activation("softmax")
-    return compiled(mlp(*tail), "categorical_crossentropy"), flat(y=one_hot())
+    """Softmax in an Activation layer."""
+    tail = layers.Dense(10), layers.Activation("softmax")
+    return compiled(net(*tail), "categorical_crossentropy"), flat(y=one_hot())
 
 
 @problem
 def softmax_op_in_functional_graph() -> Training:
+    """Softmax as an operation that is no layer."""
     inputs = keras.Input((64,))
-    outputs = keras.ops.softmax(L.Dense(10)(L.Dense(12, "relu")(inputs)))
+    outputs = keras.ops.softmax(layers.Dense(10)(layers.Dense(12, "relu")(inputs)))
     return compiled(keras.Model(inputs, outputs), "sparse_categorical_crossentropy"), flat()
 
 
 @problem
 def softmax_of_tensorflow() -> Training:
-    return compiled(mlp(L.Dense(10, tf.nn.softmax)), "sparse_categorical_crossentropy"), flat()
+    """Nothing hangs on the output: the loss looks at the op that made it."""
+    return compiled(net(layers.Dense(10, tf.nn.softmax)), "sparse_categorical_crossentropy"), flat()
 
 
 @problem
 def softmax_of_tensorflow_with_binary_loss() -> Training:
-    return compiled(mlp(L.Dense(10, tf.nn.softmax)), "binary_crossentropy"), flat(y=one_hot())
-
-
-@problem
-def softmax_with_squared_error() -> Training:
-    return compiled(mlp(L.Dense(10, "softmax")), "mse"), flat(y=one_hot())
-
-
-@problem
-def softmax_saturated() -> Training:
-    x = digits()[0] * 1000
-    return compiled(mlp(L.Dense(10, "softmax")), "sparse_categorical_crossentropy"), flat(x=x)
-
-
-@problem
-def sigmoid_in_dense() -> Training:
-    return compiled(mlp(L.Dense(10, "sigmoid")), "binary_crossentropy"), flat(y=one_hot())
-
-
-@problem
-def sigmoid_in_activation_layer() -> Training:
-    tail = L.Dense(10), L.Activation("sigmoid")
-    return compiled(mlp(*tail), "binary_crossentropy"), flat(y=one_hot())
+    """The loss looks for a sigmoid op, so it must not find the softmax's logits."""
+    return compiled(net(layers.Dense(10, tf.nn.softmax)), "binary_crossentropy"), flat(y=one_hot())
 
 
 @problem
 def sigmoid_of_tensorflow_with_categorical_loss() -> Training:
-    return compiled(mlp(L.Dense(10, tf.sigmoid)), "categorical_crossentropy"), flat(y=one_hot())
+    """The loss looks for a softmax op, so it must not find the sigmoid's logits."""
+    return compiled(net(layers.Dense(10, tf.sigmoid)), "categorical_crossentropy"), flat(y=one_hot())
+
+
+@problem
+def softmax_with_squared_error() -> Training:
+    """A loss that reads the probabilities."""
+    return compiled(net(layers.Dense(10, "softmax")), "mse"), flat(y=one_hot())
+
+
+@problem
+def softmax_saturated() -> Training:
+    """Through the probabilities no gradient would pass; through the logits it does."""
+    model = compiled(net(layers.Dense(10, "softmax"), hidden="relu"), "sparse_categorical_crossentropy")
+    return model, flat(x=digits()[0] * 1000)
+
+
+@problem
+def sigmoid_in_dense() -> Training:
+    """The loss reads the logits behind a sigmoid."""
+    return compiled(net(layers.Dense(10, "sigmoid")), "binary_crossentropy"), flat(y=one_hot())
+
+
+@problem
+def sigmoid_in_activation_layer() -> Training:
+    """Sigmoid in an Activation layer."""
+    tail = layers.Dense(10), layers.Activation("sigmoid")
+    return compiled(net(*tail), "binary_crossentropy"), flat(y=one_hot())
 
 
 @problem
 def masked_recurrent_net() -> Training:
-    layers = [keras.Input((12,), dtype="int64"), L.Embedding(18, 6, mask_zero=True), L.LSTM(5), L.Dense(10)]
-    return compiled(keras.Sequential(layers)), flat(x=_tokens())
+    """A mask that the LSTM finds on its input; its cell runs inside a loop."""
+    stack = [keras.Input((12,), dtype="int64"), layers.Embedding(18, 6, mask_zero=True), layers.LSTM(5)]
+    return compiled(keras.Sequential([*stack, layers.Dense(10)])), flat(x=tokens())
 
 
 @problem
 def masked_output() -> Training:
-    layers = [keras.Input((12,), dtype="int64"), L.Embedding(18, 6, mask_zero=True), L.Dense(4, "relu"), L.Dense(1)]
-    return compiled(keras.Sequential(layers), "mse"), flat(x=_tokens(), y=_tokens()[..., None] / 16)
-
-
-def _tokens() -> np.ndarray:
-    return (digits()[0][:, 20:32] * 16).astype("int64")
+    """A mask that travels to the loss."""
+    stack = [keras.Input((12,), dtype="int64"), layers.Embedding(18, 6, mask_zero=True)]
+    model = keras.Sequential([*stack, layers.Dense(4, "relu"), layers.Dense(1)])
+    return compiled(model, "mse"), flat(x=tokens(), y=(tokens()[..., None] / 16).astype("float32"))
 
 
 @problem
 def recurrent_nets_of_all_kinds() -> Training:
-    layers = [
+    """Cells inside loops, a layer called per time step."""
+    stack = [
         keras.Input((8, 8)),
-        L.Bidirectional(L.GRU(4, return_sequences=True)),
-        L.TimeDistributed(L.Dense(5, "relu")),
-        L.SimpleRNN(4, return_sequences=True),
-        L.RNN(L.LSTMCell(3)),
-        L.Dense(10),
+        layers.Bidirectional(layers.GRU(4, return_sequences=True)),
+        layers.TimeDistributed(layers.Dense(5, "relu")),
+        layers.SimpleRNN(4, return_sequences=True),
+        layers.RNN(layers.LSTMCell(3)),
+        layers.Dense(10),
     ]
-    return compiled(keras.Sequential(layers)), {"x": digits()[0].reshape(-1, 8, 8), "y": digits()[1]}
-
-
-@problem
-def time_distributed_over_unknown_length() -> Training:
-    layers = [keras.Input((None, 8)), L.TimeDistributed(L.Dense(5, "relu")), L.GlobalAveragePooling1D(), L.Dense(10)]
-    return compiled(keras.Sequential(layers)), {"x": digits()[0].reshape(-1, 8, 8), "y": digits()[1]}
+    return compiled(keras.Sequential(stack)), flat(x=rows())
 
 
 @problem
 def attention() -> Training:
+    """Softmax, dropout and einsum within one layer, one tensor passed twice."""
     inputs = keras.Input((8, 8))
-    attended = L.MultiHeadAttention(2, 4, dropout=0.1)(inputs, inputs)
-    outputs = L.Dense(10)(L.GlobalAveragePooling1D()(L.LayerNormalization()(attended + inputs)))
-    return compiled(keras.Model(inputs, outputs)), {"x": digits()[0].reshape(-1, 8, 8), "y": digits()[1]}
+    attended = layers.MultiHeadAttention(2, 4, dropout=0.1)(inputs, inputs)
+    pooled = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(attended + inputs))
+    return compiled(keras.Model(inputs, layers.Dense(10)(pooled))), flat(x=rows())
 
 
 @problem
 def regularizers() -> Training:
-    hidden = L.Dense(12, "relu", kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer="l2")
-    constrained = L.Dense(10, kernel_constraint="max_norm")
-    return compiled(keras.Sequential([keras.Input((64,)), hidden, constrained])), flat()
+    """Penalties on kernel, bias and activity, and a constraint."""
+    hidden = layers.Dense(
+        12, "relu", kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer="l2"
+    )
+    head = layers.Dense(10, kernel_constraint="max_norm")
+    return compiled(keras.Sequential([keras.Input((64,)), hidden, head])), flat()
 
 
 @problem
 def sample_weights_and_validation() -> Training:
+    """Weighted metrics, and an evaluation between the epochs."""
     x, y = digits()
-    model = compiled(mlp(L.Dropout(0.2), L.Dense(10)), metrics=["accuracy"], weighted_metrics=["accuracy"])
-    return model, flat(sample_weight=1 + y / 10, validation_data=(x[:20], y[:20]))
+    model = compiled(
+        net(layers.Dropout(0.2), layers.Dense(10)), metrics=["accuracy"], weighted_metrics=["accuracy"]
+    )
+    return model, flat(sample_weight=(1 + y / 10).astype("float32"), validation_data=(x[:20], y[:20]))
 
 
 @problem
 def class_weights() -> Training:
-    return compiled(mlp()), flat(class_weight={label: 1 + label / 10 for label in range(10)})
+    """Weights made inside the pipeline."""
+    return compiled(net()), flat(class_weight={label: 1 + label / 10 for label in range(10)})
 
 
 @problem
 def eager() -> Training:
-    model = mlp(L.BatchNormalization(), L.Dropout(0.2), L.Dense(10, "softmax"))
-    return compiled(model, "sparse_categorical_crossentropy", run_eagerly=True), flat()
+    """No graph at all."""
+    tail = layers.BatchNormalization(), layers.Dropout(0.2), layers.Dense(10, "softmax")
+    return compiled(net(*tail), "sparse_categorical_crossentropy", run_eagerly=True), flat()
 
 
 @problem
 def several_steps_per_execution() -> Training:
-    return compiled(mlp(L.Dropout(0.2), L.Dense(10)), steps_per_execution=4), flat()
+    """Steps inside a loop; the last execution of an epoch is ragged."""
+    return compiled(net(layers.Dropout(0.2), layers.Dense(10)), steps_per_execution=4), flat()
+
+
+@problem
+def half_precision() -> Training:
+    """A scaled loss."""
+    keras.config.set_dtype_policy("mixed_float16")
+    model = net(layers.Dropout(0.2), layers.Dense(10, dtype="float32"))
+    keras.config.set_dtype_policy("float32")
+    return compiled(model), flat()
 
 
 @problem
 def clipped_by_norm() -> Training:
-    return compiled(mlp(), optimizer=keras.optimizers.Adam(0.01, clipnorm=0.1)), flat()
+    """Gradients changed between the tape and the update."""
+    return compiled(net(), optimizer=keras.optimizers.Adam(0.01, clipnorm=0.1)), flat()
 
 
 @problem
 def moving_average_of_weights() -> Training:
-    optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=3)
-    return compiled(mlp(), optimizer=optimizer), flat()
+    """An optimizer that overwrites weights."""
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=3)
+    return compiled(net(), optimizer=optimizer), flat()
 
 
 @problem
 def gradient_accumulation() -> Training:
-    return compiled(mlp(), optimizer=keras.optimizers.Adam(0.01, gradient_accumulation_steps=2)), flat()
+    """An optimizer that updates every second step."""
+    return compiled(net(), optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)), flat()
 
 
 @problem
 def decayed_learning_rate() -> Training:
+    """A learning rate that reads the step, and weight decay."""
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)
-    return compiled(mlp(), optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.1)), flat()
+    return compiled(net(), optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.1)), flat()
 
 
 @problem
 def dataset_with_ragged_end() -> Training:
+    """A shuffled dataset."""
     data = tf.data.Dataset.from_tensor_slices(digits()).shuffle(SAMPLES, seed=3).batch(BATCH)
-    return compiled(mlp(L.Dropout(0.2), L.Dense(10))), {"x": data}
+    return compiled(net(layers.Dropout(0.2), layers.Dense(10))), {"x": data}
+
+
+@problem
+def sparse_dataset() -> Training:
+    """A kernel that multiplies a sparse tensor."""
+    data = tf.data.Dataset.from_tensor_slices(digits()).batch(BATCH)
+    data = data.map(lambda x, y: (tf.sparse.from_dense(x), y))
+    inputs = keras.Input((64,), sparse=True)
+    return compiled(keras.Model(inputs, layers.Dense(10)(inputs))), {"x": data}
 
 
 @problem
 def generator() -> Training:
-    x, y = digits()
+    """Batches from Python, without end."""
 
-    def batches() -> Any:
+    def endless() -> Iterator[Any]:
         while True:
-            for start in range(0, SAMPLES, BATCH):
-                yield x[start : start + BATCH], y[start : start + BATCH]
+            yield from batches()
 
-    return compiled(mlp()), {"x": batches(), "steps_per_epoch": 6}
+    return compiled(net()), {"x": endless(), "steps_per_epoch": STEPS}
 
 
 @problem
 def nested_models() -> Training:
-    inner = keras.Sequential([keras.Input((12,)), L.Dense(8, "relu"), L.Dropout(0.2)])
+    """A model in a model in a model."""
+    inner = keras.Sequential([keras.Input((12,)), layers.Dense(8, "relu"), layers.Dropout(0.2)])
     hidden = keras.Input((64,))
-    middle = keras.Model(hidden, inner(L.Dense(12, "elu")(hidden)))
-    return compiled(keras.Sequential([keras.Input((64,)), middle, L.Dense(10)])), flat()
+    middle = keras.Model(hidden, inner(layers.Dense(12, "elu")(hidden)))
+    return compiled(keras.Sequential([keras.Input((64,)), middle, layers.Dense(10)])), flat()
 
 
 @problem
 def shared_layer() -> Training:
-    inputs, shared = keras.Input((64,)), L.Dense(12, "relu")
-    hidden = L.Dense(12, "tanh")(inputs)
-    outputs = L.Dense(10)(shared(shared(hidden)) + hidden)
+    """One layer, called twice."""
+    inputs, shared = keras.Input((64,)), layers.Dense(12, "relu", name="shared")
+    hidden = layers.Dense(12, "tanh")(inputs)
+    outputs = layers.Dense(10)(shared(shared(hidden)) + hidden)
     return compiled(keras.Model(inputs, outputs)), flat()
+
+
+@problem
+def layers_as_activations() -> Training:
+    """Activation functions that are layers, one of them with weights."""
+    hidden = layers.Dense(12, layers.LeakyReLU(0.1)), layers.Dense(12, layers.PReLU())
+    return compiled(keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10)])), flat()
+
+
+@problem
+def partly_frozen() -> Training:
+    """A kernel that is not trained."""
+    model = net()
+    model.get_layer("hidden").trainable = False
+    return compiled(model), flat()
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -299,8 +385,8 @@ class Subclassed(keras.Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = [L.Dense(12, "relu"), L.Dense(12, "relu")]
-        self.drop, self.norm, self.head = L.Dropout(0.3), L.BatchNormalization(), L.Dense(10)
+        self.blocks = [layers.Dense(12, "relu"), layers.Dense(12, "relu")]
+        self.drop, self.norm, self.head = layers.Dropout(0.3), layers.BatchNormalization(), layers.Dense(10)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         hidden = self.blocks[0](inputs)
@@ -313,11 +399,18 @@ class Subclassed(keras.Model):
 
 @problem
 def subclassed() -> Training:
+    """Not built before the first batch comes."""
     return compiled(Subclassed()), flat()
 
 
+@problem
+def integer_input() -> Training:
+    """A kernel that multiplies integers."""
+    return compiled(Subclassed()), flat(x=(digits()[0] * 3).astype("int32"))
+
+
 class OwnStep(Subclassed):
-    """A user's own train step: own tape, own noise, gradients changed by hand, a metric of its own."""
+    """A user's own train step: own tape, own noise, gradients changed by hand."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -332,31 +425,75 @@ class OwnStep(Subclassed):
 
 @problem
 def own_train_step() -> Training:
+    """Keras' guide: customising what happens in fit."""
     return compiled(OwnStep()), flat()
 
 
-@problem
-def layers_as_activations() -> Training:
-    hidden = L.Dense(12, L.LeakyReLU(0.1)), L.Dense(12, L.PReLU())
-    return compiled(keras.Sequential([keras.Input((64,)), *hidden, L.Dense(10)])), flat()
+class Adversaries(keras.Model):
+    """Two networks and two optimizers; the data are images alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maker = keras.Sequential([keras.Input((5,)), layers.Dense(8, "relu"), layers.Dense(64)])
+        self.judge = keras.Sequential([keras.Input((64,)), layers.Dense(8, "relu"), layers.Dense(1)])
+        self.noise = keras.random.SeedGenerator(3)
+
+    def compile(self) -> None:
+        super().compile(jit_compile=False)
+        self.parts = [(self.judge, keras.optimizers.Adam(0.01)), (self.maker, keras.optimizers.Adam(0.01))]
+        self.judge_optimizer, self.maker_optimizer = (optimizer for _, optimizer in self.parts)
+        self.score = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def call(self, inputs: Any) -> Any:
+        return self.judge(inputs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        losses, ones = {}, tf.ones((tf.shape(data)[0], 1))
+        for part, optimizer in self.parts:
+            with tf.GradientTape() as tape:
+                made = self.maker(keras.random.normal((tf.shape(data)[0], 5), seed=self.noise))
+                loss = self.score(ones, self.judge(made))
+                if part is self.judge:
+                    loss = self.score(ones, self.judge(data)) - loss
+            gradients = tape.gradient(loss, part.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, part.trainable_variables, strict=True))
+            losses[part.name] = loss
+        return losses
 
 
 @problem
-def partly_frozen() -> Training:
-    model = mlp()
-    model.layers[0].trainable = False
-    return compiled(model), flat()
+def adversaries() -> Training:
+    """Two optimizers, two tapes, no targets, `x` given alone."""
+    model = Adversaries()
+    model.compile()
+    return model, {"x": digits()[0]}
+
+
+class Penalised(keras.Sequential):
+    """A gradient inside the loss: the tape is differentiated."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                prediction = self(x, training=True)
+            loss = self.compute_loss(x, y, prediction)
+            loss += tf.reduce_mean(inner.gradient(prediction, x) ** 2)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
 
 
 @problem
-def integer_input() -> Training:
-    model = Subclassed()
-    return compiled(model), flat(x=(digits()[0] * 3).astype("int32"))
+def gradient_penalty() -> Training:
+    """Second derivatives go through the taps."""
+    return compiled(Penalised([keras.Input((64,)), layers.Dense(8, "relu"), layers.Dense(10)])), flat()
 
 
 @keras.saving.register_keras_serializable("tests")
-class Penalty(L.Layer):
-    """Passes its input on and adds a loss: a training without targets."""
+class Penalty(layers.Layer):
+    """Passes its input on and adds a loss."""
 
     def call(self, inputs: Any, target: Any) -> Any:
         self.add_loss(keras.ops.mean((inputs - target) ** 2))
@@ -365,8 +502,9 @@ class Penalty(L.Layer):
 
 @problem
 def without_targets() -> Training:
+    """Nothing but a loss that a layer adds."""
     inputs = keras.Input((64,))
-    decoded = L.Dense(64, "sigmoid")(L.Dense(8, "relu")(inputs))
+    decoded = layers.Dense(64, "sigmoid")(layers.Dense(8, "relu")(inputs))
     model = keras.Model(inputs, Penalty()(decoded, inputs))
     model.compile("adam", jit_compile=False)
     return model, flat(y=None)
@@ -377,5 +515,52 @@ def fresh(name: str) -> Training:
     keras.utils.clear_session()
     keras.utils.set_random_seed(7)
     model, fit = PROBLEMS[name]()
-    sliced = isinstance(keras.tree.flatten(fit["x"])[0], np.ndarray)
-    return model, {"batch_size": BATCH if sliced else None, "epochs": 2, "verbose": 0, **fit}
+    arrays = isinstance(keras.tree.flatten(fit["x"])[0], np.ndarray)
+    return model, {"batch_size": BATCH if arrays else None, "epochs": 2, "verbose": 0, **fit}
+
+
+# ---- all that a training may change ----------------------------------------------------------
+
+State = dict[str, np.ndarray]
+
+
+def optimizers(model: keras.Model) -> list[Any]:
+    """The model's optimizers, and those inside of others."""
+    found = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+    return found + [inner for outer in found if (inner := getattr(outer, "inner_optimizer", None))]
+
+
+def state(model: keras.Model) -> State:
+    """Weights, moving statistics, metrics, optimizers, and every source of random numbers."""
+    variables = {
+        **{f"model {v.path}": v for v in model.variables},
+        **{f"metric {i} {v.path}": v for i, v in enumerate(model.metrics_variables)},
+        **{f"optimizer {i} {v.path}": v for i, o in enumerate(optimizers(model)) for v in o.variables},
+    }
+    generator = global_state.get_global_attribute("global_seed_generator")
+    if generator is not None:
+        variables["seed of keras.random"] = generator.state
+    return {
+        **{name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in variables.items()},
+        "state of numpy.random": np.random.get_state()[1].copy(),
+        "state of random": np.array([hash(random.getstate())]),
+    }
+
+
+def assert_same(left: State, right: State) -> None:
+    """Bit by bit."""
+    assert sorted(left) == sorted(right)
+    changed = [name for name, value in left.items() if not np.array_equal(value, right[name], equal_nan=True)]
+    assert changed == []
+
+
+def train(name: str, *callbacks: keras.callbacks.Callback, **settings: Any) -> State:
+    """All that is left of the training of that name, and its history.
+
+    `settings` go to `compile`.
+    """
+    model, fit = fresh(name)
+    if settings:
+        compiled(model, model.loss, model.optimizer, **settings)
+    history = model.fit(**fit, callbacks=list(callbacks)).history
+    return state(model) | {f"history {key}": np.array(values) for key, values in history.items()}

@@ -161,16 +161,13 @@ class SiteFigures:
 
     @functools.cached_property
     def main_off_reason(self) -> str:
-        """Why units are off, in a word: dead units if there are any, else all.
-
-        Missing input explains a unit only if it explains all of its off positions: one that is
-        also off where live input reaches it has another reason, the most frequent one there.
-        """
+        """Why units are off, in a word: dead units if there are any, else all; by majority."""
         counts = self._off_counts
-        starved = counts["input"] == sum(counts.values())
-        others = {reason: float(np.sum(counts[reason])) for reason in OFF_REASONS if reason != "input"}
-        blocked = float(np.sum(counts["input"][starved]))
-        return "input" if blocked > sum(others.values()) else max(others, key=lambda reason: others[reason])
+        votes = dict.fromkeys(OFF_REASONS, 0.0)
+        for unit in range(counts["input"].size):
+            own = {reason: float(values[unit]) for reason, values in counts.items()}
+            votes[_reason_of_unit(own)] += sum(own.values())
+        return max(votes, key=lambda reason: votes[reason])
 
     @property
     def main_off_share(self) -> float:
@@ -220,7 +217,7 @@ class SiteFigures:
     @property
     def half(self) -> bool:
         """Whether the kernel was used in half precision."""
-        return bool(self._sums["half"])
+        return self.info.dtype in ("float16", "bfloat16")
 
     @property
     def pinv_trust(self) -> float:
@@ -234,6 +231,24 @@ class SiteFigures:
         if "pinv_error_sq" not in self._sums:
             return float("nan")
         return ratio(self._sums["pinv_error_sq"], self._sums["pinv_true_sq"])
+
+
+def _reason_of_unit(counts: dict[str, float]) -> str:
+    """Why one unit is off, from its off positions by reason.
+
+    Missing input explains a unit only if it explains every position. The bias explains it if
+    without the bias it would fire at a tenth or more of the positions that live input reaches: a
+    healthy ReLU does no more. Else the most frequent reason counts.
+    """
+    reached = sum(counts.values()) - counts["input"]
+    if reached == 0:
+        return "input"
+    if counts["bias"] >= _FIRES * reached:
+        return "bias"
+    return max(("weights", "combination"), key=lambda reason: counts[reason])
+
+
+_FIRES = 0.1
 
 
 def ratio(square: Array | float, of: Array | float) -> float:

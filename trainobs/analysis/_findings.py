@@ -280,7 +280,7 @@ def _output_mismatches(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
         site = flow.site_of_activation(output.node) if output.node != DATA else None
         if site is None:
             continue
-        found = _mismatch(output, site, statistics)
+        found = _mismatch(output, site)
         if found is not None:
             kind, why = found
             detail: dict[str, float | str] = {"kind": kind, "why": why}
@@ -288,15 +288,15 @@ def _output_mismatches(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
             yield Origin("output_mismatch", site.info.layer, (), detail)
 
 
-def _mismatch(output: OutputStatistics, site: SiteFigures, statistics: Statistics) -> tuple[str, str] | None:
+def _mismatch(output: OutputStatistics, site: SiteFigures) -> tuple[str, str] | None:
     """What does not fit, as a keyword and in words."""
-    activation, loss = site.info.activation.name, statistics.loss_name
+    activation, loss = site.info.activation.name, output.loss_name
     if activation == "softmax" and output.elements == 1:
         return "single", "softmax over one unit is always 1"
     low, high = _RANGES.get(activation, (-np.inf, np.inf))
-    if "sparse" not in loss and (output.target_low < low or output.target_high > high):
+    if loss and "sparse" not in loss and (output.target_low < low or output.target_high > high):
         return "range", f"targets lie outside the range [{low:g}, {high:g}] of {activation}"
-    clips = "crossentropy" in loss and not output.logits and not statistics.from_logits
+    clips = "crossentropy" in loss and not output.logits and not output.from_logits
     if clips and (output.low < 0 or output.high > 1):
         return "clipped", "the loss clips everything outside (0, 1), and with it the gradient"
     return None

@@ -233,7 +233,7 @@ class Walk:
         """A layer without a kernel, between two live ones, puts out near-zero values."""
         node = self._flow.records[figures.info.node].producers[0]
         layer = self._flow.records[node].layer if node != DATA else figures.info.layer
-        return Origin("zero_input", layer, (layer,), input_detail(figures))
+        return Origin("masked", layer, (layer,), {})
 
     # ---- downstream --------------------------------------------------------------------------
 
@@ -254,7 +254,9 @@ class Walk:
             if self._featureless(site):
                 return _chained(Origin("zero_weights", site.info.layer, (), self._off_detail(site)), steps)
         elif killer and site is None:
-            return Origin("disconnected", self._flow.records[node].layer, steps, {"where": "gradient"})
+            record = self._flow.records[node]
+            silent = record.output.rms <= self._settings.rtol
+            return Origin("masked" if silent else "disconnected", record.layer, steps, {"where": "gradient"})
         return Origin("vanishing", self._flow.records[node].layer, steps, self._decay(path, losses))
 
     def _path_to_loss(self, node: int) -> list[int]:
@@ -291,6 +293,7 @@ class Walk:
             "direction": "backward",
             "layers": max(len(sites), 1),
             "mean_gain": 10 ** (-total / max(len(sites), 1)),
+            "rectifies": str(all(s.info.activation.rectifies(self._settings.slope_atol) for s in sites[:-1])),
             "kernel_rms": sites[0].kernel_rms if sites else float("nan"),
             "healthy_weight": sites[0].healthy_weight if sites else float("nan"),
         }

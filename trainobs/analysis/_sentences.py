@@ -155,6 +155,7 @@ _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
     "output_mismatch": _mismatch,
     "unscaled_input": _unscaled,
     "disconnected": _disconnected,
+    "masked": lambda layer, d: f"{layer} puts out zeros only: neither signal nor gradient passes it.",
     "frozen": lambda layer, d: (
         f"{layer} is not trainable: no gradient is taken of its {_count(d['weights'])} weights."
     ),
@@ -182,10 +183,11 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
         "bias": "Reset the bias to 0.",
     }.get(str(d.get("reason")), "Normalise before the activation, or use a ReLU-like activation."),
     "zero_weights": "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid).",
+    "masked": "Check the mask, or whatever this layer multiplies with.",
     "vanishing": lambda d: (
         "Use ReLU-like activations, normalisation or residual connections."
-        if d.get("factor") == "slope"
-        else "Use He or Glorot initialisation; add normalisation or residual connections."
+        if d.get("factor") == "slope" and d.get("rectifies") != "True"
+        else "Use He initialisation (Glorot for tanh, sigmoid), normalisation or residual connections."
     ),
     "zero_loss_gradient": "If the loss is as low as it should be, training is done; else check the head.",
     "output_mismatch": lambda d: {

@@ -33,6 +33,7 @@ class SiteInfo:
     node: int
     activation_node: int
     op: LinearOp
+    dtype: str
     activation: Activation
     trainable: bool
     connected: bool
@@ -94,7 +95,8 @@ class OutputStatistics:
     high: float
     target_low: float
     target_high: float
-    target_integer: bool
+    loss_name: str
+    from_logits: bool
 
     @property
     def g_out(self) -> float:
@@ -115,7 +117,6 @@ class OutputStatistics:
             high=max(self.high, other.high),
             target_low=min(self.target_low, other.target_low),
             target_high=max(self.target_high, other.target_high),
-            target_integer=self.target_integer and other.target_integer,
         )
 
 
@@ -131,8 +132,6 @@ class Statistics:
         With gradients per sample (batch size · dJ/d(output)).
     outputs : tuple of OutputStatistics
     loss_sum, batches : float, int
-    loss_name : str
-    from_logits : bool
     backprop : {"tape", "pinv"}
         Whether backprop was measured or estimated.
     step : int or None
@@ -144,8 +143,6 @@ class Statistics:
     outputs: tuple[OutputStatistics, ...]
     loss_sum: float
     batches: int
-    loss_name: str
-    from_logits: bool = False
     backprop: str = "tape"
     step: int | None = None
 
@@ -210,7 +207,7 @@ def gather(
     if backprop == "pinv":
         record = _estimated(record, estimates)
     outputs = tuple(_output(output) for output in record.outputs)
-    bare = Statistics({}, (), outputs, 0.0, 1, record.loss_name, record.from_logits, backprop)
+    bare = Statistics({}, (), outputs, 0.0, 1, backprop)
     g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
     scale = near_zero.gradient_scale(g_out, elements)
     return dataclasses.replace(
@@ -249,7 +246,6 @@ def _sum_sites(
         if backprop == "pinv" and calls[0].kernel_gradient is not None:
             sums["gradient"] = positions * (calls[0].kernel_gradient - _penalty(calls[0])).astype(np.float64)
         sums |= _residual_sums(calls[0], sums)
-        sums["half"] = np.float64(calls[0].kernel.dtype != np.float32)
         bias = calls[0].bias
         bias_rms = (
             float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
@@ -362,7 +358,8 @@ def _output(output: OutputRecord) -> OutputStatistics:
         high=float(output.value.max(initial=-np.inf)),
         target_low=float(target.min()) if numeric else np.nan,
         target_high=float(target.max()) if numeric else np.nan,
-        target_integer=bool(numeric and np.all(target == np.round(target))),
+        loss_name=output.loss_name,
+        from_logits=output.from_logits,
     )
 
 

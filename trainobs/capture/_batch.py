@@ -32,7 +32,11 @@ class BatchCapture:
         check_model(model)
         self._model = model
         self._step = TappedStep(model, selects, withhold_update=True)
-        self._function = self._step if model.run_eagerly else tf.function(self._step, reduce_retracing=True)
+        self._function = (
+            self._step
+            if model.run_eagerly
+            else tf.function(self._step, autograph=False, reduce_retracing=True)
+        )
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int = 0) -> StepRecord:
         """Run one batch and return its record; the model is left as it was."""
@@ -42,7 +46,7 @@ class BatchCapture:
         _build(self._model, data[0])
         check_kernels(self._model)
         with _state_restored(self._model), self._step.installed(), _loss_required(self._model):
-            captured = self._function(data)
+            captured = self._function(keras.utils.pack_x_y_sample_weight(*data))
         return self._step.record(captured, step, epoch=0)
 
 

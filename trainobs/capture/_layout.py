@@ -37,17 +37,20 @@ class Layout:
         By id of the layer, what its activation function does.
     selects : callable
         Given a layer, whether its site is recorded.
-    loss : (str, bool)
-        Name of the compiled loss, and whether it expects logits.
+    losses : list of (str, bool)
+        For each output of the model: name of its loss, and whether it expects logits.
     """
 
     def __init__(
-        self, trace: StepTrace, activations: dict[int, Activation], selects: Any, loss: tuple[str, bool]
+        self,
+        trace: StepTrace,
+        activations: dict[int, Activation],
+        selects: Any,
+        losses: list[tuple[str, bool]],
     ) -> None:
         self._trace = trace
         self._activations = activations
         self._wiring = wire(trace)
-        self._loss_name, self._from_logits = loss
         self.tensors: list[Any] = []
         self._positions: dict[int, int] = {}
         self._unscale = None if trace.loss_scale is None else 1.0 / trace.loss_scale
@@ -63,6 +66,8 @@ class Layout:
             self._output(node, output)
             for node, output in zip(self._wiring.output_nodes, trace.outputs, strict=True)
         ]
+        for fields, (name, from_logits) in zip(self._outputs, losses, strict=False):
+            fields |= {"loss_name": name, "from_logits": from_logits}
         del self._trace, self._wiring, self._unscaled, self._unscale  # graph tensors stay no longer
 
     def record(self, values: list[Any], step: int, epoch: int) -> StepRecord:
@@ -76,8 +81,6 @@ class Layout:
             sites=tuple(SiteRecord(**self._filled(fields, arrays)) for fields in self._sites),
             nodes=tuple(NodeRecord(**self._filled_node(fields, arrays)) for fields in self._nodes),
             outputs=tuple(OutputRecord(**self._filled(fields, arrays)) for fields in self._outputs),
-            loss_name=self._loss_name,
-            from_logits=self._from_logits,
         )
 
     # ---- while the step is traced ------------------------------------------------------------
@@ -103,6 +106,7 @@ class Layout:
             "node": index,
             "activation_node": chain[-1],
             "op": _sites.linear_op(layer),
+            "dtype": layer.compute_dtype,
             "activation": self._describe([calls[i] for i in chain]),
             "trainable": id(variable) in self._trace.variable_gradients or bool(variable.trainable),
             "logits": logits,
@@ -220,7 +224,7 @@ class Layout:
     def _filled_node(self, fields: dict[str, Any], arrays: list[np.ndarray]) -> dict[str, Any]:
         filled = self._filled(fields, arrays)
         filled["samples"] = int(filled["samples"] or 0)
-        filled["output"] = _as_scalars(filled["output"])
+        filled["output"] = _as_scalars(filled["output"]) or Scalars(0.0, 0.0, 0.0, 0.0)
         filled["output_gradient"] = _as_scalars(filled["output_gradient"])
         filled["input_gradients"] = tuple(
             _as_scalars(self._fill(value, arrays)) for value in fields["input_gradients"]

@@ -44,7 +44,7 @@ class TappedStep:
         """
         with self._patches.tracing() as trace:
             logs = self._train_step(data)
-        layout = Layout(trace, self._patches.activations, self._selects, _loss_of(self._model))
+        layout = Layout(trace, self._patches.activations, self._selects, _losses_of(self._model))
         if tf.inside_function():
             self._layouts.append(layout)
         else:
@@ -93,10 +93,17 @@ class TappedTrainFunction:
         return self._step.record(captured, step, epoch)
 
 
-def _loss_of(model: keras.Model) -> tuple[str, bool]:
-    """Name of the compiled loss in snake case, and whether it was told to expect logits."""
-    loss = model.loss
-    if loss is None or isinstance(loss, (dict, list, tuple)):
+def _losses_of(model: keras.Model) -> list[tuple[str, bool]]:
+    """For each output: the name of its compiled loss, and whether it was told to expect logits."""
+    losses = model.loss
+    if isinstance(losses, dict):
+        names = getattr(model, "output_names", None) or list(losses)
+        losses = [losses.get(name) for name in names]
+    return [_describe(loss) for loss in (losses if isinstance(losses, (list, tuple)) else [losses])]
+
+
+def _describe(loss: Any) -> tuple[str, bool]:
+    if loss is None:
         return "", False
     loss = keras.losses.get(loss)
     name = getattr(loss, "name", None) or getattr(loss, "__name__", "")

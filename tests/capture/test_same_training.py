@@ -1,0 +1,93 @@
+"""Training with a Recorder is the training without: same weights, optimizer, history, random numbers."""
+
+import numpy as np
+import pytest
+
+import trainobs
+from tests.capture import zoo
+
+NEVER = 10**6
+
+
+def assert_close(left, right, rtol):
+    """Relative to the largest element of each array."""
+    assert sorted(left) == sorted(right)
+    for name, value in left.items():
+        if value.dtype.kind == "f":
+            scale = max(np.abs(value).max(initial=0), 1e-3)
+            np.testing.assert_allclose(right[name], value, rtol=0, atol=rtol * scale, err_msg=name)
+        else:
+            np.testing.assert_array_equal(right[name], value, err_msg=name)
+
+
+@pytest.mark.usefixtures("graphs_as_written")
+@pytest.mark.parametrize("name", zoo.PROBLEMS)
+def test_bit_equal(name):
+    """Every kind of training goes the same way, bit by bit, with due steps among it."""
+    recorder = trainobs.Recorder(every=3)
+    alone, observed = zoo.train(name), zoo.train(name, recorder)
+    zoo.assert_same(alone, observed)
+    assert len(recorder.recording) == 4
+    assert any(site.kernel_gradient is not None for site in recorder.recording.at().sites)
+
+
+@pytest.mark.parametrize(
+    "name", ["dense_net", "conv_net_with_batch_norm_and_dropout", "two_inputs_two_outputs_and_a_skip"]
+)
+def test_bit_equal_through_grappler(name):
+    """ReLU nets are bit-equal with TensorFlow's graph optimizer as it comes."""
+    zoo.assert_same(zoo.train(name), zoo.train(name, trainobs.Recorder(every=3)))
+
+
+@pytest.mark.parametrize("name", ["sigmoid_in_dense", "nested_models", "attention"])
+def test_close_through_grappler(name):
+    """Where Grappler fuses what a tap reads, the trainings differ by rounding."""
+    assert_close(zoo.train(name), zoo.train(name, trainobs.Recorder(every=3)), rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["dense_net", "conv_net_with_batch_norm_and_dropout", "softmax_in_dense", "half_precision"]
+)
+def test_close_under_xla(name):
+    """XLA fuses a graph with more outputs differently: the trainings differ by rounding."""
+    alone = zoo.train(name, jit_compile=True)
+    observed = zoo.train(name, trainobs.Recorder(every=3), jit_compile=True)
+    assert_close(alone, observed, rtol=1e-3 if name == "half_precision" else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["conv_net_with_batch_norm_and_dropout", "softmax_in_dense"])
+def test_bit_equal_under_xla_while_no_step_is_due(name):
+    """Steps that are not due run the model's own function."""
+    recorder = trainobs.Recorder(at=[NEVER])
+    zoo.assert_same(
+        zoo.train(name, jit_compile=True),
+        zoo.train(name, recorder, jit_compile=True),
+    )
+    assert len(recorder.recording) == 0
+
+
+@pytest.mark.usefixtures("graphs_as_written")
+def test_bit_equal_with_statistics_computed_on_the_way():
+    """Reducing records to statistics between the steps draws on nothing of the training."""
+    name, recorder = "conv_net_with_batch_norm_and_dropout", trainobs.Recorder(every=3, keep="statistics")
+    zoo.assert_same(zoo.train(name), zoo.train(name, recorder))
+    assert len(recorder.recording) == 4
+
+
+@pytest.mark.usefixtures("graphs_as_written")
+def test_bit_equal_with_captures_between_the_steps():
+    """A batch captured, and one explained, between two steps do not change the next one."""
+    x, y = zoo.digits()
+
+    def trained(*, observed):
+        model, _ = zoo.fresh("own_train_step")
+        model.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=False)
+        logs = []
+        for step in range(4):
+            if observed:
+                trainobs.capture_batch(model, x[40:60], y[40:60])
+                trainobs.explain_near_zero_gradients(model, x, y, batch_size=40)
+            logs.append(model.train_on_batch(x[step * 8 : step * 8 + 8], y[step * 8 : step * 8 + 8]))
+        return zoo.state(model) | {"logs": np.array(logs)}
+
+    zoo.assert_same(trained(observed=False), trained(observed=True))
