@@ -128,6 +128,10 @@ class Report:
 
     @functools.cached_property
     def _diagnosis(self) -> Diagnosis:
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._diagnosed()
+
+    def _diagnosed(self) -> Diagnosis:
         return diagnose(
             self.statistics,
             self._sites,
@@ -158,7 +162,8 @@ class Report:
             Columns in docs/definitions.md. Fractions are in [0, 1]; nan means "nothing to say":
             shares of a kernel without near-zero gradients, figures of a frozen one.
         """
-        rows = [self._layer_row(figures) for figures in self._shown]
+        with np.errstate(invalid="ignore", over="ignore"):
+            rows = [self._layer_row(figures) for figures in self._shown]
         index = pd.Index([figures.info.weight for figures in self._shown], name="weight", dtype=object)
         return pd.DataFrame(rows, index=index)
 

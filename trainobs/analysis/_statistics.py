@@ -182,6 +182,7 @@ class Statistics:
         return max(finite, default=(0.0, 1))
 
 
+@np.errstate(invalid="ignore", over="ignore")  # NaN in, NaN out: the report says where they begin
 def gather(
     record: StepRecord, near_zero: NearZero, *, pinv: bool = True, backprop: str = "tape"
 ) -> Statistics:
