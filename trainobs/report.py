@@ -204,7 +204,12 @@ class Report:
         readers = [self._sites[w] for w in figures.info.consumers if w in self._sites]
         if not readers:
             return np.full(figures.units, np.nan)
-        return np.mean([_rows_of_units(reader.near_zero, figures.units) for reader in readers], axis=0)
+        first = getattr(figures.info.op, "data_format", None) == "channels_first"
+        parts = []
+        for reader in readers:
+            sole = self._flow.reads_only(reader.info.node, figures.info.activation_node)
+            parts.append(_rows_of_units(reader.near_zero, figures.units, first, sole))
+        return np.mean(parts, axis=0)
 
     def units(self, layer: str) -> pd.DataFrame:
         """A row per output unit (channel) of a layer: the same figures where they have meaning.
@@ -473,16 +478,17 @@ def _plain(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
-def _rows_of_units(near_zero: np.ndarray, units: int) -> np.ndarray:
+def _rows_of_units(near_zero: np.ndarray, units: int, channels_first: bool, sole: bool) -> np.ndarray:
     """Near-zero fraction of the rows of a kernel that belong to each unit before it.
 
     A kernel with as many inputs as there are units has a row for each; one behind a Flatten has
-    several, channels last. Otherwise every unit gets the kernel's mean.
+    several, in the order of the layer's data format, if nothing else is read with them (`sole`).
+    Otherwise every unit gets the kernel's mean.
     """
     rows = near_zero.mean(axis=(*range(near_zero.ndim - 2), near_zero.ndim - 1))
-    if rows.size % units:
+    if rows.size != units and (rows.size % units or not sole):
         return np.full(units, rows.mean())
-    return rows.reshape(-1, units).mean(axis=0)
+    return rows.reshape(units, -1).mean(axis=1) if channels_first else rows.reshape(-1, units).mean(axis=0)
 
 
 def _finding_row(finding: Finding) -> dict[str, Any]:

@@ -226,14 +226,13 @@ def masked_output() -> Training:
 def recurrent_nets_of_all_kinds() -> Training:
     """Cells inside loops, a layer called per time step."""
     stack = [
-        keras.Input((8, 8)),
-        layers.Bidirectional(layers.GRU(4, return_sequences=True)),
+        keras.Input((3, 8)),
         layers.TimeDistributed(layers.Dense(5, "relu")),
-        layers.SimpleRNN(4, return_sequences=True),
-        layers.RNN(layers.LSTMCell(3)),
+        layers.Bidirectional(layers.GRU(4, return_sequences=True)),
+        layers.RNN(layers.SimpleRNNCell(3)),
         layers.Dense(10),
     ]
-    return compiled(keras.Sequential(stack)), flat(x=rows())
+    return compiled(keras.Sequential(stack)), flat(x=rows()[:, 2:5])
 
 
 @problem
@@ -243,6 +242,28 @@ def attention() -> Training:
     attended = layers.MultiHeadAttention(2, 4, dropout=0.1)(inputs, inputs)
     pooled = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(attended + inputs))
     return compiled(keras.Model(inputs, layers.Dense(10)(pooled))), flat(x=rows())
+
+
+def normalised_skips_net() -> keras.Model:
+    """A residual net whose sums are read by a normalisation, which reads its input several times."""
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Conv2D(4, 3, padding="same")(inputs)
+    for _ in range(2):
+        branch = layers.ReLU()(layers.BatchNormalization()(hidden))
+        hidden = layers.Add()([hidden, layers.Conv2D(4, 3, padding="same")(branch)])
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(hidden)))
+
+
+@problem
+def normalised_skips() -> Training:
+    """A tensor that a skip and, several times, a normalisation read."""
+    return compiled(normalised_skips_net()), flat(x=images())
+
+
+@problem
+def normalised_skips_eager() -> Training:
+    """The same without a graph."""
+    return compiled(normalised_skips_net(), run_eagerly=True), flat(x=images())
 
 
 @problem
@@ -391,9 +412,9 @@ class Subclassed(keras.Model):
     def call(self, inputs: Any, training: bool = False) -> Any:
         hidden = self.blocks[0](inputs)
         hidden = tf.concat([self.blocks[1](hidden), hidden], axis=1)
+        self.add_loss(0.01 * tf.reduce_mean(hidden**2))
         if training:
             hidden = self.drop(hidden, training=True)
-        self.add_loss(0.01 * tf.reduce_mean(hidden**2))
         return self.head(self.norm(hidden, training=training))
 
 
@@ -549,9 +570,10 @@ def state(model: keras.Model) -> State:
 
 def assert_same(left: State, right: State) -> None:
     """Bit by bit."""
-    assert sorted(left.keys() ^ right.keys()) == []
-    changed = [name for name, value in left.items() if not np.array_equal(value, right[name], equal_nan=True)]
-    assert changed == []
+    if only_one := sorted(left.keys() ^ right.keys()):
+        raise AssertionError(f"only in one of them: {only_one}")
+    if changed := [name for name in left if not np.array_equal(left[name], right[name], equal_nan=True)]:
+        raise AssertionError(f"changed: {changed}")
 
 
 def train(name: str, *callbacks: keras.callbacks.Callback, **settings: Any) -> State:

@@ -14,11 +14,13 @@ X, Y = np.ones((8, 4), "float32"), np.zeros((8, 3), "float32")
 
 
 def dense_model(compiled=True, **options):
-    model = keras.Sequential([
-        keras.Input((4,)),
-        keras.layers.Dense(5, activation="relu", name="hidden"),
-        keras.layers.Dense(3, name="head"),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, activation="relu", name="hidden"),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
     if compiled:
         model.compile("sgd", options.pop("loss", "mse"), **options)
     return model

@@ -13,11 +13,13 @@ X, Y = np.random.default_rng(0).random((64, 4), np.float32), np.zeros((64, 3), "
 
 
 def dense_model(**options):
-    model = keras.Sequential([
-        keras.Input((4,)),
-        keras.layers.Dense(5, activation="relu", name="hidden"),
-        keras.layers.Dense(3, name="head"),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, activation="relu", name="hidden"),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
     model.compile(keras.optimizers.SGD(0.1), "mse", **options)
     return model
 
@@ -106,7 +108,9 @@ class TestRecords:
 
 
 class TestKeep:
-    @pytest.mark.parametrize("layers", ["head", "he*", "sequential/head", [keras.layers.Dense], ["head", "hidden"]])
+    @pytest.mark.parametrize(
+        "layers", ["head", "he*", "sequential/head", [keras.layers.Dense], ["head", "hidden"]]
+    )
     def test_layers(self, layers):
         """Only the layers asked for are recorded: by name, pattern, path, or class."""
         model = keras.Sequential(dense_model().layers, name="sequential")
@@ -125,7 +129,9 @@ class TestKeep:
         b = recorded(statistics, dense_model())
         assert isinstance(b.at(), Statistics)
         a, b = (trainobs.explain_near_zero_gradients(recording).layers for recording in (a, b))
-        np.testing.assert_array_equal(a.to_numpy()[:, 6:-2].astype(float), b.to_numpy()[:, 6:-2].astype(float))
+        np.testing.assert_array_equal(
+            a.to_numpy()[:, 6:-2].astype(float), b.to_numpy()[:, 6:-2].astype(float)
+        )
 
     def test_newest_records_stay_and_it_is_said_once(self):
         """Beyond max_bytes the oldest records go, with one warning."""

@@ -123,6 +123,16 @@ class Flow:
                 todo.extend(self.records[current].producers)
         return found
 
+    def reads_only(self, reader: int, node: int) -> bool:
+        """Whether all that `reader` reads comes from `node`, through layers of one input each."""
+        current = reader
+        while current != node:
+            producers = self.records[current].producers
+            if len(producers) != 1 or producers[0] == DATA:
+                return False
+            current = producers[0]
+        return True
+
     def reads_data(self, node: int) -> bool:
         """Whether no kernel stands between the data and this node."""
         return not self.upstream_sites(node)

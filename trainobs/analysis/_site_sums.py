@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from trainobs.analysis._off_units import OFF_REASONS, OffRule, off_reasons
 from trainobs.analysis._term_sums import sum_inputs, sum_units
-from trainobs.linear_ops import LinearOp, weight_vjp
+from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 from trainobs.near_zero import NearZero
 from trainobs.recording import SiteRecord
 
@@ -78,7 +78,7 @@ def sum_site(
         See `site_sums`.
     """
     rule = SiteRule.of(site, near_zero)
-    function = _compiled(rule, tuple(site.kernel.shape))
+    function = _compiled(rule, site.kernel.shape, site.preactivation.ndim)
     layout, shape = site.op.channels_last, site.preactivation.shape
     arrays = {
         "input": layout(site.input),
@@ -109,9 +109,10 @@ def _windows(unit: np.ndarray, kernel: np.ndarray) -> list[slice]:
 
 
 @functools.lru_cache(maxsize=512)
-def _compiled(rule: SiteRule, kernel_shape: tuple[int, ...]) -> Callable[..., dict[str, Tensor]]:
-    del kernel_shape  # one function per shape: a generalised trace would not know its ranks
-    return tf.function(functools.partial(site_sums, rule), reduce_retracing=True)
+def _compiled(rule: SiteRule, kernel_shape: Shape, rank: int) -> Callable[..., dict[str, Tensor]]:
+    """One function for each kernel shape and rank, traced once more when the batch size changes."""
+    del kernel_shape, rank  # a trace that was generalised over them would not know its ranks
+    return tf.function(functools.partial(site_sums, rule), autograph=False, reduce_retracing=True)
 
 
 def site_sums(
