@@ -207,7 +207,7 @@ class TestLoss:
         assert problems(explain(model, x, -(y + 1.0))) == [("output_mismatch", kernel_layers(model)[-1].name)]
 
     def test_logits_into_a_loss_that_clips(self):
-        """Linear outputs into a crossentropy on probabilities are clipped: exact zeros without a dead unit."""
+        """Linear outputs into a crossentropy on probabilities are clipped, without a dead unit."""
         x, y = small_digits()
         model = mlp(32, inputs=64, head="linear", units=1, loss="binary_crossentropy")
         assert problems(explain(model, x, (y > 4).astype("float32"))) == [

@@ -56,7 +56,7 @@ class TestModel:
         """A model without a kernel: its layers are listed."""
         model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(2.0), keras.layers.ReLU()])
         model.compile("sgd", "mse")
-        with pytest.raises(ModelNotReady, match="no layer with a kernel.*ReLU, Rescaling"):
+        with pytest.raises(ModelNotReady, match=r"no layer with a kernel.*ReLU, Rescaling"):
             explain(model, X, X)
 
     def test_fit_without_kernel(self):
@@ -72,7 +72,7 @@ class TestModel:
         Keras' other backends need JAX or Torch, too large for a test: only its answer is replaced.
         """
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-        with pytest.raises(UnsupportedBackend, match="backend is 'jax'.*KERAS_BACKEND=tensorflow"):
+        with pytest.raises(UnsupportedBackend, match=r"backend is 'jax'.*KERAS_BACKEND=tensorflow"):
             explain(dense_model(), X, Y)
 
 
@@ -161,7 +161,7 @@ class TestArguments:
 
     def test_names_of_a_report(self):
         """A layer that a report does not have: those it has are listed."""
-        with pytest.raises(NotRecorded, match="'nope'.*hidden, head"):
+        with pytest.raises(NotRecorded, match=r"'nope'.*hidden, head"):
             explain(dense_model(), X, Y).units("nope")
 
 

@@ -44,9 +44,9 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
 
     The picture tells where the gradient is lost on its way back, at once or little by little. The
     line is the size of what arrives at each node's output (of one sample's gradient, comparable with
-    g*; logarithmic); a node that stops it makes the line fall to its right. Between the dashed line g* and the
-    dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow triangle is
-    a gradient of exactly 0, a cross one that is not finite; where the line is missing no gradient
+    g*; logarithmic); a node that stops it makes the line fall to its right. Between the dashed line
+    g* and the dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow
+    triangle is a gradient of exactly 0, a cross one that is not finite; where the line is missing no gradient
     arrives at all. Grey bars (right axis) are the fraction of zeros. Red bands mark the findings.
 
     Parameters
