@@ -10,10 +10,10 @@ from typing import Any
 import keras
 
 from trainobs.analysis import Statistics, gather
-from trainobs.capture import TappedTrainFunction, check_kernels, check_model
+from trainobs.capture import CapturedStep, TappedTrainFunction, check_kernels, check_model
 from trainobs.errors import InvalidArgument
 from trainobs.near_zero import NearZero
-from trainobs.recording import Recording, StepRecord
+from trainobs.recording import Recording
 from trainobs.selection import Selection
 
 _KEEPS = ("tensors", "statistics")
@@ -119,7 +119,7 @@ class Recorder(keras.callbacks.Callback):
         self._keep = keep
         self._near_zero = near_zero or NearZero()
         self._max_bytes = max_bytes
-        self._records: collections.deque[StepRecord | Statistics] = collections.deque()
+        self._records: collections.deque[CapturedStep | Statistics] = collections.deque()
         self._let_go = False
         self._next_step = 0
         self._epoch = 0
@@ -129,10 +129,11 @@ class Recorder(keras.callbacks.Callback):
     @property
     def recording(self) -> Recording:
         """What was recorded so far, oldest first."""
-        return Recording(tuple(self._records))
+        kept = (item.record() if isinstance(item, CapturedStep) else item for item in self._records)
+        return Recording(tuple(kept))
 
     def __repr__(self) -> str:
-        return f"Recorder(recorded steps: {list(self.recording.steps)})"
+        return f"Recorder(recorded steps: {[item.step for item in self._records]})"
 
     # ---- called by Keras ---------------------------------------------------------------------
 
@@ -166,8 +167,8 @@ class Recorder(keras.callbacks.Callback):
         if self._twin is None or self._twin_of is not own:
             self._twin, self._twin_of = TappedTrainFunction(self.model, self._selection.of_layer), own
         logs, captured = self._twin(iterator)
-        record = self._twin.record(captured, step, self._epoch)
-        self._records.append(record if self._keep == "tensors" else gather(record, self._near_zero))
+        step_ = self._twin.record(captured, step, self._epoch)
+        self._records.append(step_ if self._keep == "tensors" else gather(step_.record(), self._near_zero))
         self._release()
         return logs
 

@@ -134,6 +134,19 @@ class Scalars:
         )
 
 
+def scalars_of(values: Array | None) -> Scalars | None:
+    """The sums over an array; None for None."""
+    if values is None:
+        return None
+    values = np.asarray(values, np.float64)
+    return Scalars(
+        float(np.sum(values**2)),
+        float(np.sum(values == 0)),
+        float(np.sum(~np.isfinite(values))),
+        float(values.size),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class NodeRecord:
     """One call of a layer without sublayers: a node of the gradient's way back.
@@ -149,11 +162,11 @@ class NodeRecord:
     samples : int
         Size of the batch.
     output : Scalars
-        Of the values the node put out.
+        Of the values the node put out; of size 0 where no site holds them.
     output_gradient : Scalars or None
         Of dJ/d(output), the sum over all consumers; None where backprop never came by.
     input_gradients : tuple of (Scalars or None)
-        Of the gradient this node alone sends to each of its inputs.
+        Of the gradient this node alone sends to each of its inputs, where it is known.
     """
 
     layer: str

@@ -450,6 +450,27 @@ def own_train_step() -> Training:
     return compiled(OwnStep()), flat()
 
 
+class StepInFunction(Subclassed):
+    """A train step that is a tf.function, as older guides have it."""
+
+    @tf.function
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+@problem
+def step_in_a_function() -> Training:
+    """A graph of its own within the train function's."""
+    model = compiled(StepInFunction())
+    model(digits()[0][:2])
+    return model, flat()
+
+
 class Adversaries(keras.Model):
     """Two networks and two optimizers; the data are images alone."""
 

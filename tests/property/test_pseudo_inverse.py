@@ -3,11 +3,14 @@
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from keras import layers
 
+import trainobs
 from tests.property.synthetic import property_settings
 from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
 from tests.reference.pseudo_inverse import projector
@@ -118,3 +121,20 @@ def test_mean_error_is_that_of_the_lost_dimensions():
     errors = np.linalg.norm(estimate - d, axis=0) / np.linalg.norm(d, axis=0)
     assert rank == 16
     assert abs(np.sqrt(np.mean(errors**2)) - np.sqrt(1 - 16 / 64)) < 5e-3
+
+
+def test_a_pinv_report_equals_the_measured_one_where_the_rank_suffices():
+    """With fewer samples than inputs everywhere nothing is lost, so neither is a figure."""
+    stack = layers.Dense(8, "tanh"), layers.Dense(7, "sigmoid"), layers.Dense(3)
+    model = keras.Sequential([keras.Input((9,)), *stack])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(5, 9))
+    measured, estimated = (
+        trainobs.explain_near_zero_gradients(model, x, np.ones((5, 3)), backprop=backprop).layers
+        for backprop in ("tape", "pinv")
+    )
+    assert (estimated["pinv_trust"] == 1).all()
+    columns = [
+        name for name in measured if measured[name].dtype.kind in "fi" and name not in ("residual", "gain")
+    ]
+    np.testing.assert_allclose(estimated[columns], measured[columns], rtol=1e-3, atol=1e-6)

@@ -42,7 +42,7 @@ ELEMENTWISE = {
 USERS = {
     "clip": (lambda z: tf.clip_by_value(z, -2.1, 2.1), (True, False, 2.25)),
     "capped relu": (lambda z: tf.minimum(tf.nn.relu(z), 2.1), (True, True, 2.25)),
-    "relu from 1 to 6": (lambda z: keras.activations.relu(z, max_value=6, threshold=1), (True, True, 6)),
+    "relu from 1 to 6": (lambda z: keras.activations.relu(z, max_value=6, threshold=1), (True, True, 6.25)),
     "relu of tanh": (lambda z: tf.nn.relu(tf.tanh(z)), (False, True, 3)),
     "sine": (tf.sin, (False, False, 0)),
     "square": (lambda z: z * z, (False, False, 0)),

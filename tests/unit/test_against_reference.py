@@ -225,6 +225,12 @@ def convolutional_output() -> tuple:
     return regressor(x, y, conv(4, activation="relu"), conv(3, activation="sigmoid"))
 
 
+def channels_first_output() -> tuple:
+    x, y = random(2, 2, 5, 4), random(2, 3, 5, 4)
+    conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same", data_format="channels_first")
+    return regressor(x, y, conv(4, activation="relu"), conv(3))
+
+
 PROBLEMS: dict[str, Problem] = {
     **{f"dense {name}": activation_problem(name) for name in PHIS},
     "dense on time steps": lambda: classifier(random(3, 4, 3), dense(4, "relu"), dense(3, "tanh")),
@@ -319,6 +325,7 @@ PROBLEMS: dict[str, Problem] = {
     "two outputs": two_outputs,
     "binary head": binary_head,
     "convolutional output": convolutional_output,
+    "convolutional output, channels first": channels_first_output,
     "loss on probabilities": lambda: classifier(random(10, 6), dense(5, "relu"), loss="mse"),
     "digits dense": lambda: classifier(digits(16), dense(8, "relu"), dense(6, "sigmoid")),
     "digits conv": lambda: classifier(
@@ -401,16 +408,21 @@ def oracle_arguments(model: keras.Model, site: SiteRecord, g_star: float) -> dic
     return {"op": problem_op(layer), **arrays, **rule}
 
 
-def gradient_reference(record: StepRecord) -> float:
-    """g* of one batch, from what the loss sent to the model's outputs."""
-    loudest = max((_g_out(output.gradient), output.gradient.shape[-1]) for output in record.outputs)
-    return max(loudest[0], 1e-3) / math.sqrt(loudest[1])
+def loudest_output(model: keras.Model, record: StepRecord) -> tuple[float, int]:
+    """g_out and K of the output with the largest g_out, from what the loss sent there."""
+    found = []
+    for output in record.outputs:
+        layer = model.get_layer(record.nodes[output.node].layer)
+        rows = np.asarray(channels_last(layer, output.gradient), np.float64)
+        rows = rows.reshape(-1, rows.shape[-1])
+        found.append((math.sqrt(np.mean(np.sum((len(rows) * rows) ** 2, axis=1))), rows.shape[-1]))
+    return max(found)
 
 
-def _g_out(gradient: np.ndarray) -> float:
-    """√(mean over positions of ‖n · dJ/dy‖²)."""
-    rows = np.asarray(gradient, np.float64).reshape(-1, gradient.shape[-1])
-    return math.sqrt(np.mean(np.sum((len(rows) * rows) ** 2, axis=1)))
+def gradient_reference(model: keras.Model, record: StepRecord) -> float:
+    """g* of one batch."""
+    g_out, elements = loudest_output(model, record)
+    return max(g_out, 1e-3) / math.sqrt(elements)
 
 
 def solved(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Solved:
@@ -487,6 +499,22 @@ def check_gain_and_residual(case: Solved) -> None:
         expected = np.linalg.norm(passed) / arrived if arrived else math.nan
         assert row["gain"] == pytest.approx(expected, rel=1e-5, nan_ok=True), site.weight
         assert row["residual"] < 1e-5, site.weight
+
+
+def check_flow(case: Solved) -> None:
+    """Size, zeros and slope gain of the gradient at every kernel's node."""
+    flow, (_, elements) = case.report.flow.set_index("node"), loudest_output(case.model, case.record)
+    for site in case.record.sites:
+        own_activation = site.activation_node == site.node
+        arriving = site.output_gradient if own_activation else site.preactivation_gradient
+        size = math.sqrt(len(arriving) * np.sum(np.square(arriving, dtype=np.float64)) / elements)
+        row = flow.loc[site.layer]
+        assert row["gradient_rms"] == pytest.approx(size, rel=1e-5), site.weight
+        assert row["zero"] == pytest.approx(np.mean(arriving == 0)), site.weight
+        norms = (np.linalg.norm(np.ravel(g).astype(float)) for g in (site.preactivation_gradient, arriving))
+        passed, arrived = norms
+        slope_gain = passed / arrived if arrived else math.nan
+        assert row["slope_gain"] == pytest.approx(slope_gain, rel=1e-5, nan_ok=True), site.weight
 
 
 def check_units(case: Solved) -> None:
@@ -687,10 +715,12 @@ def gradients_are_clear(given: dict, found: dict) -> bool:
 def test_report_equals_the_oracle(name):
     """Tables and weights of a report hold what definitions.md says, for every kernel of the model."""
     case = solved(*PROBLEMS[name]())
-    assert case.report.gradient_scale == pytest.approx(gradient_reference(case.record), rel=ROUNDING)
+    reference = gradient_reference(case.model, case.record)
+    assert case.report.gradient_scale == pytest.approx(reference, rel=ROUNDING)
     check_distances(case)
     check_layers(case)
     check_gain_and_residual(case)
+    check_flow(case)
     check_units(case)
     check_weights(case)
     check_next_gradient(case)
@@ -736,7 +766,7 @@ def solved_by_batch(model: keras.Model, x: np.ndarray, y: np.ndarray, size: int)
     records = [trainobs.capture_batch(model, x[batch], y[batch]) for batch in batches]
     given, found = {}, {}
     for sites in zip(*(record.sites for record in records), strict=True):
-        weight, references = sites[0].weight, map(gradient_reference, records)
+        weight, references = sites[0].weight, [gradient_reference(model, record) for record in records]
         parts = [oracle_arguments(model, *pair) for pair in zip(sites, references, strict=True)]
         given[weight] = concatenated(parts, report.gradient_scale)
         found[weight] = attribute(**given[weight]) | counted_by_batch(parts)

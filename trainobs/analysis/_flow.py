@@ -108,6 +108,13 @@ class Flow:
         passed = [g.square_sum for g in self.records[index].input_gradients if g is not None]
         return float(np.sum(passed)) if passed else None
 
+    def sent_square(self, index: int) -> float:
+        """The same, or if it is not known what arrives at the node."""
+        passed, arriving = self.passed_square(index), self.records[index].output_gradient
+        if passed is not None:
+            return passed
+        return arriving.square_sum if arriving is not None else 0.0
+
     def upstream_sites(self, node: int) -> list[SiteFigures]:
         """The kernels whose output this node reads, directly or through layers without a kernel."""
         found, todo, seen = [], list(self.records[node].producers), set()

@@ -263,7 +263,7 @@ class Walk:
         """Nodes from the first consumer to the loss, along the loudest consumer at each fork."""
         path: list[int] = []
         while self._flow.consumers[node] and len(path) <= len(self._flow.records):
-            node = max(self._flow.consumers[node], key=lambda n: (self._flow.passed_square(n) or 0.0, n))
+            node = max(self._flow.consumers[node], key=lambda n: (self._flow.sent_square(n), n))
             path.append(node)
         return path
 

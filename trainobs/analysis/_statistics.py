@@ -11,14 +11,15 @@ import functools
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.analysis._pseudo_inverse import BackpropEstimate, estimate_backprop, key
 from trainobs.analysis._site_sums import sum_site
 from trainobs.errors import InvalidArgument
-from trainobs.linear_ops import LinearOp
+from trainobs.linear_ops import LinearOp, input_vjp
 from trainobs.near_zero import NearZero
-from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord
+from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, scalars_of
 
 Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
@@ -207,6 +208,8 @@ def gather(
     }
     if backprop == "pinv":
         record = _estimated(record, estimates)
+    else:
+        record = dataclasses.replace(record, nodes=_measured_at_forks(record))
     outputs = tuple(_output(output) for output in record.outputs)
     bare = Statistics({}, (), outputs, 0.0, 1, backprop)
     g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
@@ -317,26 +320,28 @@ def _estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> St
     return dataclasses.replace(record, sites=tuple(sites), outputs=tuple(outputs), nodes=nodes)
 
 
+def _measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
+    """Nodes with what kernels send back to an input that others read too: dJ/dZ ∘ᵀ W."""
+    nodes = list(record.nodes)
+    for site in record.sites:
+        node, d = nodes[site.node], site.preactivation_gradient
+        if d is None or node.producers[:1] == (-1,) or node.input_gradients != (None,):
+            continue
+        layout = site.op.channels_last
+        kernel, cotangent = (tf.cast(a, tf.float32) for a in (site.kernel, layout(d)))
+        sent = input_vjp(site.op, kernel, cotangent, layout(site.input).shape).numpy()
+        nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
+    return tuple(nodes)
+
+
 def _estimated_nodes(
     record: StepRecord, sites: list[SiteRecord], estimates: dict[Any, BackpropEstimate]
 ) -> tuple[NodeRecord, ...]:
-    arriving = {site.activation_node: _scalars(site.output_gradient) for site in sites}
-    sent = {site.node: _scalars(estimates[key(site)].sent) for site in sites if key(site) in estimates}
+    arriving = {site.activation_node: scalars_of(site.output_gradient) for site in sites}
+    sent = {site.node: scalars_of(estimates[key(site)].sent) for site in sites if key(site) in estimates}
     return tuple(
         dataclasses.replace(node, output_gradient=arriving.get(i), input_gradients=(sent.get(i),))
         for i, node in enumerate(record.nodes)
-    )
-
-
-def _scalars(values: Array | None) -> Scalars | None:
-    if values is None:
-        return None
-    values = np.asarray(values, np.float64)
-    return Scalars(
-        float(np.sum(values**2)),
-        float(np.sum(values == 0)),
-        float(np.sum(~np.isfinite(values))),
-        float(values.size),
     )
 
 

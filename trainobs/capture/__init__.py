@@ -15,6 +15,13 @@ or anything that draws. How a step is tapped, in the order of the files:
 
 from trainobs.capture._batch import BatchCapture, capture_batch
 from trainobs.capture._readiness import check_kernels, check_model
-from trainobs.capture._tapped_step import TappedTrainFunction
+from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
 
-__all__ = ["BatchCapture", "TappedTrainFunction", "capture_batch", "check_kernels", "check_model"]
+__all__ = [
+    "BatchCapture",
+    "CapturedStep",
+    "TappedTrainFunction",
+    "capture_batch",
+    "check_kernels",
+    "check_model",
+]

@@ -2,11 +2,17 @@
 
 A traced step returns a flat list of tensors; the `Layout` made beside it says where each of them
 belongs. Every tensor is listed once, however many fields hold it.
+
+Only tensors that the user's own step computes as results are read: inputs of kernels, outputs of
+activations, gradients. Reading what TensorFlow's graph optimizer may fuse away (a preactivation in
+front of tanh, say) would keep it from fusing, and change the training by rounding. So Z, what
+follows from it, and sums over values are worked out when the record is filled.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +20,13 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture import _sites
+from trainobs.capture._taps import slope_of
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
-from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord
+from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, scalars_of
+
+DATA = -1
+Function = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +43,8 @@ class Layout:
     ----------
     trace : StepTrace
         A finished step.
-    activations : dict of int to Activation
-        By id of the layer, what its activation function does.
+    activations : dict of int to (Activation, callable)
+        By id of the layer, its activation function and what it does.
     selects : callable
         Given a layer, whether its site is recorded.
     losses : list of (str, bool)
@@ -44,7 +54,7 @@ class Layout:
     def __init__(
         self,
         trace: StepTrace,
-        activations: dict[int, Activation],
+        activations: dict[int, tuple[Activation, Function]],
         selects: Any,
         losses: list[tuple[str, bool]],
     ) -> None:
@@ -74,12 +84,13 @@ class Layout:
         """Fill the tensors of one executed step in."""
         arrays = [to_numpy(value) for value in values]
         loss = self._fill(self._loss, arrays)
+        sites = [_completed(self._filled(fields, arrays)) for fields in self._sites]
         return StepRecord(
             step=step,
             epoch=epoch,
             loss=float("nan") if loss is None else float(loss),
-            sites=tuple(SiteRecord(**self._filled(fields, arrays)) for fields in self._sites),
-            nodes=tuple(NodeRecord(**self._filled_node(fields, arrays)) for fields in self._nodes),
+            sites=tuple(sites),
+            nodes=self._filled_nodes(sites, arrays),
             outputs=tuple(OutputRecord(**self._filled(fields, arrays)) for fields in self._outputs),
         )
 
@@ -89,14 +100,14 @@ class Layout:
         calls, layer = self._trace.calls, call.layer
         chain, normalised = self._activation_chain(index, call)
         last = calls[chain[-1]]
-        output = last.returned[0]
-        logits = last.output_gradient is None and last.preactivation_gradient is not None
-        slope = _chain_slope(calls, chain)
-        output_gradient = last.preactivation_gradient if logits else last.output_gradient
-        opaque = last.slope is not None and last.slope.shape.rank != output.shape.rank
-        if logits or opaque:
-            slope = tf.ones_like(_preactivation(last))
-            output_gradient = _preactivation_gradient(last)
+        linear = chain == [index] and _sites.is_linear(layer)
+        arriving = call.output_gradient if _sites.is_linear(layer) else call.preactivation_gradient
+        entering = arriving if chain[-1] == index else calls[self._maker(chain[-1])].output_gradient
+        logits = not linear and last.output_gradient is None and entering is not None
+        functions = [self._activations[id(calls[i].layer)] for i in chain]
+        opaque = not all(what.elementwise or what.name == "softmax" for what, _ in functions)
+        flat = linear or logits or opaque  # the slope is 1 everywhere
+        own_input = chain[0] == index or self._maker(chain[0]) == index
         variable = layer.kernel
         return {
             "layer": layer.name,
@@ -116,18 +127,17 @@ class Layout:
             "kernel": self._slot(call.kernel),
             "bias": self._slot(call.bias),
             "offset": self._slot(self._offset(index, call, chain, normalised)),
-            "preactivation": self._slot(_preactivation(call)),
-            "activation_input": self._slot(_preactivation(calls[chain[0]])),
-            "output": self._slot(output),
-            "slope": self._slot(slope),
-            "output_gradient": self._gradient_slot(output_gradient),
-            "preactivation_gradient": self._gradient_slot(_preactivation_gradient(call)),
+            "activation_input": None if own_input else self._slot(calls[chain[0]].received[0]),
+            "output": None if linear else self._slot(last.returned[0]),
+            "slope": None if flat else functions,
+            "output_gradient": self._gradient_slot(entering if logits or opaque else last.output_gradient),
+            "preactivation_gradient": self._gradient_slot(arriving),
             "kernel_gradient": self._gradient_slot(self._trace.variable_gradients.get(id(variable))),
             "penalty_gradient": self._slot(self._trace.penalty_gradients.get(id(variable))),
         }
 
     def _describe(self, calls: list[LayerCall]) -> Activation:
-        parts = [self._activations[id(call.layer)] for call in calls]
+        parts = [self._activations[id(call.layer)][0] for call in calls]
         if len(parts) == 1:
             return parts[0]
         return Activation(" → ".join(part.name for part in parts), parts[-1].layer)
@@ -138,6 +148,10 @@ class Layout:
             return [index], False
         found, normalised = self._wiring.activation_call(self._trace.calls, index)
         return found or [index], normalised
+
+    def _maker(self, node: int) -> int:
+        """The call whose output an activation layer reads."""
+        return self._wiring.producers[node][0][0]
 
     def _offset(self, index: int, call: LayerCall, chain: list[int], normalised: bool) -> Any:
         """What is added last before the activation: the bias, or a normalisation's beta."""
@@ -157,19 +171,27 @@ class Layout:
         return tuple(dict.fromkeys(paths))
 
     def _node(self, index: int, call: LayerCall) -> dict[str, Any]:
+        origins = self._wiring.producers[index]
         output = call.returned[0] if call.returned else None
         return {
             "layer": call.layer.name,
             "kind": type(call.layer).__name__,
             "call": call.call,
-            "producers": tuple(p for origin in self._wiring.producers[index] for p in origin or (-1,)),
+            "producers": tuple(p for origin in origins for p in origin or (DATA,)),
             "samples": self._slot(None if output is None else _samples(output)),
-            "output": self._slot(_scalars(output)),
-            "output_gradient": self._scalars_slot(_arriving_gradient(call)),
-            "input_gradients": tuple(
-                self._scalars_slot(call.input_gradients.get(i)) for i in range(len(call.received))
-            ),
+            "output_gradient": self._scalars_slot(call.output_gradient),
+            "sole_makers": tuple(self._sole_maker(index, origin) for origin in origins),
         }
+
+    def _sole_maker(self, node: int, origin: tuple[int, ...]) -> int:
+        """The call whose whole gradient comes from this node; DATA where there is none.
+
+        Only then is what the node sends back to this input known without a tap before it.
+        """
+        if len(origin) != 1 or (origin[0], node) not in self._wiring.direct:
+            return DATA
+        sole = self._wiring.consumers[origin[0]] == [node] and origin[0] not in self._wiring.output_nodes
+        return origin[0] if sole else DATA
 
     def _output(self, node: int, output: Any) -> dict[str, Any]:
         logits = output.gradient is None and output.logits_gradient is not None
@@ -221,15 +243,64 @@ class Layout:
     def _filled(self, fields: dict[str, Any], arrays: list[np.ndarray]) -> dict[str, Any]:
         return {name: self._fill(value, arrays) for name, value in fields.items()}
 
-    def _filled_node(self, fields: dict[str, Any], arrays: list[np.ndarray]) -> dict[str, Any]:
-        filled = self._filled(fields, arrays)
-        filled["samples"] = int(filled["samples"] or 0)
-        filled["output"] = _as_scalars(filled["output"]) or Scalars(0.0, 0.0, 0.0, 0.0)
-        filled["output_gradient"] = _as_scalars(filled["output_gradient"])
-        filled["input_gradients"] = tuple(
-            _as_scalars(self._fill(value, arrays)) for value in fields["input_gradients"]
+    def _filled_nodes(self, sites: list[SiteRecord], arrays: list[np.ndarray]) -> tuple[NodeRecord, ...]:
+        filled = [self._filled(fields, arrays) for fields in self._nodes]
+        arriving = [_as_scalars(fields["output_gradient"]) for fields in filled]
+        for site in sites:  # where the loss reads the logits the gradient arrives behind the kernel
+            if site.logits and arriving[site.activation_node] is None:
+                arriving[site.activation_node] = scalars_of(site.output_gradient)
+        outputs = self._output_scalars(sites)
+        return tuple(
+            NodeRecord(
+                **{name: fields[name] for name in ("layer", "kind", "call", "producers")},
+                samples=int(fields["samples"] or 0),
+                output=outputs.get(index, Scalars(0.0, 0.0, 0.0, 0.0)),
+                output_gradient=arriving[index],
+                input_gradients=tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"]),
+            )
+            for index, fields in enumerate(filled)
         )
-        return filled
+
+    def _output_scalars(self, sites: list[SiteRecord]) -> dict[int, Scalars]:
+        """Sums over what nodes put out, as far as sites hold it."""
+        found: dict[int, Scalars] = {}
+        for site in sites:
+            (reads,) = self._nodes[site.node]["producers"][:1] or (DATA,)
+            if reads != DATA:
+                found[reads] = _known(site.input)
+            found[site.node] = _known(site.preactivation)
+        return found | {site.activation_node: _known(site.output) for site in sites}
+
+
+def _known(values: np.ndarray) -> Scalars:
+    found = scalars_of(values)
+    assert found is not None
+    return found
+
+
+def _completed(fields: dict[str, Any]) -> SiteRecord:
+    """Work out what was not read from the step: Z = input ∘ kernel + bias, and what equals it."""
+    op, given = fields["op"], tf.constant(fields["input"])
+    z = op.apply(op.channels_last(given), tf.constant(fields["kernel"], given.dtype))
+    if fields["bias"] is not None:
+        z += tf.cast(fields["bias"], z.dtype)
+    preactivation = to_numpy(op.from_channels_last(z))
+    output = preactivation if fields["output"] is None else fields["output"]
+    read = preactivation if fields["activation_input"] is None else fields["activation_input"]
+    output = preactivation if fields["output"] is None else fields["output"]
+    slope = np.ones(output.shape, output.dtype) if fields["slope"] is None else _slope(fields["slope"], read)
+    own = {"preactivation": preactivation, "activation_input": read, "output": output, "slope": slope}
+    return SiteRecord(**{**fields, **own})
+
+
+def _slope(functions: list[tuple[Activation, Function]], read: np.ndarray) -> np.ndarray:
+    """φ' at every element: the product over the functions of a chain."""
+    values, product = tf.constant(read), None
+    for what, function in functions:
+        values, own = slope_of(function, values)
+        own = values * (1 - values) if what.name == "softmax" else own
+        product = own if product is None else product * own
+    return to_numpy(product)
 
 
 def to_numpy(tensor: Any) -> np.ndarray:
@@ -239,28 +310,6 @@ def to_numpy(tensor: Any) -> np.ndarray:
     except (TypeError, ValueError, BufferError):  # bfloat16 has no buffer format; GPU memory
         array = tensor.numpy()
         return np.asarray(array, np.float32) if array.dtype.kind == "V" else np.asarray(array)
-
-
-def _preactivation(call: LayerCall) -> Any:
-    return call.returned[0] if call.preactivation is None else call.preactivation
-
-
-def _preactivation_gradient(call: LayerCall) -> Any:
-    return call.output_gradient if call.preactivation is None else call.preactivation_gradient
-
-
-def _arriving_gradient(call: LayerCall) -> Any:
-    """dJ/d(output), or dJ/dlogits where the loss reads those."""
-    return call.preactivation_gradient if call.output_gradient is None else call.output_gradient
-
-
-def _chain_slope(calls: list[LayerCall], chain: list[int]) -> Any:
-    slope = None
-    for index in chain:
-        own = calls[index].slope
-        if own is not None:
-            slope = own if slope is None else slope * own
-    return tf.ones_like(calls[chain[-1]].returned[0]) if slope is None else slope
 
 
 def _samples(tensor: Any) -> Any:

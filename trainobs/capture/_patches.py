@@ -14,7 +14,7 @@ import tensorflow as tf
 from trainobs.activations import Activation
 from trainobs.capture import _sites
 from trainobs.capture._keras_internals import all_layers, logits_behind, replace_logits
-from trainobs.capture._taps import gradient_tap, is_float_tensor, slope_of
+from trainobs.capture._taps import gradient_tap, is_float_tensor
 from trainobs.capture._trace import LayerCall, ModelOutput, StepTrace
 
 _ABSENT = object()
@@ -36,15 +36,15 @@ class Patches:
 
     Attributes
     ----------
-    activations : dict of int to Activation
-        By id of the layer, what its activation function does.
+    activations : dict of int to (Activation, callable)
+        By id of the layer, its activation function and what it does.
     """
 
     def __init__(self, model: keras.Model, *, withhold_update: bool = False) -> None:
         self._model = model
         self._withhold_update = withhold_update
         self._local = threading.local()
-        self.activations: dict[int, Activation] = {}
+        self.activations: dict[int, tuple[Activation, Callable[[Any], Any]]] = {}
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -69,7 +69,8 @@ class Patches:
         """Probe every activation function once, while it is the user's own and no graph is traced."""
         for node in _nodes(self._model):
             if id(node) not in self.activations and (_sites.linear_op(node) or _sites.is_activation(node)):
-                self.activations[id(node)] = _sites.describe_activation(node)
+                function = _sites.activation_function(node)
+                self.activations[id(node)] = _sites.describe_activation(node), function
 
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
         for node in _nodes(self._model):
@@ -94,10 +95,10 @@ class Patches:
         if trace is None or trace.graph is not _current_graph():
             return original(*args, **kwargs)  # inside a loop's body tensors can't be handed out
         record = trace.begin(layer, [t for t in keras.tree.flatten((args, kwargs)) if is_float_tensor(t)])
-        tapped = {id(t): _tap_input(record, i, t) for i, t in enumerate(record.received)}
-        args, kwargs = keras.tree.map_structure(lambda t: tapped.get(id(t), t), (args, kwargs))
         try:
-            outputs = _run(layer, record, original, args, kwargs)
+            if _sites.linear_op(layer) is not None:
+                _keep_kernel(layer, record)
+            outputs = original(*args, **kwargs)
         finally:
             trace.open_calls.pop()
         outputs = keras.tree.map_structure(lambda t: _tap_output(record, t), outputs)
@@ -203,10 +204,6 @@ def _optimizers(model: keras.Model) -> list[Any]:
     return [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
 
 
-def _tap_input(record: LayerCall, index: int, tensor: Any) -> Any:
-    return gradient_tap(tensor, functools.partial(record.input_gradients.__setitem__, index))
-
-
 def _tap_output(record: LayerCall, tensor: Any) -> Any:
     def keep(gradient: Any) -> None:
         record.output_gradient = gradient
@@ -234,16 +231,6 @@ def _tap_model_output(trace: StepTrace, tensor: Any) -> Any:
     return tapped
 
 
-def _run(layer: Any, record: LayerCall, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call the layer; keep its kernel, or its slope if it is an activation function."""
-    if _sites.linear_op(layer) is not None:
-        _keep_kernel(layer, record)
-    elif _sites.is_activation(layer) and len(record.received) == 1:
-        # `call` may run other code than the function (a Softmax layer reads a mask)
-        return _tapped_activation(record, lambda z: original(z, *args[1:], **kwargs), args[0])
-    return original(*args, **kwargs)
-
-
 def _keep_kernel(layer: Any, record: LayerCall) -> None:
     record.kernel = tf.convert_to_tensor(layer.kernel)
     record.bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
@@ -265,7 +252,4 @@ def _tapped_activation(record: LayerCall, function: Callable[[Any], Any], preact
     def keep(gradient: Any) -> None:
         record.preactivation_gradient = gradient
 
-    record.preactivation = gradient_tap(preactivation, keep)
-    output, slope = slope_of(function, record.preactivation)
-    record.slope = output * (1 - output) if _sites.is_softmax(record.layer) else slope
-    return output
+    return function(gradient_tap(preactivation, keep))

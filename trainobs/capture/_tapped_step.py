@@ -88,9 +88,40 @@ class TappedTrainFunction:
             captured = self._function(iterator)
         return captured["logs"], captured
 
-    def record(self, captured: dict[str, Any], step: int, epoch: int) -> StepRecord:
-        """The record of one executed step."""
-        return self._step.record(captured, step, epoch)
+    def record(self, captured: dict[str, Any], step: int, epoch: int) -> CapturedStep:
+        """The record of one executed step, to be filled when it is asked for."""
+        return CapturedStep(self._step, captured, step, epoch)
+
+
+class CapturedStep:
+    """What a step handed over, and the record that is made of it once somebody looks.
+
+    Parameters
+    ----------
+    tapped : TappedStep
+        Where it was captured.
+    captured : dict
+        Its tensors.
+    step, epoch : int
+        Of the record.
+    """
+
+    def __init__(self, tapped: TappedStep, captured: dict[str, Any], step: int, epoch: int) -> None:
+        self.step = step
+        self._make: Any = lambda: tapped.record(captured, step, epoch)
+        self._record: StepRecord | None = None
+        self._nbytes = sum(int(t.shape.num_elements() or 0) * t.dtype.size for t in captured["tensors"])
+
+    def record(self) -> StepRecord:
+        """The record; made once."""
+        if self._record is None:
+            self._record, self._make = self._make(), None
+        return self._record
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors held."""
+        return self._nbytes if self._record is None else self._record.nbytes
 
 
 def _losses_of(model: keras.Model) -> list[tuple[str, bool]]:

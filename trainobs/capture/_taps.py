@@ -15,6 +15,10 @@ def gradient_tap(tensor: Any, on_gradient: Callable[[Any], None]) -> Any:
 
     Whatever tape the train step uses runs the tap: there is no second backward pass. What is not
     a floating-point tensor is returned as it came.
+
+    Only what a layer puts out is tapped, never what it reads: a tap before a layer that reads a
+    tensor several times would sum these gradients before those of other readers come to them, and
+    floating-point sums depend on their order.
     """
     if not is_float_tensor(tensor):
         return tensor

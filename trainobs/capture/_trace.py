@@ -20,13 +20,10 @@ class LayerCall:
     call: int
     received: list[Tensor]
     returned: list[Tensor] = dataclasses.field(default_factory=list)
-    input_gradients: dict[int, Tensor] = dataclasses.field(default_factory=dict)
     output_gradient: Tensor | None = None
     kernel: Tensor | None = None
     bias: Tensor | None = None
-    preactivation: Tensor | None = None
     preactivation_gradient: Tensor | None = None
-    slope: Tensor | None = None
 
 
 @dataclasses.dataclass(eq=False)
