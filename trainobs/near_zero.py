@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 
 from trainobs.errors import InvalidArgument
 
@@ -66,7 +67,7 @@ class NearZero:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            if not (isinstance(value, numbers.Real) and math.isfinite(value) and float(value) > 0):
                 raise InvalidArgument(
                     f"NearZero: `{field.name}` must be a positive, finite number. "
                     f"Received: {field.name}={value!r}. The default is {field.default}."

@@ -310,7 +310,8 @@ class Report:
             of layer names), `evidence`, `remedy`.
         """
         columns = ["severity", "cause", "layer", "share", "affects", "evidence", "remedy"]
-        return pd.DataFrame([_finding_row(finding) for finding in self._diagnosis.findings], columns=columns)
+        rows = [_finding_row(finding) for finding in self._diagnosis.findings]
+        return pd.DataFrame(rows, columns=columns).astype({"share": float})
 
     @functools.cached_property
     def backprop_estimate(self) -> pd.DataFrame:

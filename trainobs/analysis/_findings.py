@@ -12,6 +12,7 @@ from trainobs.analysis._flow import DATA, Flow
 from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import OutputStatistics, Statistics
+from trainobs.recording import NodeRecord
 
 SEVERITIES = ("error", "warning", "info")
 _SEVERITY = {
@@ -94,7 +95,7 @@ def diagnose(
     Diagnosis
         Findings, the worst first.
     """
-    broken = _non_finite(statistics, sites)
+    broken = _non_finite(statistics, sites, flow)
     if broken is not None:
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
     silent = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
@@ -240,30 +241,29 @@ def _exploding(
             return
 
 
-def _non_finite(statistics: Statistics, sites: dict[str, SiteFigures]) -> Origin | None:
+def _non_finite(statistics: Statistics, sites: dict[str, SiteFigures], flow: Flow) -> Origin | None:
     """The first place where a value is NaN or infinite: forward first, then backward."""
-    by_node: dict[int, SiteFigures] = {figures.info.node: figures for figures in sites.values()}
     for index, node in enumerate(statistics.nodes):
-        if node.output.non_finite:
-            return Origin("non_finite", node.layer, (), _non_finite_detail(by_node.get(index), "output"))
-    for index, node in reversed(list(enumerate(statistics.nodes))):
+        where = _broken_forward(flow.site_at(index), node, flow.reads_data(index))
+        if where:
+            return Origin("non_finite", node.layer, (), {"where": where})
+    for _, node in reversed(list(enumerate(statistics.nodes))):
         if node.output_gradient is not None and node.output_gradient.non_finite:
-            return Origin("non_finite", node.layer, (), _non_finite_detail(by_node.get(index), "gradient"))
+            return Origin("non_finite", node.layer, (), {"where": "gradient"})
     for figures in reversed(list(sites.values())):
         if not np.isfinite(figures.gradient).all():
             return Origin("non_finite", figures.info.layer, (), {"where": "kernel gradient"})
     return None
 
 
-def _non_finite_detail(figures: SiteFigures | None, where: str) -> dict[str, float | str]:
-    if figures is None or where == "gradient":
-        return {"where": where}
-    sums = figures.statistics.sums
-    if not np.isfinite(figures.statistics.kernel).all():
-        return {"where": "kernel"}
-    if not np.isfinite(sums["input_channel_sq"]).all() or sums.get("input_non_finite", 0):
-        return {"where": "input"}
-    return {"where": where}
+def _broken_forward(figures: SiteFigures | None, node: NodeRecord, reads_data: bool) -> str:
+    """Where a node is the first to hold a broken value; "" if it does not."""
+    if figures is not None:
+        if reads_data and figures.statistics.sums["input_non_finite"]:
+            return "input"
+        if not np.isfinite(figures.statistics.kernel).all():
+            return "kernel"
+    return "output" if node.output.non_finite else ""
 
 
 # ---- where the loss meets the model --------------------------------------------------------------

@@ -94,6 +94,16 @@ class Layout:
             outputs=tuple(OutputRecord(**self._filled(fields, arrays)) for fields in self._outputs),
         )
 
+    def nbytes(self, values: list[Any]) -> int:
+        """Memory of a filled record: what was handed over, and what is worked out from it."""
+        sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
+        units = [
+            sizes[slot.position]
+            for fields in self._sites
+            if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
+        ]
+        return sum(sizes) + 2 * sum(units)
+
     # ---- while the step is traced ------------------------------------------------------------
 
     def _site(self, index: int, call: LayerCall) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class TappedStep:
         layout = self._layouts[int(captured["layout"])]
         return layout.record(captured["tensors"], step, epoch)
 
+    def nbytes(self, captured: dict[str, Any]) -> int:
+        """Memory that the record of an executed step takes."""
+        return self._layouts[int(captured["layout"])].nbytes(captured["tensors"])
+
 
 class TappedTrainFunction:
     """The tapped twin of ``model.train_function``: same arguments, same logs, and a record.
@@ -110,18 +114,13 @@ class CapturedStep:
         self.step = step
         self._make: Any = lambda: tapped.record(captured, step, epoch)
         self._record: StepRecord | None = None
-        self._nbytes = sum(int(t.shape.num_elements() or 0) * t.dtype.size for t in captured["tensors"])
+        self.nbytes = tapped.nbytes(captured)
 
     def record(self) -> StepRecord:
         """The record; made once."""
         if self._record is None:
             self._record, self._make = self._make(), None
         return self._record
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors held."""
-        return self._nbytes if self._record is None else self._record.nbytes
 
 
 def _losses_of(model: keras.Model) -> list[tuple[str, bool]]:
