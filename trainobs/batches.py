@@ -26,9 +26,7 @@ class Batches:
 
     def __init__(self, x: Any, y: Any, batch_size: int) -> None:
         self._x, self._y, self._batch_size = x, y, batch_size
-        self._is_arrays = not (
-            isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or (isinstance(x, Iterator) and y is None)
-        )
+        self._is_arrays = not (isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, Iterator)))
         if self._is_arrays:
             self.length: int | None = math.ceil(_samples(x, y) / batch_size)
         else:

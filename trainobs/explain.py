@@ -94,7 +94,9 @@ def explain_near_zero_gradients(
         )
     else:
         statistics = _of_model(source, x, y, batch_size, near_zero, backprop)
-    selection.check({weight: (s.info.layer, s.info.kind) for weight, s in statistics.sites.items()})
+    selection.check(
+        {weight: (s.info.layer, s.info.bases or (s.info.kind,)) for weight, s in statistics.sites.items()}
+    )
     return Report(statistics, near_zero, selection=selection)
 
 

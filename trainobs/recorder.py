@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 
 from trainobs.analysis import Statistics, gather
 from trainobs.capture import CapturedStep, TappedTrainFunction, check_kernels, check_model
 from trainobs.errors import InvalidArgument
 from trainobs.near_zero import NearZero
-from trainobs.recording import Recording
+from trainobs.recording import Recording, SiteRecord
 from trainobs.selection import Selection
 
 _KEEPS = ("tensors", "statistics")
@@ -39,9 +40,10 @@ def log_spaced(last: int, per_decade: int = 4) -> tuple[int, ...]:
     >>> log_spaced(100, per_decade=2)
     (0, 1, 3, 10, 32, 100)
     """
-    if last < 0 or per_decade < 1:
+    if not (_is_int(last) and _is_int(per_decade)) or last < 0 or per_decade < 1:
         raise InvalidArgument(
-            f"`last` must be at least 0 and `per_decade` at least 1. Received: {last!r}, {per_decade!r}."
+            f"`last` must be an integer of at least 0 and `per_decade` one of at least 1. "
+            f"Received: {last!r}, {per_decade!r}."
         )
     steps, exponent = {0}, 0
     while (step := round(10 ** (exponent / per_decade))) <= last:
@@ -116,6 +118,8 @@ class Recorder(keras.callbacks.Callback):
             raise InvalidArgument(
                 f"`max_bytes` must be a positive integer. Received: max_bytes={max_bytes!r}."
             )
+        if near_zero is not None and not isinstance(near_zero, NearZero):
+            raise InvalidArgument(f"`near_zero` must be a trainobs.NearZero. Received: {near_zero!r}.")
         self._keep = keep
         self._near_zero = near_zero or NearZero()
         self._max_bytes = max_bytes
@@ -140,8 +144,10 @@ class Recorder(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Check the model before the first step, so that nothing fails midway."""
         check_model(self.model)
-        if isinstance(self.model.train_function, _DueStep):  # an earlier fit broke off right here
-            self.model.train_function = self.model.train_function.own
+        left = self.model.train_function
+        if isinstance(left, _DueStep):  # an earlier fit broke off right before that step
+            self.model.train_function = left.own
+            self._next_step = left.wanted.get(self, self._next_step)
         self._selection.check(check_kernels(self.model))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -162,15 +168,31 @@ class Recorder(keras.callbacks.Callback):
             return last // self._every > (first - 1) // self._every
         return any(step in self._at for step in range(first, last + 1))
 
-    def run_due_step(self, own: Any, iterator: Any, step: int) -> Any:
-        """Run the tapped twin of the train function `own` and keep the record."""
-        if self._twin is None or self._twin_of is not own:
-            self._twin, self._twin_of = TappedTrainFunction(self.model, self._selection.of_layer), own
+    def run_due_step(self, own: Any, iterator: Any, wanted: dict[Recorder, int]) -> Any:
+        """Run the tapped twin of the train function `own` once, for all Recorders that want the step."""
+        key = own, tuple(wanted)
+        if self._twin is None or self._twin_of != key:
+            self._twin_of = key
+            self._twin = TappedTrainFunction(
+                self.model, lambda layer: any(recorder.selects(layer) for recorder in key[1])
+            )
         logs, captured = self._twin(iterator)
-        step_ = self._twin.record(captured, step, self._epoch)
-        self._records.append(step_ if self._keep == "tensors" else gather(step_.record(), self._near_zero))
-        self._release()
+        for recorder, step in wanted.items():
+            recorder.keep(self._twin, captured, step)
         return logs
+
+    def selects(self, layer: Any) -> bool:
+        """Whether this Recorder records a layer."""
+        return self._selection.of_layer(layer)
+
+    def keep(self, twin: TappedTrainFunction, captured: dict[str, Any], step: int) -> None:
+        """Keep what was captured, or its statistics, and let go what no longer fits."""
+        item = twin.record(captured, step, self._epoch, self._selects_site)
+        self._records.append(item if self._keep == "tensors" else gather(item.record(), self._near_zero))
+        self._release()
+
+    def _selects_site(self, site: SiteRecord) -> bool:
+        return self._selection.matches(site.layer, site.weight, site.bases)
 
     def _release(self) -> None:
         """Let the oldest records go until the rest fits."""
@@ -191,27 +213,30 @@ class _DueStep:
     """Stands in for ``model.train_function`` for one call, and takes itself out first."""
 
     def __init__(self, recorder: Recorder, model: keras.Model, step: int) -> None:
-        self.own = model.train_function
-        self._recorder = recorder
+        current = model.train_function
         self._model = model
-        self._step = step
         self._fit = model.history
+        self.own: Any = current.own if isinstance(current, _DueStep) else current
+        self.wanted: dict[Recorder, int] = {recorder: step}
+        if isinstance(current, _DueStep) and current._fit is self._fit:  # another one wants it too
+            self.wanted = {**current.wanted, recorder: step}
 
     def __call__(self, iterator: Any) -> Any:
         self._model.train_function = self.own
         if self._model.history is not self._fit:  # left over from a fit that broke off right here
             return self.own(iterator)
-        return self._recorder.run_due_step(self.own, iterator, self._step)
+        first = next(iter(self.wanted))
+        return first.run_due_step(self.own, iterator, self.wanted)
 
 
 def _schedule(every: int | None, at: Iterable[int] | None) -> tuple[int | None, frozenset[int]]:
     if every is not None and at is not None:
         raise InvalidArgument(f"Give either `every` or `at`, not both. Received: every={every!r}, at={at!r}.")
     if at is not None:
-        steps = list(at)
-        if not steps or not all(isinstance(step, int) and step >= 0 for step in steps):
-            raise InvalidArgument(f"`at` must hold step numbers from 0. Received: at={steps!r}.")
-        return None, frozenset(steps)
+        steps = list(at) if isinstance(at, Iterable) else []
+        if not steps or not all(_is_int(step) and step >= 0 for step in steps):
+            raise InvalidArgument(f"`at` must hold step numbers from 0. Received: at={at!r}.")
+        return None, frozenset(map(int, steps))
     every = 100 if every is None else every
     if not _is_positive_int(every):
         raise InvalidArgument(f"`every` must be a positive integer. Received: every={every!r}.")
@@ -219,4 +244,8 @@ def _schedule(every: int | None, at: Iterable[int] | None) -> tuple[int | None, 
 
 
 def _is_positive_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return _is_int(value) and value > 0
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

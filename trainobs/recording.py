@@ -72,6 +72,8 @@ class SiteRecord:
         The backward quantities.
     penalty_gradient : array or None
         Gradient of the kernel's own regulariser; part of `kernel_gradient`.
+    bases : tuple of str
+        Names of the layer's class and those it inherits from.
     """
 
     layer: str
@@ -99,6 +101,7 @@ class SiteRecord:
     preactivation_gradient: Array | None = None
     kernel_gradient: Array | None = None
     penalty_gradient: Array | None = None
+    bases: tuple[str, ...] = ()
 
     @property
     def positions(self) -> int:

@@ -120,7 +120,11 @@ class Report:
     @property
     def _shown(self) -> list[SiteFigures]:
         infos = ((f, f.info) for f in self._sites.values())
-        return [f for f, info in infos if self._selection.matches(info.layer, info.weight, info.kind)]
+        return [
+            f
+            for f, info in infos
+            if self._selection.matches(info.layer, info.weight, info.bases or (info.kind,))
+        ]
 
     @functools.cached_property
     def _flow(self) -> Flow:

@@ -19,7 +19,7 @@ class Selection:
 
     Examples
     --------
-    >>> Selection("conv*").matches("conv2d_1", "model/conv2d_1/kernel", "Conv2D")
+    >>> Selection("conv*").matches("conv2d_1", "model/conv2d_1/kernel", ("Conv2D",))
     True
     """
 
@@ -38,29 +38,31 @@ class Selection:
                     f"(of type {type(item).__name__}). For a layer object pass `layer.name`."
                 )
 
-    def matches(self, layer: str, path: str, kind: str, mro: tuple[type, ...] = ()) -> bool:
-        """Whether a layer with this name, path and class is selected."""
+    def matches(self, layer: str, path: str, bases: tuple[str, ...]) -> bool:
+        """Whether a layer of this name, path (its own or its kernel's) and classes is selected."""
+        own = (path or layer).removesuffix("/kernel")  # an unbuilt layer has no path
+        names = (layer, own, f"{own}/kernel")
         return self._wanted is None or any(
-            item in mro or item.__name__ == kind
+            item.__name__ in bases
             if isinstance(item, type)
-            else fnmatch.fnmatchcase(layer, item) or fnmatch.fnmatchcase(path, item)
+            else any(fnmatch.fnmatchcase(name, item) for name in names)
             for item in self._wanted
         )
 
     def of_layer(self, layer: Any) -> bool:
         """Whether a Keras layer is selected."""
-        return self.matches(layer.name, layer.path, type(layer).__name__, type(layer).__mro__)
+        return self.matches(layer.name, layer.path, tuple(base.__name__ for base in type(layer).__mro__))
 
-    def check(self, known: dict[str, tuple[str, str]]) -> None:
+    def check(self, known: dict[str, tuple[str, tuple[str, ...]]]) -> None:
         """Refuse a selection that matches nothing.
 
         Parameters
         ----------
-        known : dict of str to (str, str)
-            By path: name and class of the layers there are.
+        known : dict of str to (str, tuple of str)
+            By path: name and classes of the layers there are.
         """
-        if not any(self.matches(name, path, kind) for path, (name, kind) in known.items()):
-            there = ", ".join(f"{name} ({kind})" for name, kind in known.values())
+        if not any(self.matches(name, path, bases) for path, (name, bases) in known.items()):
+            there = ", ".join(f"{name} ({bases[0]})" for name, bases in known.values())
             raise InvalidArgument(
                 f"`layers={list(self._wanted or ())!r}` matches no layer with a kernel. There are: {there}."
             )

@@ -196,13 +196,17 @@ KINDS = {
 }
 
 
+def normal(shape, seed):
+    """Numbers of both signs."""
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
 def net_of(layer, shape):
     """The layer, a head, and four samples of data with both signs."""
     model = keras.Sequential([keras.Input(shape), layer, layers.Flatten(), layers.Dense(3, name="head")])
     if layer.use_bias:
-        layer.bias.assign(np.random.normal(scale=0.3, size=layer.bias.shape))
-    x = np.random.normal(size=(4, *shape)).astype("float32")
-    y = np.random.normal(size=(4, 3)).astype("float32")
+        layer.bias.assign(0.3 * normal(layer.bias.shape, seed=1))
+    x, y = normal((4, *shape), seed=2), normal((4, 3), seed=3)
     return zoo.compiled(model, "mse", keras.optimizers.SGD(0.1)), x, y
 
 
@@ -336,7 +340,7 @@ def test_penalties():
     layer = layers.Dense(5, "relu", kernel_regularizer=keras.regularizers.L2(0.3), name="penalised")
     loud = layers.Dense(4, "tanh", activity_regularizer=keras.regularizers.L1(0.2), name="loud")
     model = keras.Sequential([keras.Input((6,)), layer, loud, layers.Dense(3)])
-    x, y = np.random.normal(size=(4, 6)).astype("float32"), np.random.normal(size=(4, 3)).astype("float32")
+    x, y = normal((4, 6), seed=2), normal((4, 3), seed=3)
     record = trainobs.capture_batch(zoo.compiled(model, "mse"), x, y)
     np.testing.assert_allclose(
         record.site("penalised").penalty_gradient, 0.6 * layer.kernel.numpy(), rtol=1e-6
@@ -610,7 +614,7 @@ def test_consumers_through_raw_ops():
     """TensorFlow ops between the layers of a subclassed model are followed through the graph."""
     model, fit = zoo.fresh("subclassed")
     record = trainobs.capture_batch(model, fit["x"][:4], fit["y"][:4])
-    first, second = (layer.kernel.path for layer in model.blocks)
+    second = model.blocks[1].kernel.path
     head = model.head.kernel.path
     assert [set(site.consumers) for site in record.sites] == [{second, head}, {head}, set()]
 

@@ -97,7 +97,7 @@ def test_generator_with_y():
 
 def test_empty_generator():
     """A generator that yields nothing."""
-    with pytest.raises(InvalidArgument, match="data is empty.*at least one sample"):
+    with pytest.raises(InvalidArgument, match=r"data is empty.*at least one sample"):
         trainobs.explain_near_zero_gradients(zoo.compiled(zoo.net()), iter(()))
 
 
@@ -110,7 +110,7 @@ def test_length_of_sample_weights():
 
 def test_missing_targets():
     """Without the targets that the loss needs, Keras' own words come through."""
-    with pytest.raises(ValueError, match="Exactly one label|y_true|None"):
+    with pytest.raises(ValueError, match=r"Exactly one label|y_true|None"):
         trainobs.capture_batch(zoo.compiled(zoo.net()), zoo.digits()[0][:8])
 
 
@@ -140,7 +140,7 @@ def test_recorder(arguments, message):
 @pytest.mark.parametrize("arguments", [(-1,), (10.5,), ("x",), (10, 0), (10, 1.5)], ids=str)
 def test_log_spaced(arguments):
     """So does a log-spaced schedule."""
-    with pytest.raises(InvalidArgument, match="`last` must be .*`per_decade`"):
+    with pytest.raises(InvalidArgument, match=r"`last` must be .*`per_decade`"):
         trainobs.log_spaced(*arguments)
 
 

@@ -41,6 +41,7 @@ class SiteInfo:
     logits: bool
     normalised: bool
     consumers: tuple[str, ...]
+    bases: tuple[str, ...]
 
     @classmethod
     def of(cls, site: SiteRecord) -> SiteInfo:

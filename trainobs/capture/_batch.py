@@ -40,7 +40,7 @@ class BatchCapture:
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int = 0) -> StepRecord:
         """Run one batch and return its record; the model is left as it was."""
-        _check_batch(x, y)
+        _check_batch(x, y, sample_weight)
         data = keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
         check_input_shape(self._model, data[0])
         _build(self._model, data[0])
@@ -100,8 +100,8 @@ def _to_tensor(value: Any) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _check_batch(x: Any, y: Any) -> None:
-    lengths = [len(leaf) for leaf in keras.tree.flatten((x, y)) if leaf is not None and len(np.shape(leaf))]
+def _check_batch(*data: Any) -> None:
+    lengths = [len(leaf) for leaf in keras.tree.flatten(data) if leaf is not None and len(np.shape(leaf))]
     if not lengths or min(lengths) == 0:
         raise InvalidArgument(
             f"The batch is empty: its arrays have lengths {lengths}. Pass at least one sample."

@@ -123,6 +123,7 @@ class Layout:
             "layer": layer.name,
             "kind": type(layer).__name__,
             "weight": variable.path,
+            "bases": tuple(base.__name__ for base in type(layer).__mro__),
             "call": call.call,
             "node": index,
             "activation_node": chain[-1],

@@ -36,18 +36,16 @@ def check_model(model: Any) -> None:
         )
 
 
-def check_kernels(model: Any) -> dict[str, tuple[str, str]]:
+def check_kernels(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Refuse a built model in which there is no kernel to explain.
 
     Returns
     -------
-    dict of str to (str, str)
-        By path: name and class of every layer with a kernel.
+    dict of str to (str, tuple of str)
+        By path: name and classes of every layer with a kernel.
     """
     layers = all_layers(model)
-    found = {
-        layer.path: (layer.name, type(layer).__name__) for layer in layers if linear_op(layer) is not None
-    }
+    found = {layer.path: (layer.name, _bases(layer)) for layer in layers if linear_op(layer) is not None}
     if not found:
         kinds = sorted({type(layer).__name__ for layer in layers})
         raise ModelNotReady(
@@ -65,11 +63,17 @@ def check_input_shape(model: Any, x: Any) -> None:
         return  # Keras maps structures by name; it says itself what does not fit
     for spec, array in zip(expected, received, strict=True):
         shape = tuple(array.shape)
-        fits = len(shape) == len(spec.shape) and all(
-            s in (None, d) for s, d in zip(spec.shape, shape, strict=True)
-        )
-        if not fits and len(shape) + 1 != len(spec.shape):
+        single = len(shape) + 1 == len(spec.shape) and spec.shape[-1] == 1  # Keras adds the axis
+        pairs = zip(spec.shape, shape, strict=False)
+        single = len(shape) + 1 == len(spec.shape) and spec.shape[-1] == 1  # Keras adds the axis
+        pairs = zip(spec.shape, shape, strict=False)
+        fits = single or (len(shape) == len(spec.shape) and all(s in (None, d) for s, d in pairs))
+        if not fits:
             raise InvalidArgument(
                 f"The input {spec.name!r} has the wrong shape. Expected {tuple(spec.shape)} (None: any). "
                 f"Received {shape}."
             )
+
+
+def _bases(layer: Any) -> tuple[str, ...]:
+    return tuple(base.__name__ for base in type(layer).__mro__)

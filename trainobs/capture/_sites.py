@@ -55,7 +55,9 @@ def linear_op(layer: Any) -> LinearOp | None:
     """
     for kind, make in _OPS.items():
         if isinstance(layer, kind) and type(layer).call is kind.call:
-            plain = layer.quantization_mode is None and isinstance(layer.kernel, keras.Variable)
+            plain = layer.quantization_mode is None and (
+                not layer.built or isinstance(layer.kernel, keras.Variable)
+            )
             return make(layer) if plain else None
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from trainobs.capture._layout import Layout
 from trainobs.capture._patches import Patches, replaced
-from trainobs.recording import StepRecord
+from trainobs.recording import SiteRecord, StepRecord
 
 Selects = Callable[[Any], bool]
 
@@ -92,9 +93,11 @@ class TappedTrainFunction:
             captured = self._function(iterator)
         return captured["logs"], captured
 
-    def record(self, captured: dict[str, Any], step: int, epoch: int) -> CapturedStep:
+    def record(
+        self, captured: dict[str, Any], step: int, epoch: int, selects: Callable[[SiteRecord], bool]
+    ) -> CapturedStep:
         """The record of one executed step, to be filled when it is asked for."""
-        return CapturedStep(self._step, captured, step, epoch)
+        return CapturedStep(self._step, captured, step, epoch, selects)
 
 
 class CapturedStep:
@@ -108,10 +111,20 @@ class CapturedStep:
         Its tensors.
     step, epoch : int
         Of the record.
+    selects : callable
+        Given a site, whether the record holds it.
     """
 
-    def __init__(self, tapped: TappedStep, captured: dict[str, Any], step: int, epoch: int) -> None:
+    def __init__(
+        self,
+        tapped: TappedStep,
+        captured: dict[str, Any],
+        step: int,
+        epoch: int,
+        selects: Callable[[SiteRecord], bool],
+    ) -> None:
         self.step = step
+        self._selects = selects
         self._make: Any = lambda: tapped.record(captured, step, epoch)
         self._record: StepRecord | None = None
         self.nbytes = tapped.nbytes(captured)
@@ -119,7 +132,9 @@ class CapturedStep:
     def record(self) -> StepRecord:
         """The record; made once."""
         if self._record is None:
-            self._record, self._make = self._make(), None
+            record, self._make = self._make(), None
+            sites = tuple(site for site in record.sites if self._selects(site))
+            self._record = dataclasses.replace(record, sites=sites)
         return self._record
 
 
