@@ -1,5 +1,6 @@
 """What every test and every docstring example starts from."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ class EveryTest:
         if keras := sys.modules.get("keras"):
             keras.utils.clear_session()  # forgets the seed too: first
             keras.utils.set_random_seed(0)
+            gc.freeze()
 
     @pytest.fixture(autouse=True)
     def figures_closed(self) -> Iterator[None]:

@@ -60,15 +60,15 @@ class Activation:
         return 0.0 if self.piecewise_linear else slope_atol
 
     def rectifies(self, slope_atol: float) -> bool:
-        """Whether very negative preactivations switch the unit off, but positive ones do not."""
-        slopes, limit = np.abs(self.probed_slopes), self.off_limit(slope_atol)
-        return self.elementwise and bool(slopes[0] <= limit and (slopes[-1] > limit or self._clips))
+        """Whether very negative preactivations switch the unit off, but positive ones do not.
 
-    @property
-    def _clips(self) -> bool:
-        """ReLU6 and its like: off below 0 exactly, and again far above."""
-        negative, small = np.array(self.probed_slopes)[[119, 121]]
-        return self.piecewise_linear and negative == 0.0 and small != 0.0
+        ReLU6 and its like rectify too: off below 0 everywhere, and again far above.
+        """
+        if not self.elementwise:
+            return False
+        live = np.abs(self.probed_slopes) > self.off_limit(slope_atol)
+        negative, positive = live[: live.size // 2], live[live.size // 2 + 1 :]
+        return bool(not live[0] and (live[-1] or (positive.any() and not negative.any())))
 
     def saturation_point(self, slope_atol: float) -> float:
         """z*: smallest |z| beyond which the slope stays off on a side that saturates; 0 if none.

@@ -632,18 +632,21 @@ def test_sites_of_a_shared_layer():
 
 
 def test_gradient_a_node_sends_to_its_input():
-    """Where a skip and a layer read one tensor, each node holds its own share of the gradient."""
+    """A node holds what it sends back where it is the only reader; where a skip reads too, nothing."""
     inputs = keras.Input((64,))
     hidden = layers.Dense(6, name="hidden")(inputs)
-    outputs = layers.Add(name="add")([layers.Dense(6, name="branch")(hidden), hidden])
+    branch = layers.Dense(6, name="branch")(hidden)
+    outputs = layers.Add(name="add")([layers.Dense(6, name="sole")(branch), hidden])
     model = zoo.compiled(keras.Model(inputs, outputs), "mse")
     x = zoo.digits()[0][:8]
     record = trainobs.capture_batch(model, x, np.ones((8, 6), "float32"))
     nodes = {node.layer: node for node in record.nodes}
     back = record.outputs[0].gradient
-    own = back @ record.site("branch").kernel.T
-    assert nodes["branch"].input_gradients[0].rms == pytest.approx(np.sqrt(np.mean(own**2)), rel=1e-4)
-    assert nodes["add"].input_gradients[1].rms == pytest.approx(np.sqrt(np.mean(back**2)), rel=1e-4)
+    sole = back @ record.site("sole").kernel.T
+    own = sole @ record.site("branch").kernel.T
+    assert nodes["sole"].input_gradients[0].rms == pytest.approx(np.sqrt(np.mean(sole**2)), rel=1e-4)
+    assert nodes["add"].input_gradients[0].rms == pytest.approx(np.sqrt(np.mean(back**2)), rel=1e-4)
+    assert nodes["add"].input_gradients[1] is nodes["branch"].input_gradients[0] is None
     assert nodes["hidden"].output_gradient.rms == pytest.approx(np.sqrt(np.mean((own + back) ** 2)), rel=1e-4)
     np.testing.assert_allclose(record.site("hidden").output_gradient, own + back, **CLOSE)
 

@@ -49,7 +49,22 @@ def unbuilt(*stack):
     return zoo.compiled(keras.Sequential([*stack, keras.layers.Dense(8, "relu"), keras.layers.Dense(10)]))
 
 
-@pytest.mark.parametrize("make", [unbuilt, lambda: zoo.compiled(zoo.Subclassed())], ids=["sequential", "own"])
+class LateLayers(keras.Model):
+    """Makes its layers when it is built."""
+
+    def build(self, shape):
+        self.only = keras.layers.Dense(10, name="dense")
+        self.only.build(shape)
+
+    def call(self, inputs):
+        return self.only(inputs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [unbuilt, lambda: zoo.compiled(zoo.Subclassed()), lambda: zoo.compiled(LateLayers())],
+    ids=["sequential", "own", "late"],
+)
 def test_unbuilt_model_is_recorded(make):
     """A model that its first batch builds is recorded from that batch on."""
     x, y = zoo.digits()

@@ -211,7 +211,8 @@ def gather(
         record = _estimated(record, estimates)
     else:
         record = dataclasses.replace(record, nodes=_measured_at_forks(record))
-    outputs = tuple(_output(output) for output in record.outputs)
+    first = {s.activation_node for s in record.sites if getattr(s.op, "data_format", "") == "channels_first"}
+    outputs = tuple(_output(output, 1 if output.node in first else -1) for output in record.outputs)
     bare = Statistics({}, (), outputs, 0.0, 1, backprop)
     g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
     scale = near_zero.gradient_scale(g_out, elements)
@@ -346,9 +347,9 @@ def _estimated_nodes(
     )
 
 
-def _output(output: OutputRecord) -> OutputStatistics:
+def _output(output: OutputRecord, channels: int) -> OutputStatistics:
     shape = output.value.shape
-    elements = shape[-1] if len(shape) > 1 else 1
+    elements = shape[channels] if len(shape) > 1 else 1
     positions = max(output.value.size // max(elements, 1), 1)
     gradient = output.gradient
     square = 0.0 if gradient is None else positions**2 * float(np.sum(np.square(gradient, dtype=np.float64)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -205,10 +206,22 @@ def _optimizers(model: keras.Model) -> list[Any]:
 
 
 def _tap_output(record: LayerCall, tensor: Any) -> Any:
-    def keep(gradient: Any) -> None:
-        record.output_gradient = gradient
+    return gradient_tap(tensor, _keeper(record, "output_gradient"))
 
-    return gradient_tap(tensor, keep)
+
+def _keeper(record: LayerCall | ModelOutput, name: str) -> Callable[[Any], None]:
+    """What puts a gradient into a field of the trace, as long as there is one.
+
+    TensorFlow never forgets the gradient function of a `tf.custom_gradient` that was traced. A
+    strong reference would keep the layers, and so the weights, of every captured model alive.
+    """
+    reference = weakref.ref(record)
+
+    def keep(gradient: Any) -> None:
+        if (record := reference()) is not None:
+            setattr(record, name, gradient)
+
+    return keep
 
 
 def _tap_model_output(trace: StepTrace, tensor: Any) -> Any:
@@ -218,16 +231,10 @@ def _tap_model_output(trace: StepTrace, tensor: Any) -> Any:
     output = ModelOutput(tensor)
     trace.outputs.append(output)
 
-    def keep(gradient: Any) -> None:
-        output.gradient = gradient
-
-    def keep_logits(gradient: Any) -> None:
-        output.logits_gradient = gradient
-
-    tapped = gradient_tap(tensor, keep)
+    tapped = gradient_tap(tensor, _keeper(output, "gradient"))
     logits = logits_behind(tensor)
     if logits is not None:
-        replace_logits(tapped, gradient_tap(logits, keep_logits))
+        replace_logits(tapped, gradient_tap(logits, _keeper(output, "logits_gradient")))
     return tapped
 
 
@@ -249,7 +256,4 @@ def _penalty_gradient(variable: Any) -> Any:
 
 
 def _tapped_activation(record: LayerCall, function: Callable[[Any], Any], preactivation: Any) -> Any:
-    def keep(gradient: Any) -> None:
-        record.preactivation_gradient = gradient
-
-    return function(gradient_tap(preactivation, keep))
+    return function(gradient_tap(preactivation, _keeper(record, "preactivation_gradient")))

@@ -122,6 +122,8 @@ def _probe(function: Any) -> tuple[float, ...]:
     owner = getattr(function, "__self__", None)
     if isinstance(owner, keras.layers.Layer) and owner.variables:
         return ()  # calling it could change its state
+    if owner is not None or getattr(function, "__closure__", None):
+        return _probe_cached.__wrapped__(function)  # a cache would keep the layer, and with it its model
     try:
         return _probe_cached(function)
     except TypeError:  # not hashable
