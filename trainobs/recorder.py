@@ -16,6 +16,7 @@ from trainobs.errors import InvalidArgument
 from trainobs.near_zero import NearZero
 from trainobs.recording import Recording, SiteRecord
 from trainobs.selection import Selection
+from trainobs.steps import StepCounter
 
 _KEEPS = ("tensors", "statistics")
 
@@ -85,8 +86,11 @@ class Recorder(keras.callbacks.Callback):
 
     Notes
     -----
-    With several steps per execution (`compile(steps_per_execution=…)`) the last step of an
-    execution that holds a due step is recorded.
+    Steps count once they have run, from 0 over all `fit` calls. With several steps per execution
+    (`compile(steps_per_execution=…)`) the last step of an execution that holds a due step is
+    recorded.
+
+    A model that its first batch builds is checked, and its `layers` are looked up, after that batch.
 
     Examples
     --------
@@ -125,8 +129,9 @@ class Recorder(keras.callbacks.Callback):
         self._max_bytes = max_bytes
         self._records: collections.deque[CapturedStep | Statistics] = collections.deque()
         self._let_go = False
-        self._next_step = 0
+        self._steps = StepCounter()
         self._epoch = 0
+        self._checked = False
         self._twin: TappedTrainFunction | None = None
         self._twin_of: Any = None
 
@@ -147,8 +152,8 @@ class Recorder(keras.callbacks.Callback):
         left = self.model.train_function
         if isinstance(left, _DueStep):  # an earlier fit broke off right before that step
             self.model.train_function = left.own
-            self._next_step = left.wanted.get(self, self._next_step)
-        self._selection.check(check_kernels(self.model))
+        self._checked = False
+        self._check_layers()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Remember the epoch for the records."""
@@ -156,40 +161,52 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Let the coming call of the train function run the twin, if a step of it is due."""
-        first = self._next_step
-        self._next_step += self.model.steps_per_execution
-        if self._is_due(first, self._next_step - 1):
-            self.model.train_function = _DueStep(self, self.model, self._next_step - 1)
+        if self._is_due(self._steps.begin(self.model)):
+            self.model.train_function = _DueStep(self, self.model)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count what ran."""
+        self._steps.end()
+        if not self._checked:
+            self._check_layers()
+
+    def _check_layers(self) -> None:
+        """Refuse a model without kernels, and a selection that none matches, once layers are known."""
+        if self.model.built:
+            self._checked = True
+            self._selection.check(check_kernels(self.model))
 
     # ---- one due step ------------------------------------------------------------------------
 
-    def _is_due(self, first: int, last: int) -> bool:
+    def _is_due(self, steps: range) -> bool:
         if self._every is not None:
-            return last // self._every > (first - 1) // self._every
-        return any(step in self._at for step in range(first, last + 1))
+            return steps[-1] // self._every > (steps[0] - 1) // self._every
+        return any(step in self._at for step in steps)
 
-    def run_due_step(self, own: Any, iterator: Any, wanted: dict[Recorder, int]) -> Any:
+    def run_due_step(self, own: Any, iterator: Any, wanted: tuple[Recorder, ...]) -> Any:
         """Run the tapped twin of the train function `own` once, for all Recorders that want the step."""
-        key = own, tuple(wanted)
-        if self._twin is None or self._twin_of != key:
-            self._twin_of = key
+        if self._twin is None or self._twin_of != (own, wanted):
+            self._twin_of = own, wanted
             self._twin = TappedTrainFunction(
-                self.model, lambda layer: any(recorder.selects(layer) for recorder in key[1])
+                self.model, lambda layer: any(recorder.selects(layer) for recorder in wanted)
             )
         logs, captured = self._twin(iterator)
-        for recorder, step in wanted.items():
-            recorder.keep(self._twin, captured, step)
+        for recorder in wanted:
+            recorder.keep(self._twin, captured)
         return logs
 
     def selects(self, layer: Any) -> bool:
         """Whether this Recorder records a layer."""
         return self._selection.of_layer(layer)
 
-    def keep(self, twin: TappedTrainFunction, captured: dict[str, Any], step: int) -> None:
+    def keep(self, twin: TappedTrainFunction, captured: dict[str, Any]) -> None:
         """Keep what was captured, or its statistics, and let go what no longer fits."""
-        item = twin.record(captured, step, self._epoch, self._selects_site)
-        self._records.append(item if self._keep == "tensors" else gather(item.record(), self._near_zero))
-        self._release()
+        ran = self._steps.ran()
+        if self._is_due(ran):
+            item = twin.record(captured, ran[-1], self._epoch, self._selects_site)
+            self._records.append(item if self._keep == "tensors" else gather(item.record(), self._near_zero))
+            self._release()
+        self._steps.end()  # also if another callback breaks the fit off before it comes to this one
 
     def _selects_site(self, site: SiteRecord) -> bool:
         return self._selection.matches(site.layer, site.weight, site.bases)
@@ -212,21 +229,19 @@ class Recorder(keras.callbacks.Callback):
 class _DueStep:
     """Stands in for ``model.train_function`` for one call, and takes itself out first."""
 
-    def __init__(self, recorder: Recorder, model: keras.Model, step: int) -> None:
+    def __init__(self, recorder: Recorder, model: keras.Model) -> None:
         current = model.train_function
         self._model = model
         self._fit = model.history
         self.own: Any = current.own if isinstance(current, _DueStep) else current
-        self.wanted: dict[Recorder, int] = {recorder: step}
-        if isinstance(current, _DueStep) and current._fit is self._fit:  # another one wants it too
-            self.wanted = {**current.wanted, recorder: step}
+        shared = isinstance(current, _DueStep) and current._fit is self._fit  # another one wants it too
+        self.wanted: tuple[Recorder, ...] = (*(current.wanted if shared else ()), recorder)
 
     def __call__(self, iterator: Any) -> Any:
         self._model.train_function = self.own
         if self._model.history is not self._fit:  # left over from a fit that broke off right here
             return self.own(iterator)
-        first = next(iter(self.wanted))
-        return first.run_due_step(self.own, iterator, self.wanted)
+        return self.wanted[0].run_due_step(self.own, iterator, self.wanted)
 
 
 def _schedule(every: int | None, at: Iterable[int] | None) -> tuple[int | None, frozenset[int]]:

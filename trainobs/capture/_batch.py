@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainobs.capture._keras_internals import global_seed_state
+from trainobs.capture._keras_internals import forget_global_seed_generator, global_seed_generator
 from trainobs.capture._readiness import check_input_shape, check_kernels, check_model
 from trainobs.capture._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady
@@ -136,11 +137,18 @@ def _loss_required(model: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _state_restored(model: keras.Model) -> Iterator[None]:
-    """Put back what a train step changes besides the weights it is kept from updating."""
-    variables = [*model.non_trainable_variables, *model.metrics_variables, global_seed_state()]
-    before = [(variable, tf.identity(variable.value)) for variable in variables]
+    """Put back what a train step, or the building of a model, changes; random states too."""
+    generator, python = global_seed_generator(), random.getstate()
+    seeds = [] if generator is None else [generator.state]
+    metrics = model.metrics_variables
+    before = [(v, tf.identity(v.value)) for v in (*model.variables, *metrics, *seeds)]
     try:
         yield
     finally:
+        if len(model.metrics_variables) > len(metrics):
+            model.reset_metrics()
         for variable, value in before:
             variable.assign(value)
+        if generator is None:
+            forget_global_seed_generator()
+        random.setstate(python)

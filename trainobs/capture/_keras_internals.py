@@ -5,8 +5,8 @@
 * ``_keras_logits`` and ``_keras_mask``: attributes that Keras hangs on tensors. Losses read the
   logits behind a softmax or sigmoid from the first, layers find masks in the second; an identity
   op that does not carry them on changes training.
-* ``keras.src.random.seed_generator.global_seed_generator``: the state behind `keras.random.*`
-  calls without a seed; needed to put it back after a batch was captured.
+* ``keras.src.backend.common.global_state``: where the generator behind `keras.random.*` calls
+  without a seed is kept; needed to put it back after a batch was captured, without making one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
-_SOFT_OPS = ("Softmax", "Sigmoid")
+_SEED_GENERATOR = "global_seed_generator"
+
+#: Which TensorFlow op Keras' losses look for right behind a prediction: in a graph they read the
+#: input of that op, the logits, in place of its output.
+_SOUGHT_OPS = {
+    keras.losses.categorical_crossentropy: "Softmax",
+    keras.losses.sparse_categorical_crossentropy: "Softmax",
+    keras.losses.categorical_focal_crossentropy: "Softmax",
+    keras.losses.binary_crossentropy: "Sigmoid",
+    keras.losses.binary_focal_crossentropy: "Sigmoid",
+}
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -24,24 +35,36 @@ def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return model._flatten_layers(include_self=False)
 
 
-def logits_behind(tensor: Any) -> Any | None:
+def ops_sought_by(losses: list[Any]) -> frozenset[str]:
+    """The types of op that losses look for behind a prediction.
+
+    A user's own loss, or one that is not given to `compile`, may call any of Keras'.
+    """
+    any_op = frozenset(_SOUGHT_OPS.values())
+    sought: set[str] = set()
+    for loss in losses:
+        function = getattr(loss, "fn", loss)  # Keras' loss classes wrap its functions
+        if function in _SOUGHT_OPS:
+            sought.add(_SOUGHT_OPS[function])
+        elif not function.__module__.startswith("keras."):
+            return any_op
+    return frozenset(sought) if losses else any_op
+
+
+def logits_behind(tensor: Any, sought: frozenset[str]) -> Any | None:
     """The logits that a Keras loss would read instead of `tensor`, or None.
 
     Keras looks at the attribute first and, in a graph, at the op that made the tensor.
     """
     logits = getattr(tensor, "_keras_logits", None)
-    if logits is None and _made_by_soft_op(tensor):
+    if logits is None and tf.is_symbolic_tensor(tensor) and tensor.op.type in sought:
         logits = tensor.op.inputs[0]
     return logits
 
 
-def _made_by_soft_op(tensor: Any) -> bool:
-    return tf.is_symbolic_tensor(tensor) and tensor.op.type in _SOFT_OPS
-
-
-def carry_attributes(source: Any, target: Any) -> None:
-    """Hang what Keras hung on `source` on `target`, an identical tensor."""
-    logits = logits_behind(source)
+def carry_attributes(source: Any, target: Any, sought: frozenset[str]) -> None:
+    """Hang what Keras hung on `source`, or would find behind it, on `target`, an identical tensor."""
+    logits = logits_behind(source, sought)
     if logits is not None:
         target._keras_logits = logits
     mask = getattr(source, "_keras_mask", None)
@@ -54,8 +77,11 @@ def replace_logits(tensor: Any, logits: Any) -> None:
     tensor._keras_logits = logits
 
 
-def global_seed_state() -> Any:
-    """The variable that `keras.random` calls without a seed draw from."""
-    from keras.src.random.seed_generator import global_seed_generator
+def global_seed_generator() -> Any:
+    """What `keras.random` calls without a seed draw from; None as long as there was no such call."""
+    return global_state.get_global_attribute(_SEED_GENERATOR)
 
-    return global_seed_generator().state
+
+def forget_global_seed_generator() -> None:
+    """Let the next `keras.random` call without a seed make its generator."""
+    global_state.set_global_attribute(_SEED_GENERATOR, None)

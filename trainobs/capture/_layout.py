@@ -66,6 +66,8 @@ class Layout:
         self._unscale = None if trace.loss_scale is None else 1.0 / trace.loss_scale
         self._unscaled: dict[Any, Any] = {}
         self._loss = self._slot(trace.loss)
+        inputs = [call.input for call in trace.calls if call.kernel is not None]
+        self._read_anyway = {id(tensor) for tensor in (*inputs, *(output.value for output in trace.outputs))}
         self._sites = [
             self._site(index, call)
             for index, call in enumerate(trace.calls)
@@ -78,7 +80,7 @@ class Layout:
         ]
         for fields, (name, from_logits) in zip(self._outputs, losses, strict=False):
             fields |= {"loss_name": name, "from_logits": from_logits}
-        del self._trace, self._wiring, self._unscaled, self._unscale  # graph tensors stay no longer
+        del self._trace, self._wiring, self._unscaled, self._unscale, self._read_anyway  # graph tensors
 
     def record(self, values: list[Any], step: int, epoch: int) -> StepRecord:
         """Fill the tensors of one executed step in."""
@@ -97,12 +99,12 @@ class Layout:
     def nbytes(self, values: list[Any]) -> int:
         """Memory of a filled record: what was handed over, and what is worked out from it."""
         sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
-        units = [
-            sizes[slot.position]
+        worked_out = [
+            sizes[slot.position] * (2 if fields["output"] else 3)
             for fields in self._sites
             if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
         ]
-        return sum(sizes) + 2 * sum(units)
+        return sum(sizes) + sum(worked_out)
 
     # ---- while the step is traced ------------------------------------------------------------
 
@@ -116,7 +118,8 @@ class Layout:
         logits = not linear and last.output_gradient is None and entering is not None
         functions = [self._activations[id(calls[i].layer)] for i in chain]
         opaque = not all(what.elementwise or what.name == "softmax" for what, _ in functions)
-        flat = linear or logits or opaque  # the slope is 1 everywhere
+        functions = [] if linear or opaque else functions
+        returned = None if linear else last.returned[0]
         own_input = chain[0] == index or self._maker(chain[0]) == index
         variable = layer.kernel
         return {
@@ -134,13 +137,14 @@ class Layout:
             "logits": logits,
             "normalised": normalised,
             "consumers": self._consumers(chain[-1]),
-            "input": self._slot(call.received[0]),
+            "input": self._slot(call.input),
             "kernel": self._slot(call.kernel),
             "bias": self._slot(call.bias),
             "offset": self._slot(self._offset(index, call, chain, normalised)),
             "activation_input": None if own_input else self._slot(calls[chain[0]].received[0]),
-            "output": None if linear else self._slot(last.returned[0]),
-            "slope": None if flat else functions,
+            "output": self._slot(returned) if opaque or id(returned) in self._read_anyway else None,
+            "functions": functions,
+            "sloped": len(functions) - logits,
             "output_gradient": self._gradient_slot(entering if logits or opaque else last.output_gradient),
             "preactivation_gradient": self._gradient_slot(arriving),
             "kernel_gradient": self._gradient_slot(self._trace.variable_gradients.get(id(variable))),
@@ -292,26 +296,30 @@ def _known(values: np.ndarray) -> Scalars:
 def _completed(fields: dict[str, Any]) -> SiteRecord:
     """Work out what was not read from the step: Z = input ∘ kernel + bias, and what equals it."""
     op, given = fields["op"], tf.constant(fields["input"])
-    z = op.apply(op.channels_last(given), tf.constant(fields["kernel"], given.dtype))
+    kernel = tf.constant(fields["kernel"])
+    given = given if given.dtype.is_floating else tf.cast(given, kernel.dtype)
+    z = op.apply(op.channels_last(given), tf.cast(kernel, given.dtype))
     if fields["bias"] is not None:
         z += tf.cast(fields["bias"], z.dtype)
     preactivation = to_numpy(op.from_channels_last(z))
-    output = preactivation if fields["output"] is None else fields["output"]
     read = preactivation if fields["activation_input"] is None else fields["activation_input"]
-    output = preactivation if fields["output"] is None else fields["output"]
-    slope = np.ones(output.shape, output.dtype) if fields["slope"] is None else _slope(fields["slope"], read)
-    own = {"preactivation": preactivation, "activation_input": read, "output": output, "slope": slope}
-    return SiteRecord(**{**fields, **own})
+    worked_out, slope = _activated(fields.pop("functions"), fields.pop("sloped"), read)
+    output = worked_out if fields["output"] is None else fields["output"]
+    own = {"input": to_numpy(given), "preactivation": preactivation, "activation_input": read}
+    return SiteRecord(**{**fields, **own, "output": output, "slope": slope})
 
 
-def _slope(functions: list[tuple[Activation, Function]], read: np.ndarray) -> np.ndarray:
-    """φ' at every element: the product over the functions of a chain."""
-    values, product = tf.constant(read), None
-    for what, function in functions:
+def _activated(
+    functions: list[tuple[Activation, Function]], sloped: int, read: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
+    values = tf.constant(read)
+    product = tf.ones_like(values)
+    for position, (what, function) in enumerate(functions):
         values, own = slope_of(function, values)
-        own = values * (1 - values) if what.name == "softmax" else own
-        product = own if product is None else product * own
-    return to_numpy(product)
+        if position < sloped:
+            product *= values * (1 - values) if what.name == "softmax" else own
+    return to_numpy(values), to_numpy(product)
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

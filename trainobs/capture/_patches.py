@@ -14,7 +14,12 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture import _sites
-from trainobs.capture._keras_internals import all_layers, logits_behind, replace_logits
+from trainobs.capture._keras_internals import (
+    all_layers,
+    logits_behind,
+    ops_sought_by,
+    replace_logits,
+)
 from trainobs.capture._taps import gradient_tap, is_float_tensor
 from trainobs.capture._trace import LayerCall, ModelOutput, StepTrace
 
@@ -32,6 +37,8 @@ class Patches:
     ----------
     model : keras.Model
         The model whose step is recorded.
+    losses : list
+        Its compiled losses, as objects.
     withhold_update : bool
         Whether the optimizers' `apply` is kept from running.
 
@@ -41,19 +48,23 @@ class Patches:
         By id of the layer, its activation function and what it does.
     """
 
-    def __init__(self, model: keras.Model, *, withhold_update: bool = False) -> None:
+    def __init__(self, model: keras.Model, losses: list[Any], *, withhold_update: bool = False) -> None:
         self._model = model
+        self._sought = ops_sought_by(losses)
         self._withhold_update = withhold_update
         self._local = threading.local()
+        self._stack = contextlib.ExitStack()
+        self._patched: set[int] = set()
         self.activations: dict[int, tuple[Activation, Callable[[Any], Any]]] = {}
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Patch the model's objects; restore every one on the way out, also after an error."""
-        self._describe_activations()
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as self._stack:
+            self._patched = set()
+            self._patch_layers()
             for target, name, wrapper in self._wrappers():
-                stack.enter_context(replaced(target, name, wrapper))
+                self._stack.enter_context(replaced(target, name, wrapper))
             yield
 
     @contextlib.contextmanager
@@ -66,18 +77,26 @@ class Patches:
         finally:
             del self._local.trace
 
-    def _describe_activations(self) -> None:
-        """Probe every activation function once, while it is the user's own and no graph is traced."""
+    def _patch_layers(self) -> None:
+        """Patch the layers there are; called again where a layer's `build` has made new ones."""
         for node in _nodes(self._model):
-            if id(node) not in self.activations and (_sites.linear_op(node) or _sites.is_activation(node)):
+            if id(node) not in self._patched:
+                self._patched.add(id(node))
+                self._describe_activation(node)
+                call = functools.partial(self._call, node)
+                self._stack.enter_context(replaced(node, "call", call))
+                if _sites.linear_op(node) is not None and not _sites.is_linear(node):
+                    self._patched.add(id(node.activation))  # a layer there is a part of this one
+                    self._stack.enter_context(replaced(node, "activation", self._activation))
+
+    def _describe_activation(self, node: Any) -> None:
+        """Probe an activation function once, while it is the user's own, and outside of any graph."""
+        if id(node) not in self.activations and (_sites.linear_op(node) or _sites.is_activation(node)):
+            with tf.init_scope():
                 function = _sites.activation_function(node)
                 self.activations[id(node)] = _sites.describe_activation(node), function
 
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
-        for node in _nodes(self._model):
-            yield node, "call", functools.partial(self._call, node)
-            if _sites.linear_op(node) is not None and not _sites.is_linear(node):
-                yield node, "activation", self._activation
         yield self._model, "call", self._model_call
         yield self._model, "compute_loss", self._compute_loss
         for optimizer in _optimizers(self._model):
@@ -95,14 +114,18 @@ class Patches:
         trace = self._trace
         if trace is None or trace.graph is not _current_graph():
             return original(*args, **kwargs)  # inside a loop's body tensors can't be handed out
-        record = trace.begin(layer, [t for t in keras.tree.flatten((args, kwargs)) if is_float_tensor(t)])
+        if _has_parts(layer):  # its `build` has just made them
+            self._patch_layers()
+            return _in_this_graph(original)(*args, **kwargs)
+        received = keras.tree.flatten((args, kwargs))
+        record = trace.begin(layer, [t for t in received if is_float_tensor(t)])
         try:
             if _sites.linear_op(layer) is not None:
-                _keep_kernel(layer, record)
-            outputs = original(*args, **kwargs)
+                _keep_operands(layer, received[0], record)
+            outputs = _in_this_graph(original)(*args, **kwargs)
         finally:
             trace.open_calls.pop()
-        outputs = keras.tree.map_structure(lambda t: _tap_output(record, t), outputs)
+        outputs = keras.tree.map_structure(lambda t: self._tap_output(record, t), outputs)
         record.returned = [t for t in keras.tree.flatten(outputs) if tf.is_tensor(t)]
         return outputs
 
@@ -113,27 +136,38 @@ class Patches:
         return _tapped_activation(trace.open_calls[-1], original, preactivation)
 
     def _model_call(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        outputs = original(*args, **kwargs)
         trace = self._trace
         if trace is None or trace.graph is not _current_graph():
-            return outputs
-        return keras.tree.map_structure(lambda t: _tap_model_output(trace, t), outputs)
+            return original(*args, **kwargs)
+        self._patch_layers()
+        outputs = _in_this_graph(original)(*args, **kwargs)
+        return keras.tree.map_structure(lambda t: self._tap_model_output(trace, t), outputs)
 
     def _compute_loss(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         loss = original(*args, **kwargs)
         trace = self._trace
-        if trace is not None:
+        if trace is not None and trace.graph is _current_graph():
             trace.loss = loss
-            targets = keras.tree.flatten(kwargs["y"] if "y" in kwargs else args[1] if len(args) > 1 else None)
+            given = dict(zip(("x", "y", "y_pred"), args, strict=False)) | kwargs
+            targets = self._in_the_order_of_outputs(given.get("y"), given.get("y_pred"))
             if len(targets) == len(trace.outputs):
                 for output, target in zip(trace.outputs, targets, strict=True):
                     output.target = target if tf.is_tensor(target) else None
         return loss
 
+    def _in_the_order_of_outputs(self, targets: Any, predictions: Any) -> list[Any]:
+        """Targets by name are listed as the model lists its outputs."""
+        names = getattr(self._model, "output_names", None) or ()
+        if isinstance(targets, dict) and not isinstance(predictions, dict) and set(names) >= set(targets):
+            return [targets.get(name) for name in names]
+        return keras.tree.flatten(targets)
+
     def _scale_loss(self, original: Callable[[Any], Any], loss: Any) -> Any:
         trace = self._trace
-        if trace is not None:
-            trace.loss_scale = original(tf.ones((), tf.float32))
+        if trace is not None and trace.graph is _current_graph():
+            one = tf.ones((), tf.float32)
+            scale = original(one)
+            trace.loss_scale = None if scale is one else scale
         return original(loss)
 
     def _apply(self, original: Callable[..., Any], grads: Any, trainable_variables: Any = None) -> Any:
@@ -148,6 +182,21 @@ class Patches:
                 return None
             return original(grads, variables)
         return original(grads, trainable_variables)
+
+    def _tap_output(self, record: LayerCall, tensor: Any) -> Any:
+        return gradient_tap(tensor, _keeper(record, "output_gradient"), self._sought)
+
+    def _tap_model_output(self, trace: StepTrace, tensor: Any) -> Any:
+        """Tap the prediction and, where the loss may read them instead, the logits behind it."""
+        if not is_float_tensor(tensor):
+            return tensor
+        output = ModelOutput(tensor)
+        trace.outputs.append(output)
+        tapped = gradient_tap(tensor, _keeper(output, "gradient"), self._sought)
+        logits = logits_behind(tensor, self._sought)
+        if logits is not None:
+            replace_logits(tapped, gradient_tap(logits, _keeper(output, "logits_gradient")))
+        return tapped
 
 
 @contextlib.contextmanager
@@ -201,12 +250,29 @@ def _nodes(model: keras.Model) -> list[Any]:
 _PASSIVE = (keras.layers.InputLayer, keras.Model)
 
 
+def _has_parts(layer: Any) -> bool:
+    return (
+        isinstance(layer, keras.layers.Layer) and _sites.linear_op(layer) is None and bool(all_layers(layer))
+    )
+
+
+def _in_this_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's `tf.function` as its Python function: a graph of its own would hand nothing out."""
+    return getattr(function, "python_function", function)
+
+
 def _optimizers(model: keras.Model) -> list[Any]:
-    return [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
-
-
-def _tap_output(record: LayerCall, tensor: Any) -> Any:
-    return gradient_tap(tensor, _keeper(record, "output_gradient"))
+    """Optimizers that the model holds, also in lists and dictionaries."""
+    found, todo = {}, list(vars(model).values())
+    while todo:
+        value = todo.pop()
+        if isinstance(value, keras.optimizers.Optimizer):
+            found[id(value)] = value
+        elif isinstance(value, (list, tuple)):
+            todo.extend(value)
+        elif isinstance(value, dict):
+            todo.extend(value.values())
+    return list(found.values())
 
 
 def _keeper(record: LayerCall | ModelOutput, name: str) -> Callable[[Any], None]:
@@ -224,21 +290,8 @@ def _keeper(record: LayerCall | ModelOutput, name: str) -> Callable[[Any], None]
     return keep
 
 
-def _tap_model_output(trace: StepTrace, tensor: Any) -> Any:
-    """Tap the prediction and, where the loss may read them instead, the logits behind it."""
-    if not is_float_tensor(tensor):
-        return tensor
-    output = ModelOutput(tensor)
-    trace.outputs.append(output)
-
-    tapped = gradient_tap(tensor, _keeper(output, "gradient"))
-    logits = logits_behind(tensor)
-    if logits is not None:
-        replace_logits(tapped, gradient_tap(logits, _keeper(output, "logits_gradient")))
-    return tapped
-
-
-def _keep_kernel(layer: Any, record: LayerCall) -> None:
+def _keep_operands(layer: Any, input: Any, record: LayerCall) -> None:
+    record.input = tf.sparse.to_dense(input) if isinstance(input, tf.SparseTensor) else input
     record.kernel = tf.convert_to_tensor(layer.kernel)
     record.bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
 

@@ -63,11 +63,12 @@ def check_input_shape(model: Any, x: Any) -> None:
         return  # Keras maps structures by name; it says itself what does not fit
     for spec, array in zip(expected, received, strict=True):
         shape = tuple(array.shape)
-        single = len(shape) + 1 == len(spec.shape) and spec.shape[-1] == 1  # Keras adds the axis
-        pairs = zip(spec.shape, shape, strict=False)
-        single = len(shape) + 1 == len(spec.shape) and spec.shape[-1] == 1  # Keras adds the axis
-        pairs = zip(spec.shape, shape, strict=False)
-        fits = single or (len(shape) == len(spec.shape) and all(s in (None, d) for s, d in pairs))
+        given, wanted = (  # Keras adds or drops a last axis of 1
+            axes[:-1] if len(axes) == 1 + len(others) and axes[-1] == 1 else axes
+            for axes, others in ((shape, spec.shape), (spec.shape, shape))
+        )
+        pairs = zip(wanted, given, strict=False)
+        fits = len(given) == len(wanted) and all(size in (None, found) for size, found in pairs)
         if not fits:
             raise InvalidArgument(
                 f"The input {spec.name!r} has the wrong shape. Expected {tuple(spec.shape)} (None: any). "

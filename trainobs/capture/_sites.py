@@ -98,10 +98,10 @@ def is_softmax(layer: Any) -> bool:
 
 def describe_activation(layer: Any) -> Activation:
     """Name and probe the activation function of a layer; not to be called inside a graph."""
-    if is_softmax(layer):
-        return Activation("softmax", layer.name)
     function = activation_function(layer)
-    return Activation(_activation_name(layer, function), layer.name, _probe(_plain(function)))
+    slopes = () if is_softmax(layer) else _probe(_plain(function))
+    softmax = is_softmax(layer) or (not slopes and _acts_as_softmax(function))
+    return Activation("softmax" if softmax else _activation_name(layer, function), layer.name, slopes)
 
 
 def _plain(function: Any) -> Any:
@@ -140,6 +140,17 @@ def _probe_cached(function: Any) -> tuple[float, ...]:
     except Exception:  # a user's function may refuse this shape: then it is not element-wise
         return ()
     return tuple(float(s) for s in slopes[0]) if elementwise else ()
+
+
+def _acts_as_softmax(function: Any) -> bool:
+    """Whether a function that is not Keras' softmax, such as TensorFlow's, does the same."""
+    if isinstance(getattr(function, "__self__", function), keras.layers.Layer):
+        return False  # calling it could change its state
+    values = tf.reshape(tf.linspace(-2.0, 2.0, 12), (3, 4))
+    try:
+        return np.allclose(function(values), tf.nn.softmax(values), rtol=0, atol=1e-6)
+    except Exception:  # a user's function may refuse this shape
+        return False
 
 
 def _ignores_neighbours(function: Any, values: Any) -> bool:

@@ -31,9 +31,12 @@ class TappedStep:
 
     def __init__(self, model: keras.Model, selects: Selects, *, withhold_update: bool = False) -> None:
         self._model = model
-        self._train_step = model.train_step
+        step = model.train_step
+        self._train_step = getattr(step, "python_function", step)  # a `tf.function` would hand nothing out
         self._selects = selects
-        self._patches = Patches(model, withhold_update=withhold_update)
+        self._losses = _losses_of(model)
+        compiled = [loss for loss in self._losses if loss is not None]
+        self._patches = Patches(model, compiled, withhold_update=withhold_update)
         self._layouts: list[Layout] = []
         self.installed = self._patches.installed
 
@@ -45,7 +48,8 @@ class TappedStep:
         """
         with self._patches.tracing() as trace:
             logs = self._train_step(data)
-        layout = Layout(trace, self._patches.activations, self._selects, _losses_of(self._model))
+        losses = [_describe(loss) for loss in self._losses]
+        layout = Layout(trace, self._patches.activations, self._selects, losses)
         if tf.inside_function():
             self._layouts.append(layout)
         else:
@@ -138,18 +142,16 @@ class CapturedStep:
         return self._record
 
 
-def _losses_of(model: keras.Model) -> list[tuple[str, bool]]:
-    """For each output: the name of its compiled loss, and whether it was told to expect logits."""
+def _losses_of(model: keras.Model) -> list[Any]:
+    """The compiled loss of each output, None where there is none."""
     losses = model.loss
     if isinstance(losses, dict):
         names = getattr(model, "output_names", None) or list(losses)
         losses = [losses.get(name) for name in names]
-    return [_describe(loss) for loss in (losses if isinstance(losses, (list, tuple)) else [losses])]
+    return [keras.losses.get(loss) for loss in keras.tree.flatten(losses)]
 
 
 def _describe(loss: Any) -> tuple[str, bool]:
-    if loss is None:
-        return "", False
-    loss = keras.losses.get(loss)
+    """Name of a loss, and whether it was told to expect logits."""
     name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
     return str(name), bool(getattr(loss, "from_logits", False))

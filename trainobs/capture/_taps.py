@@ -10,11 +10,14 @@ import tensorflow as tf
 from trainobs.capture._keras_internals import carry_attributes
 
 
-def gradient_tap(tensor: Any, on_gradient: Callable[[Any], None]) -> Any:
+def gradient_tap(
+    tensor: Any, on_gradient: Callable[[Any], None], sought: frozenset[str] = frozenset()
+) -> Any:
     """Return `tensor` unchanged; call `on_gradient` with its upstream gradient in backprop.
 
     Whatever tape the train step uses runs the tap: there is no second backward pass. What is not
-    a floating-point tensor is returned as it came.
+    a floating-point tensor is returned as it came. `sought` are the ops that losses look for behind
+    their prediction (see `_keras_internals`).
 
     Only what a layer puts out is tapped, never what it reads: a tap before a layer that reads a
     tensor several times would sum these gradients before those of other readers come to them, and
@@ -32,7 +35,7 @@ def gradient_tap(tensor: Any, on_gradient: Callable[[Any], None]) -> Any:
         return tf.identity(x), pass_on
 
     tapped = identity(tensor)
-    carry_attributes(tensor, tapped)
+    carry_attributes(tensor, tapped, sought)
     return tapped
 
 

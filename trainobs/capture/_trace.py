@@ -13,12 +13,14 @@ class LayerCall:
     """One call of a layer without sublayers.
 
     `received` and `returned` are the very tensors that layers pass to each other; the wiring is
-    read from them. Gradients are filled in when backprop comes by.
+    read from them. `input` is what a kernel meets: also integers, or a sparse tensor made dense.
+    Gradients are filled in when backprop comes by.
     """
 
     layer: Any
     call: int
     received: list[Tensor]
+    input: Tensor | None = None
     returned: list[Tensor] = dataclasses.field(default_factory=list)
     output_gradient: Tensor | None = None
     kernel: Tensor | None = None

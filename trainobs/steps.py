@@ -1,0 +1,56 @@
+"""Number the train steps of one or more `fit` calls, as they really ran."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+class StepCounter:
+    """Which steps the coming call of a train function holds, and which it turned out to hold.
+
+    Keras announces a call before it knows whether there is data for it: a dataset of unknown
+    length ends with a call that runs nothing, and with several steps per execution
+    (`compile(steps_per_execution=…)`) the last call of an epoch may run fewer. So steps count once
+    they have run. How many there were in a call of several is read from the optimizer.
+
+    Attributes
+    ----------
+    first : int
+        Number of the coming call's first step.
+    """
+
+    def __init__(self) -> None:
+        self.first = 0
+        self._most = 1
+        self._updates: int | None = None
+        self._optimizer: Any = None
+
+    def begin(self, model: keras.Model) -> range:
+        """Numbers of the steps that the coming call of the train function holds at most."""
+        self._most = model.steps_per_execution
+        if self._most > 1:
+            self._optimizer = model.optimizer
+            self._updates = _updates(model.optimizer)
+        return range(self.first, self.first + self._most)
+
+    def ran(self) -> range:
+        """Numbers of the steps that the call, which is over, held; may be asked several times."""
+        many = self._most
+        if many > 1 and self._updates is not None:
+            updates = int(self._optimizer.iterations) - self._updates
+            many = updates if 0 < updates <= many else many
+        return range(self.first, self.first + many)
+
+    def end(self) -> None:
+        """Count the steps that ran."""
+        self.first, self._most = self.ran().stop, 0
+
+
+def _updates(optimizer: Any) -> int | None:
+    """Updates so far; None where steps may pass without one."""
+    skips = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if optimizer is None or skips or optimizer.gradient_accumulation_steps:
+        return None
+    return int(optimizer.iterations)
