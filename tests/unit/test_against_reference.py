@@ -7,27 +7,24 @@ functions written by hand, not from the specs and probes of the product.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
-from sklearn.datasets import load_digits
 
 import trainobs
 from tests.reference.attribution import CAUSES, FRACTIONS, REASONS, attribute
 from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
 from tests.reference.pseudo_inverse import estimate
+from tests.unit.problems import BATCHED, PLANTED, PROBLEMS
 from trainobs.recording import SiteRecord, StepRecord
 
 RTOL = 1e-3  # of NearZero
 MARGIN = 1e-5  # float32 rounding of a compared value is some 1e-7
 ROUNDING = 1e-6
 FLOAT32 = float(np.finfo(np.float32).eps)
-
-Problem = Callable[[], tuple[keras.Model, np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,314 +47,6 @@ PHIS = {
     "gelu": Phi(False, True),
     "elu": Phi(False, True),
     "softmax": Phi(False, False),
-}
-
-
-# Problems
-
-
-def random(*shape: int, scale: float = 1.0) -> np.ndarray:
-    """Standard normal data, the same every time."""
-    return (scale * np.random.default_rng(7).normal(size=shape)).astype(np.float32)
-
-
-def classifier(x: np.ndarray, *hidden: layers.Layer, loss: str = "sparse_categorical_crossentropy") -> tuple:
-    """A model of these layers and a softmax over three classes, with data."""
-    flatten = [layers.Flatten()] if x.ndim > 2 else []
-    head = layers.Dense(3, "softmax", name="head")
-    model = keras.Sequential([keras.Input(x.shape[1:]), *hidden, *flatten, head])
-    model.compile("sgd", loss)
-    labels = np.random.default_rng(8).integers(0, 3, len(x))
-    return model, x, labels if "sparse" in loss else np.eye(3, dtype=np.float32)[labels]
-
-
-def regressor(x: np.ndarray, y: np.ndarray, *stack: layers.Layer) -> tuple:
-    """A model of just these layers, with data."""
-    model = keras.Sequential([keras.Input(x.shape[1:]), *stack])
-    model.compile("sgd", "mse")
-    return model, x, y.astype(np.float32)
-
-
-def digits(samples: int, image: bool = False) -> np.ndarray:
-    """Scanned digits with values in [0, 1]; the borders are black."""
-    pixels = (load_digits().data[:samples] / 16).astype(np.float32)
-    return pixels.reshape(-1, 8, 8, 1) if image else pixels
-
-
-def dense(units: int, activation: str, **options) -> layers.Dense:
-    """A Dense layer whose bias is not 0."""
-    options.setdefault("bias_initializer", keras.initializers.RandomNormal(stddev=0.3))
-    return layers.Dense(units, activation, **options)
-
-
-def changed(problem: tuple, layer: str, *, kernel=lambda w: w, bias=lambda b: b) -> tuple:
-    """A problem with the weights of one layer changed."""
-    found = problem[0].get_layer(layer)
-    found.kernel.assign(kernel(found.kernel.numpy()))
-    if found.bias is not None:
-        found.bias.assign(bias(found.bias.numpy()))
-    return problem
-
-
-def activation_problem(activation: str) -> Problem:
-    """Three layers of one activation, without bias in the middle; large inputs drive some units off."""
-    return lambda: classifier(
-        random(10, 6, scale=3.0),
-        dense(5, activation),
-        dense(4, activation, use_bias=False),
-        dense(4, activation, kernel_initializer=keras.initializers.RandomNormal(stddev=3.0)),
-    )
-
-
-def conv_problem(rank: int, x_shape: tuple, **options) -> Problem:
-    """A convolution under test between two plain ones."""
-    kind = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[rank]
-    options = {"kernel_size": 3, "activation": "relu", "bias_initializer": "random_normal"} | options
-    return lambda: classifier(random(*x_shape), kind(4, **options))
-
-
-def first_columns(values: np.ndarray, change: Callable, columns: int = 2) -> np.ndarray:
-    """A copy whose first columns are changed."""
-    return np.concatenate([change(values[..., :columns]), values[..., columns:]], axis=-1)
-
-
-def dead_by_bias() -> tuple:
-    problem = classifier(random(10, 6), dense(5, "relu", name="planted"), dense(4, "relu"))
-    return changed(problem, "planted", bias=lambda b: first_columns(b, lambda part: part - 100))
-
-
-def dead_by_weights() -> tuple:
-    problem = classifier(np.abs(random(10, 6)), dense(5, "relu", name="planted", use_bias=False))
-    return changed(problem, "planted", kernel=lambda w: first_columns(w, lambda part: -np.abs(part)))
-
-
-def dead_by_combination() -> tuple:
-    problem = classifier(3 + random(10, 6), dense(5, "relu", name="planted"))
-    return changed(
-        problem, "planted", kernel=lambda w: first_columns(w, lambda part: part - 2 * part.mean(0) - 1)
-    )
-
-
-def zero_inputs() -> tuple:
-    x = first_columns(random(10, 6), np.zeros_like)
-    x[:3] = 0
-    return classifier(x, dense(5, "relu"), dense(4, "tanh"))
-
-
-def tiny_inputs() -> tuple:
-    x = first_columns(random(10, 6), lambda part: 1e-4 * part)
-    return classifier(x, dense(5, "relu"))
-
-
-def small_input_meets_small_backprop() -> tuple:
-    x = first_columns(random(10, 6), lambda part: 0.02 * part)
-    problem = classifier(x, dense(5, "relu", name="planted"))
-    return changed(problem, "head", kernel=lambda w: 0.01 * w)
-
-
-def small_slope_meets_small_backprop() -> tuple:
-    problem = classifier(random(10, 6), dense(5, "sigmoid", name="planted"))
-    changed(problem, "head", kernel=lambda w: 0.02 * w)
-    return changed(problem, "planted", kernel=lambda w: 0.2 * w, bias=lambda b: np.full_like(b, 4))
-
-
-def saturating_branches(x: np.ndarray, kernel_scale: float = 1.0, bias: tuple = (0, 0, 0, 0, 0)) -> Problem:
-    """One layer of every activation that goes off for large preactivations, side by side."""
-
-    def make() -> tuple:
-        data = keras.Input(x.shape[1:])
-        branches = [dense(5, name, name=name) for name in ("sigmoid", "tanh", "hard_sigmoid", "relu6")]
-        head = layers.Dense(3, "softmax")
-        model = keras.Model(data, head(layers.Concatenate()([branch(data) for branch in branches])))
-        model.compile("sgd", "sparse_categorical_crossentropy")
-        problem = model, x, np.arange(len(x)) % 3
-        for branch in branches:
-            changed(
-                problem, branch.name, kernel=lambda w: first_columns(w, lambda part: kernel_scale * part, 3)
-            )
-            changed(problem, branch.name, bias=lambda b: b + bias)
-        return problem
-
-    return make
-
-
-def tiny_upstream() -> tuple:
-    problem = classifier(random(10, 6), dense(5, "relu"), dense(4, "tanh"))
-    return changed(problem, "head", kernel=lambda w: 1e-5 * w)
-
-
-def exact_cancellation() -> tuple:
-    x = np.array([[1, 2], [1, 2], [-3, 1], [-3, 1]])
-    return regressor(
-        x.astype(np.float32), np.array([[1], [-1], [2], [-2]]), layers.Dense(1, kernel_initializer="zeros")
-    )
-
-
-def fitted() -> tuple:
-    head = layers.Dense(2, kernel_initializer="zeros", bias_initializer="ones")
-    return regressor(random(6, 4), np.ones((6, 2)) + 1e-6, dense(5, "tanh"), head)
-
-
-def constant_kernel() -> tuple:
-    return classifier(random(10, 6), dense(5, "relu", kernel_initializer="zeros"), dense(4, "sigmoid"))
-
-
-def two_outputs() -> tuple:
-    data = keras.Input((6,))
-    hidden = dense(5, "relu", name="shared")(data)
-    quiet = layers.Dense(2, name="quiet")(dense(4, "tanh")(hidden))
-    loud = layers.Dense(3, "softmax", name="loud")(hidden)
-    model = keras.Model(data, [quiet, loud])
-    model.compile("sgd", ["mse", "sparse_categorical_crossentropy"], loss_weights=[0.1, 3.0])
-    return model, random(10, 6), [random(10, 2), np.arange(10) % 3]
-
-
-def binary_head() -> tuple:
-    stack = dense(5, "tanh"), layers.Dense(1, "sigmoid")
-    model = keras.Sequential([keras.Input((6,)), *stack])
-    model.compile("sgd", "binary_crossentropy")
-    return model, random(10, 6), (np.arange(10) % 2)[:, None]
-
-
-def convolutional_output() -> tuple:
-    x, y = random(2, 5, 4, 2), random(2, 5, 4, 3)
-    conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
-    return regressor(x, y, conv(4, activation="relu"), conv(3, activation="sigmoid"))
-
-
-def channels_first_output() -> tuple:
-    x, y = random(2, 2, 5, 4), random(2, 3, 5, 4)
-    conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same", data_format="channels_first")
-    return regressor(x, y, conv(4, activation="relu"), conv(3))
-
-
-PROBLEMS: dict[str, Problem] = {
-    **{f"dense {name}": activation_problem(name) for name in PHIS},
-    "dense on time steps": lambda: classifier(random(3, 4, 3), dense(4, "relu"), dense(3, "tanh")),
-    "dense to time steps": lambda: regressor(
-        random(3, 4, 3), random(3, 4, 2), dense(4, "relu"), dense(2, "linear")
-    ),
-    "conv1d valid": conv_problem(1, (3, 7, 2)),
-    "conv1d same strided": conv_problem(1, (3, 7, 2), padding="same", strides=2, activation="tanh"),
-    "conv1d causal dilated": conv_problem(1, (3, 7, 2), padding="causal", dilation_rate=2, use_bias=False),
-    "conv1d grouped": conv_problem(1, (3, 6, 4), groups=2, padding="same", activation="sigmoid"),
-    "conv1d channels first": conv_problem(1, (3, 2, 6), data_format="channels_first", strides=2),
-    "conv1d taps outside the image": conv_problem(1, (5, 2, 3), kernel_size=5, padding="same"),
-    "conv2d valid strided": conv_problem(2, (2, 6, 5, 2), strides=(2, 1), activation="gelu"),
-    "conv2d same": conv_problem(2, (2, 5, 4, 2), padding="same", use_bias=False),
-    "conv2d same strided": conv_problem(2, (3, 5, 6, 2), padding="same", strides=2, activation="elu"),
-    "conv2d dilated": conv_problem(2, (2, 6, 6, 2), dilation_rate=(2, 1), activation="leaky_relu"),
-    "conv2d grouped": conv_problem(
-        2, (2, 4, 5, 4), kernel_size=2, groups=2, strides=(1, 2), activation="relu6"
-    ),
-    "conv2d channels first": conv_problem(2, (2, 2, 5, 4), data_format="channels_first", padding="same"),
-    "conv2d channels first grouped": conv_problem(
-        2, (2, 4, 4, 3), kernel_size=2, data_format="channels_first", groups=2, activation="tanh"
-    ),
-    "conv3d valid": conv_problem(3, (2, 3, 4, 3, 2), kernel_size=2, activation="softmax"),
-    "conv3d same strided": conv_problem(3, (2, 3, 4, 3, 2), kernel_size=2, padding="same", strides=(1, 2, 1)),
-    "conv3d dilated grouped": conv_problem(
-        3, (2, 4, 3, 3, 4), kernel_size=2, dilation_rate=(2, 1, 1), groups=2, activation="hard_sigmoid"
-    ),
-    "conv3d channels first": conv_problem(3, (2, 2, 3, 3, 3), kernel_size=2, data_format="channels_first"),
-    "conv then conv": lambda: classifier(
-        random(2, 6, 6, 2),
-        layers.Conv2D(3, 3, activation="relu"),
-        layers.Conv2D(2, 2, strides=2, activation="relu"),
-    ),
-    "conv, pooling, dense": lambda: classifier(
-        random(2, 6, 6, 2),
-        layers.Conv2D(3, 3, activation="relu"),
-        layers.MaxPooling2D(),
-        layers.Flatten(),
-        dense(4, "relu"),
-    ),
-    "conv on negative inputs": lambda: classifier(
-        -np.abs(random(2, 5, 5, 2)) - 2,
-        layers.Conv2D(3, 2, padding="same", activation="relu", kernel_initializer="ones"),
-    ),
-    "dead by bias": dead_by_bias,
-    "dead by weights": dead_by_weights,
-    "dead by combination": dead_by_combination,
-    "zero inputs": zero_inputs,
-    "tiny inputs": tiny_inputs,
-    "small input meets small backprop": small_input_meets_small_backprop,
-    "small slope meets small backprop": small_slope_meets_small_backprop,
-    "negative inputs": lambda: classifier(-np.abs(random(10, 6)), dense(5, "relu"), dense(4, "relu")),
-    "saturated by input": saturating_branches(random(10, 6, scale=20.0)),
-    "saturated by kernel": saturating_branches(random(10, 6), kernel_scale=40.0),
-    "saturated by bias": saturating_branches(random(10, 6), bias=(9, -9, 9, 0, 0)),
-    "saturated by all": saturating_branches(
-        random(10, 6, scale=3.0), kernel_scale=5.0, bias=(9, -9, 9, 0, 0)
-    ),
-    "tiny upstream gradients": tiny_upstream,
-    "exact cancellation": exact_cancellation,
-    "fitted": fitted,
-    "constant kernel": constant_kernel,
-    "kernel penalty": lambda: classifier(random(10, 6), dense(5, "relu", kernel_regularizer="l2")),
-    "dense, normalisation, relu": lambda: classifier(
-        random(10, 6),
-        dense(5, "linear"),
-        layers.BatchNormalization(beta_initializer="random_normal"),
-        layers.ReLU(),
-    ),
-    "dense, normalisation, tanh": lambda: classifier(
-        random(10, 6),
-        dense(5, "linear", use_bias=False),
-        layers.BatchNormalization(gamma_initializer=lambda *_, **__: np.float32(4)),
-        layers.Activation("tanh"),
-    ),
-    "conv, normalisation, relu": lambda: classifier(
-        random(2, 5, 5, 2),
-        layers.Conv2D(3, 3, padding="same"),
-        layers.BatchNormalization(beta_initializer=lambda *_, **__: np.float32(-1)),
-        layers.Activation("relu"),
-    ),
-    "activation layers": lambda: classifier(
-        random(10, 6),
-        dense(5, "linear"),
-        layers.LeakyReLU(0.2),
-        dense(4, "linear"),
-        layers.ELU(),
-        dense(3, "linear"),
-        layers.Softmax(),
-    ),
-    "two outputs": two_outputs,
-    "binary head": binary_head,
-    "convolutional output": convolutional_output,
-    "convolutional output, channels first": channels_first_output,
-    "loss on probabilities": lambda: classifier(random(10, 6), dense(5, "relu"), loss="mse"),
-    "digits dense": lambda: classifier(digits(16), dense(8, "relu"), dense(6, "sigmoid")),
-    "digits conv": lambda: classifier(
-        digits(3, image=True), layers.Conv2D(4, 3, strides=2, activation="relu")
-    ),
-    "digits unscaled": lambda: classifier(16 * digits(12), dense(6, "tanh"), dense(5, "relu")),
-    "digits with a dead layer": lambda: changed(
-        classifier(digits(12), dense(6, "relu", name="planted"), dense(5, "tanh")),
-        "planted",
-        bias=lambda b: b - 50,
-    ),
-}
-
-
-#: What some problems were planted for: a column that must not be 0 in some layer.
-PLANTED = {
-    "dead by bias": "off_by_bias",
-    "dead by weights": "off_by_weights",
-    "dead by combination": "off_by_combination",
-    "zero inputs": "share_input",
-    "tiny inputs": "share_input",
-    "small input meets small backprop": "share_input_backprop",
-    "small slope meets small backprop": "share_activation_backprop",
-    "conv, pooling, dense": "share_input_activation",
-    "saturated by input": "off_by_input",
-    "saturated by kernel": "off_by_weights",
-    "saturated by bias": "off_by_bias",
-    "saturated by all": "off_by_combination",
-    "tiny upstream gradients": "share_backprop",
-    "exact cancellation": "share_cancellation",
-    "digits unscaled": "share_input_activation_backprop",
-    "digits with a dead layer": "dead_units",
 }
 
 
@@ -727,19 +416,6 @@ def test_report_equals_the_oracle(name):
     check_pseudo_inverse(case)
     if name in PLANTED:
         assert case.report.layers[PLANTED[name]].max() > 0
-
-
-BATCHED: dict[str, Problem] = {
-    "dense": lambda: classifier(digits(17), dense(8, "relu"), dense(6, "sigmoid"), dense(4, "relu")),
-    "conv": lambda: classifier(
-        digits(17, image=True)[:, :, 1:7],
-        layers.Conv2D(3, 3, strides=2, padding="same", activation="relu", bias_initializer="random_normal"),
-        layers.Conv2D(2, 2, activation="tanh"),
-    ),
-    "quiet outputs": lambda: regressor(
-        random(17, 4), 1e-4 * random(17, 2), dense(5, "relu"), dense(2, "linear")
-    ),
-}
 
 
 def concatenated(parts: list[dict], g_star: float) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import threading
@@ -92,9 +93,11 @@ class Patches:
     def _describe_activation(self, node: Any) -> None:
         """Probe an activation function once, while it is the user's own, and outside of any graph."""
         if id(node) not in self.activations and (_sites.linear_op(node) or _sites.is_activation(node)):
-            with tf.init_scope():
-                function = _sites.activation_function(node)
-                self.activations[id(node)] = _sites.describe_activation(node), function
+            function = _sites.activation_function(node)
+            # a thread of its own is in no graph and under no tape, whatever this one is tracing
+            with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:
+                activation = elsewhere.submit(_sites.describe_activation, node).result()
+            self.activations[id(node)] = activation, function
 
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
         yield self._model, "call", self._model_call
