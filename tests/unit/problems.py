@@ -273,13 +273,13 @@ PROBLEMS: dict[str, Problem] = {
     "dense, normalisation, tanh": lambda: classifier(
         random(10, 6),
         dense(5, "linear", use_bias=False),
-        layers.BatchNormalization(gamma_initializer=lambda *_, **__: np.float32(4)),
+        layers.BatchNormalization(gamma_initializer=keras.initializers.Constant(4.0)),
         layers.Activation("tanh"),
     ),
     "conv, normalisation, relu": lambda: classifier(
         random(2, 5, 5, 2),
         layers.Conv2D(3, 3, padding="same"),
-        layers.BatchNormalization(beta_initializer=lambda *_, **__: np.float32(-1)),
+        layers.BatchNormalization(beta_initializer=keras.initializers.Constant(-1.0)),
         layers.Activation("relu"),
     ),
     "activation layers": lambda: classifier(
