@@ -57,7 +57,7 @@ ACTIVATIONS = {
 def product(layer, x, kernel):
     """Input times kernel, channels last, one window offset at a time."""
     if isinstance(layer, layers.Dense):
-        return tf.einsum("...i,ij->...j", x, kernel)
+        return tf.tensordot(x, kernel, 1)
     *window, per_group, units = kernel.shape
     x, lengths = padded(layer, x, window)
     groups = x.shape[-1] // per_group
@@ -68,7 +68,7 @@ def product(layer, x, kernel):
         total = 0
         for offset in itertools.product(*map(range, window)):
             seen = channels[(slice(None), *seen_by(layer, offset, lengths))]
-            total += tf.einsum("...i,ij->...j", seen, columns[offset])
+            total += tf.tensordot(seen, columns[offset], 1)
         parts.append(total)
     return tf.concat(parts, axis=-1)
 
