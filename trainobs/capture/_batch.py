@@ -46,7 +46,7 @@ class BatchCapture:
         check_input_shape(self._model, data[0])
         _build(self._model, data[0])
         check_kernels(self._model)
-        with _state_restored(self._model), self._step.installed(), _loss_required(self._model):
+        with _state_restored(self._model), _loss_required(self._model):
             captured = self._function(keras.utils.pack_x_y_sample_weight(*data))
         return self._step.record(captured, step, epoch=0)
 

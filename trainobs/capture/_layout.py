@@ -73,6 +73,8 @@ class Layout:
             for index, call in enumerate(trace.calls)
             if call.kernel is not None and selects(call.layer)
         ]
+        samples = [_samples(call.returned[0]) for call in trace.calls if call.returned]
+        self._samples = self._slot(tf.stack(samples)) if samples else None
         self._nodes = [self._node(index, call) for index, call in enumerate(trace.calls)]
         self._outputs = [
             self._output(node, output)
@@ -187,14 +189,16 @@ class Layout:
 
     def _node(self, index: int, call: LayerCall) -> dict[str, Any]:
         origins = self._wiring.producers[index]
-        output = call.returned[0] if call.returned else None
+        held = self._is_held(call.output_gradient)
+        sent = self._gradient_slot if held else self._scalars_slot
         return {
             "layer": call.layer.name,
             "kind": type(call.layer).__name__,
             "call": call.call,
             "producers": tuple(p for origin in origins for p in origin or (DATA,)),
-            "samples": self._slot(None if output is None else _samples(output)),
-            "output_gradient": self._scalars_slot(call.output_gradient),
+            "returns": bool(call.returned),
+            "held": held,
+            "output_gradient": sent(call.output_gradient),
             "sole_makers": tuple(self._sole_maker(index, origin) for origin in origins),
         }
 
@@ -238,6 +242,10 @@ class Layout:
             self._unscaled[id(tensor)] = (dense, tensor)  # keeps the id taken
         return self._slot(self._unscaled[id(tensor)][0])
 
+    def _is_held(self, gradient: Any) -> bool:
+        """Whether a site holds the whole gradient, so that its sums can wait."""
+        return gradient is not None and id(gradient) in self._unscaled
+
     def _scalars_slot(self, gradient: Any) -> Slot | None:
         slot = self._gradient_slot_tensor(gradient)
         return None if slot is None else self._slot(slot)
@@ -260,7 +268,9 @@ class Layout:
 
     def _filled_nodes(self, sites: list[SiteRecord], arrays: list[np.ndarray]) -> tuple[NodeRecord, ...]:
         filled = [self._filled(fields, arrays) for fields in self._nodes]
-        arriving = [_as_scalars(fields["output_gradient"]) for fields in filled]
+        sums_of = {True: scalars_of, False: _as_scalars}
+        arriving = [sums_of[fields["held"]](fields["output_gradient"]) for fields in filled]
+        samples = iter(self._fill(self._samples, arrays) if self._samples else ())
         for site in sites:  # where the loss reads the logits the gradient arrives behind the kernel
             if site.logits and arriving[site.activation_node] is None:
                 arriving[site.activation_node] = scalars_of(site.output_gradient)
@@ -268,7 +278,7 @@ class Layout:
         return tuple(
             NodeRecord(
                 **{name: fields[name] for name in ("layer", "kind", "call", "producers")},
-                samples=int(fields["samples"] or 0),
+                samples=int(next(samples)) if fields["returns"] else 0,
                 output=outputs.get(index, Scalars(0.0, 0.0, 0.0, 0.0)),
                 output_gradient=arriving[index],
                 input_gradients=tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"]),

@@ -54,19 +54,36 @@ class Patches:
         self._sought = ops_sought_by(losses)
         self._withhold_update = withhold_update
         self._local = threading.local()
+        self._lock, self._users = threading.RLock(), 0
         self._stack = contextlib.ExitStack()
         self._patched: set[int] = set()
         self.activations: dict[int, tuple[Activation, Callable[[Any], Any]]] = {}
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Patch the model's objects; restore every one on the way out, also after an error."""
+        """Patch the model's objects; restore every one on the way out, also after an error.
+
+        Replica threads share the patches: the last one that leaves takes them out.
+        """
+        with self._lock:
+            if not self._users:
+                self._install()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._stack.close()
+
+    def _install(self) -> None:
+        self._patched = set()
         with contextlib.ExitStack() as self._stack:
-            self._patched = set()
             self._patch_layers()
             for target, name, wrapper in self._wrappers():
                 self._stack.enter_context(replaced(target, name, wrapper))
-            yield
+            self._stack = self._stack.pop_all()
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[StepTrace]:

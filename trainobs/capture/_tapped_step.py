@@ -38,15 +38,14 @@ class TappedStep:
         compiled = [loss for loss in self._losses if loss is not None]
         self._patches = Patches(model, compiled, withhold_update=withhold_update)
         self._layouts: list[Layout] = []
-        self.installed = self._patches.installed
 
     def __call__(self, data: Any) -> dict[str, Any]:
-        """Run the train step; must be called inside ``with self.installed()``.
+        """Run the train step with taps in the model.
 
         In a graph this runs once per trace, and each trace has a layout of its own, found again
         by the number it returns.
         """
-        with self._patches.tracing() as trace:
+        with self._patches.installed(), self._patches.tracing() as trace:
             logs = self._train_step(data)
         losses = [_describe(loss) for loss in self._losses]
         layout = Layout(trace, self._patches.activations, self._selects, losses)
@@ -93,8 +92,7 @@ class TappedTrainFunction:
 
     def __call__(self, iterator: Any) -> tuple[Any, dict[str, Any]]:
         """Run one train step; return its logs and what was captured (see `record`)."""
-        with self._step.installed():
-            captured = self._function(iterator)
+        captured = self._function(iterator)
         return captured["logs"], captured
 
     def record(
