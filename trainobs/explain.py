@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trainobs.analysis import Statistics, gather
-from trainobs.errors import InvalidArgument
+from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.near_zero import NearZero
 from trainobs.recording import Recording
 from trainobs.report import Report
@@ -94,6 +94,11 @@ def explain_near_zero_gradients(
         )
     else:
         statistics = _of_model(source, x, y, batch_size, near_zero, backprop)
+    if not statistics.sites:
+        raise ModelNotReady(
+            "The train step met no kernel that can be recorded: those it has are used inside a loop or a "
+            "tf.function of their own. Call the layers outside of it."
+        )
     selection.check(
         {weight: (s.info.layer, s.info.bases or (s.info.kind,)) for weight, s in statistics.sites.items()}
     )

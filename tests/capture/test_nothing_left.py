@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import trainobs
 from tests.capture import zoo
+from trainobs.errors import ModelNotReady
 
 PATCHED = (
     "call",
@@ -365,6 +366,37 @@ def test_capture_withholds_the_update_of_an_optimizer_in_a_list():
     zoo.assert_same(before, {name: value for name, value in zoo.state(model).items() if name in before})
     assert int(model.several[0].iterations) == 0
     assert record.sites[0].kernel_gradient is not None
+
+
+class StepInHelper(keras.Sequential):
+    """Its train step leaves all to a tf.function, whose trace TensorFlow keeps."""
+
+    @tf.function
+    def learn(self, x, y):
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+    def train_step(self, data):
+        return self.learn(*data)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_capture_of_an_update_in_a_function_of_its_own(trained):
+    """It can't be withheld: a new trace is refused, one that is there is run and taken back."""
+    x, y = (array[:32] for array in zoo.digits())
+    model = zoo.compiled(StepInHelper([keras.Input((64,)), keras.layers.Dense(10)]))
+    model.optimizer.build(model.trainable_variables)
+    if trained:
+        model.fit(x, y, verbose=0)
+    before = zoo.state(model)
+    with pytest.raises(ModelNotReady, match=r"tf\.function of"):
+        trainobs.explain_near_zero_gradients(model, x, y)
+    zoo.assert_same(before, {name: value for name, value in zoo.state(model).items() if name in before})
+    model.fit(x, y, verbose=0)
+    assert not np.array_equal(before["model " + model.layers[0].kernel.path], model.layers[0].kernel)
 
 
 @pytest.mark.parametrize("error", [Trouble, KeyboardInterrupt])

@@ -471,6 +471,47 @@ def step_in_a_function() -> Training:
     return model, flat()
 
 
+class CallInFunction(Subclassed):
+    """A `call` that is a tf.function and branches on a tensor, which AutoGraph has to convert."""
+
+    @tf.function
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        hidden = self.blocks[0](inputs)
+        if tf.reduce_mean(hidden) > 0.1:
+            hidden = 0.5 * hidden
+        return self.head(self.norm(self.blocks[1](hidden), training=training))
+
+
+@problem
+def call_in_a_function() -> Training:
+    """The branch is taken in some steps."""
+    model = compiled(CallInFunction())
+    model(digits()[0][:2])
+    return model, flat()
+
+
+class UpdateInCondition(OwnStep):
+    """A train step that is a tf.function and updates only if the loss is finite."""
+
+    @tf.function
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        if tf.math.is_finite(loss):
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+@problem
+def update_in_a_condition() -> Training:
+    """The optimizer is called in the graph of a branch."""
+    model = compiled(UpdateInCondition())
+    model(digits()[0][:2])
+    return model, flat()
+
+
 class Adversaries(keras.Model):
     """Two networks and two optimizers; the data are images alone."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import forget_global_seed_generator, global_seed_generator
+from trainobs.capture._patches import optimizers_of
 from trainobs.capture._readiness import check_input_shape, check_kernels, check_model
 from trainobs.capture._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady
@@ -46,7 +47,7 @@ class BatchCapture:
         check_input_shape(self._model, data[0])
         _build(self._model, data[0])
         check_kernels(self._model)
-        with _state_restored(self._model), _loss_required(self._model):
+        with _state_restored(self._model), _clear_errors(self._model):
             captured = self._function(keras.utils.pack_x_y_sample_weight(*data))
         return self._step.record(captured, step, epoch=0)
 
@@ -123,11 +124,14 @@ def _build(model: keras.Model, x: Any) -> None:
 
 
 @contextlib.contextmanager
-def _loss_required(model: keras.Model) -> Iterator[None]:
+def _clear_errors(model: keras.Model) -> Iterator[None]:
+    """Say what is missing in our words, also where AutoGraph has wrapped them in its own."""
     try:
         yield
-    except ValueError as error:
-        if "No loss to compute" not in str(error):
+    except Exception as error:
+        if isinstance(error.__context__, ModelNotReady):
+            raise error.__context__ from None
+        if not isinstance(error, ValueError) or "No loss to compute" not in str(error):
             raise
         raise ModelNotReady(
             f"The model {model.name!r} has no loss, so there is no gradient to explain. Call "
@@ -141,7 +145,8 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
     generator, python = global_seed_generator(), random.getstate()
     seeds = [] if generator is None else [generator.state]
     metrics = model.metrics_variables
-    before = [(v, tf.identity(v.value)) for v in (*model.variables, *metrics, *seeds)]
+    optimizers = [variable for optimizer in optimizers_of(model) for variable in optimizer.variables]
+    before = [(v, tf.identity(v.value)) for v in (*model.variables, *metrics, *optimizers, *seeds)]
     try:
         yield
     finally:

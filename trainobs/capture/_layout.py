@@ -102,7 +102,7 @@ class Layout:
         """Memory of a filled record: what was handed over, and what is worked out from it."""
         sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
         worked_out = [
-            sizes[slot.position] * (2 if fields["output"] else 3)
+            sizes[slot.position] * (2 if fields["output"] or not fields["functions"] else 3)
             for fields in self._sites
             if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
         ]
@@ -247,16 +247,13 @@ class Layout:
         return gradient is not None and id(gradient) in self._unscaled
 
     def _scalars_slot(self, gradient: Any) -> Slot | None:
-        slot = self._gradient_slot_tensor(gradient)
-        return None if slot is None else self._slot(slot)
-
-    def _gradient_slot_tensor(self, gradient: Any) -> Any:
+        """Like `_gradient_slot`, but only the sums."""
         if gradient is None:
             return None
         key = ("scalars", id(gradient))
         if key not in self._unscaled:
             self._unscaled[key] = (_scalars(gradient, self._unscale), gradient)
-        return self._unscaled[key][0]
+        return self._slot(self._unscaled[key][0])
 
     # ---- after the step has run --------------------------------------------------------------
 
@@ -268,8 +265,9 @@ class Layout:
 
     def _filled_nodes(self, sites: list[SiteRecord], arrays: list[np.ndarray]) -> tuple[NodeRecord, ...]:
         filled = [self._filled(fields, arrays) for fields in self._nodes]
-        sums_of = {True: scalars_of, False: _as_scalars}
-        arriving = [sums_of[fields["held"]](fields["output_gradient"]) for fields in filled]
+        arriving = [
+            (scalars_of if fields["held"] else _as_scalars)(fields["output_gradient"]) for fields in filled
+        ]
         samples = iter(self._fill(self._samples, arrays) if self._samples else ())
         for site in sites:  # where the loss reads the logits the gradient arrives behind the kernel
             if site.logits and arriving[site.activation_node] is None:
@@ -306,23 +304,23 @@ def _known(values: np.ndarray) -> Scalars:
 def _completed(fields: dict[str, Any]) -> SiteRecord:
     """Work out what was not read from the step: Z = input ∘ kernel + bias, and what equals it."""
     op, given = fields["op"], tf.constant(fields["input"])
-    kernel = tf.constant(fields["kernel"])
-    given = given if given.dtype.is_floating else tf.cast(given, kernel.dtype)
-    z = op.apply(op.channels_last(given), tf.cast(kernel, given.dtype))
+    z = op.apply(op.channels_last(given), tf.constant(fields["kernel"], given.dtype))
     if fields["bias"] is not None:
         z += tf.cast(fields["bias"], z.dtype)
     preactivation = to_numpy(op.from_channels_last(z))
     read = preactivation if fields["activation_input"] is None else fields["activation_input"]
     worked_out, slope = _activated(fields.pop("functions"), fields.pop("sloped"), read)
     output = worked_out if fields["output"] is None else fields["output"]
-    own = {"input": to_numpy(given), "preactivation": preactivation, "activation_input": read}
-    return SiteRecord(**{**fields, **own, "output": output, "slope": slope})
+    own = {"preactivation": preactivation, "activation_input": read, "output": output, "slope": slope}
+    return SiteRecord(**{**fields, **own})
 
 
 def _activated(
     functions: list[tuple[Activation, Function]], sloped: int, read: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
+    if not functions:
+        return read, np.ones_like(read)
     values = tf.constant(read)
     product = tf.ones_like(values)
     for position, (what, function) in enumerate(functions):

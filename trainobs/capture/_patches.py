@@ -23,6 +23,7 @@ from trainobs.capture._keras_internals import (
 )
 from trainobs.capture._taps import gradient_tap, is_float_tensor
 from trainobs.capture._trace import LayerCall, ModelOutput, StepTrace
+from trainobs.errors import ModelNotReady
 
 _ABSENT = object()
 
@@ -119,7 +120,7 @@ class Patches:
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
         yield self._model, "call", self._model_call
         yield self._model, "compute_loss", self._compute_loss
-        for optimizer in _optimizers(self._model):
+        for optimizer in optimizers_of(self._model):
             yield optimizer, "apply", self._apply
             yield optimizer, "scale_loss", self._scale_loss
 
@@ -136,13 +137,13 @@ class Patches:
             return original(*args, **kwargs)  # inside a loop's body tensors can't be handed out
         if _has_parts(layer):  # its `build` has just made them
             self._patch_layers()
-            return _in_this_graph(original)(*args, **kwargs)
+            return in_this_graph(original)(*args, **kwargs)
         received = keras.tree.flatten((args, kwargs))
         record = trace.begin(layer, [t for t in received if is_float_tensor(t)])
         try:
             if _sites.linear_op(layer) is not None:
                 _keep_operands(layer, received[0], record)
-            outputs = _in_this_graph(original)(*args, **kwargs)
+            outputs = in_this_graph(original)(*args, **kwargs)
         finally:
             trace.open_calls.pop()
         outputs = keras.tree.map_structure(lambda t: self._tap_output(record, t), outputs)
@@ -160,7 +161,7 @@ class Patches:
         if trace is None or trace.graph is not _current_graph():
             return original(*args, **kwargs)
         self._patch_layers()
-        outputs = _in_this_graph(original)(*args, **kwargs)
+        outputs = in_this_graph(original)(*args, **kwargs)
         return keras.tree.map_structure(lambda t: self._tap_model_output(trace, t), outputs)
 
     def _compute_loss(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -192,16 +193,22 @@ class Patches:
 
     def _apply(self, original: Callable[..., Any], grads: Any, trainable_variables: Any = None) -> Any:
         trace = self._trace
-        if trace is not None:
-            variables = trainable_variables or self._model.trainable_variables
-            grads, variables = list(grads), list(variables)
-            for variable, gradient in zip(variables, grads, strict=True):
-                trace.variable_gradients[id(variable)] = gradient
-                trace.penalty_gradients[id(variable)] = _penalty_gradient(variable)
-            if self._withhold_update:
-                return None
-            return original(grads, variables)
-        return original(grads, trainable_variables)
+        if trace is None:
+            return original(grads, trainable_variables)
+        variables = list(trainable_variables or self._model.trainable_variables)
+        grads = list(grads)
+        if all(getattr(gradient, "graph", trace.graph) is trace.graph for gradient in grads):
+            with contextlib.nullcontext() if trace.graph is None else trace.graph.as_default():
+                for variable, gradient in zip(variables, grads, strict=True):
+                    trace.variable_gradients[id(variable)] = gradient
+                    trace.penalty_gradients[id(variable)] = _penalty_gradient(variable)
+        elif self._withhold_update:  # TensorFlow would keep the trace, and never update again
+            raise ModelNotReady(
+                f"The train step of {self._model.name!r} updates its weights inside a tf.function of its "
+                f"own, where the update can't be withheld. Remove that @tf.function: Keras compiles the "
+                f"train step anyway."
+            )
+        return None if self._withhold_update else original(grads, variables)
 
     def _tap_output(self, record: LayerCall, tensor: Any) -> Any:
         return gradient_tap(tensor, _keeper(record, "output_gradient"), self._sought)
@@ -250,11 +257,7 @@ def _nodes(model: keras.Model) -> list[Any]:
     """
     layers = all_layers(model)
     inner = {id(layer.activation) for layer in layers if _sites.linear_op(layer) is not None}
-    leaves = [
-        layer
-        for layer in layers
-        if id(layer) not in inner and (_sites.linear_op(layer) is not None or not all_layers(layer))
-    ]
+    leaves = [layer for layer in layers if id(layer) not in inner and not _has_parts(layer)]
     operations = [
         operation
         for part in (model, *layers)
@@ -276,12 +279,18 @@ def _has_parts(layer: Any) -> bool:
     )
 
 
-def _in_this_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A user's `tf.function` as its Python function: a graph of its own would hand nothing out."""
-    return getattr(function, "python_function", function)
+def in_this_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's `tf.function`, to be a part of what is traced: its own graph would hand nothing out."""
+    python = getattr(function, "python_function", None)
+    if python is None:
+        return function
+    try:
+        return tf.autograph.to_graph(python) if tf.inside_function() else python
+    except Exception:  # without its source, `tf.function` takes it as it is too
+        return python
 
 
-def _optimizers(model: keras.Model) -> list[Any]:
+def optimizers_of(model: keras.Model) -> list[Any]:
     """Optimizers that the model holds, also in lists and dictionaries."""
     found, todo = {}, list(vars(model).values())
     while todo:
@@ -311,8 +320,9 @@ def _keeper(record: LayerCall | ModelOutput, name: str) -> Callable[[Any], None]
 
 
 def _keep_operands(layer: Any, input: Any, record: LayerCall) -> None:
-    record.input = tf.sparse.to_dense(input) if isinstance(input, tf.SparseTensor) else input
+    dense = tf.sparse.to_dense(input) if isinstance(input, tf.SparseTensor) else input
     record.kernel = tf.convert_to_tensor(layer.kernel)
+    record.input = dense if dense.dtype.is_floating else tf.cast(dense, record.kernel.dtype)
     record.bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
 
 

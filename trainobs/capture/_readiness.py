@@ -63,17 +63,18 @@ def check_input_shape(model: Any, x: Any) -> None:
         return  # Keras maps structures by name; it says itself what does not fit
     for spec, array in zip(expected, received, strict=True):
         shape = tuple(array.shape)
-        given, wanted = (  # Keras adds or drops a last axis of 1
-            axes[:-1] if len(axes) == 1 + len(others) and axes[-1] == 1 else axes
-            for axes, others in ((shape, spec.shape), (spec.shape, shape))
-        )
+        given, wanted = _squeezed(shape, len(spec.shape)), _squeezed(spec.shape, len(shape))
         pairs = zip(wanted, given, strict=False)
-        fits = len(given) == len(wanted) and all(size in (None, found) for size, found in pairs)
-        if not fits:
+        if len(given) != len(wanted) or not all(size in (None, found) for size, found in pairs):
             raise InvalidArgument(
                 f"The input {spec.name!r} has the wrong shape. Expected {tuple(spec.shape)} (None: any). "
                 f"Received {shape}."
             )
+
+
+def _squeezed(shape: Any, rank: int) -> Any:
+    """A shape of one axis too many without its last, if that is 1: Keras adds and drops it."""
+    return shape[:-1] if len(shape) == rank + 1 and shape[-1] == 1 else shape
 
 
 def _bases(layer: Any) -> tuple[str, ...]:

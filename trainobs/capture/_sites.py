@@ -100,8 +100,9 @@ def describe_activation(layer: Any) -> Activation:
     """Name and probe the activation function of a layer; not to be called inside a graph."""
     function = activation_function(layer)
     slopes = () if is_softmax(layer) else _probe(_plain(function))
-    softmax = is_softmax(layer) or (not slopes and _acts_as_softmax(function))
-    return Activation("softmax" if softmax else _activation_name(layer, function), layer.name, slopes)
+    if is_softmax(layer) or (not slopes and _acts_as_softmax(function)):
+        return Activation("softmax", layer.name)
+    return Activation(_activation_name(layer, function), layer.name, slopes)
 
 
 def _plain(function: Any) -> Any:

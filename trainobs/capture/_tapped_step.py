@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.capture._layout import Layout
-from trainobs.capture._patches import Patches, replaced
+from trainobs.capture._patches import Patches, in_this_graph, replaced
 from trainobs.recording import SiteRecord, StepRecord
 
 Selects = Callable[[Any], bool]
@@ -31,8 +31,7 @@ class TappedStep:
 
     def __init__(self, model: keras.Model, selects: Selects, *, withhold_update: bool = False) -> None:
         self._model = model
-        step = model.train_step
-        self._train_step = getattr(step, "python_function", step)  # a `tf.function` would hand nothing out
+        self._train_step = model.train_step
         self._selects = selects
         self._losses = _losses_of(model)
         compiled = [loss for loss in self._losses if loss is not None]
@@ -46,7 +45,7 @@ class TappedStep:
         by the number it returns.
         """
         with self._patches.installed(), self._patches.tracing() as trace:
-            logs = self._train_step(data)
+            logs = in_this_graph(self._train_step)(data)
         losses = [_describe(loss) for loss in self._losses]
         layout = Layout(trace, self._patches.activations, self._selects, losses)
         if tf.inside_function():

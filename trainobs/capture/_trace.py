@@ -13,7 +13,7 @@ class LayerCall:
     """One call of a layer without sublayers.
 
     `received` and `returned` are the very tensors that layers pass to each other; the wiring is
-    read from them. `input` is what a kernel meets: also integers, or a sparse tensor made dense.
+    read from them. `input` is what a kernel meets: integers as floats, a sparse tensor made dense.
     Gradients are filled in when backprop comes by.
     """
 
