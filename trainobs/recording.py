@@ -141,12 +141,12 @@ def scalars_of(values: Array | None) -> Scalars | None:
     """The sums over an array; None for None."""
     if values is None:
         return None
-    values = np.asarray(values, np.float64)
+    flat, size = values.reshape(-1), values.size
     return Scalars(
-        float(np.sum(values**2)),
-        float(np.sum(values == 0)),
-        float(np.sum(~np.isfinite(values))),
-        float(values.size),
+        float(np.einsum("i,i->", flat, flat, dtype=np.float64)),  # no copy of the array in float64
+        float(size - np.count_nonzero(flat)),
+        float(size - np.count_nonzero(np.isfinite(flat))),
+        float(size),
     )
 
 
