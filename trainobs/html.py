@@ -126,7 +126,7 @@ def write_page(report: Report, path: str | os.PathLike[str]) -> None:
             causes=_all_causes(),
             definitions=_DEFINITIONS,
             tables=[
-                _table("layers", "a row per kernel", report.layers.reset_index()),
+                _table("layers", "a row per weight", report.layers.reset_index()),
                 _table("flow", "from the loss back to the input", report.flow),
                 _table("findings", "ranked", report.findings),
             ],
@@ -182,7 +182,7 @@ def _kernels(report: Report) -> list[dict[str, Any]]:
             "root": "" if pd.isna(row["root_cause"]) else _words(row["root_cause"]),
             "root_layer": row["root_layer"],
         }
-        for path, row in report.layers.iterrows()
+        for path, row in report.kernels.iterrows()
     ]
 
 
@@ -201,7 +201,7 @@ def _parts(row: pd.Series) -> list[dict[str, str]]:
 
 def _legend(report: Report) -> list[dict[str, str]]:
     """The causes that the bars show."""
-    layers = report.layers
+    layers = report.kernels
     return [
         {"label": LABELS[cause], "colour": COLOURS[cause]}
         for cause, column in COLUMNS.items()
@@ -234,7 +234,7 @@ def _pictures(report: Report) -> Iterator[dict[str, str]]:
 
 def _kernels_with_findings(report: Report) -> list[str]:
     """Paths of the kernels whose layer a finding names, the worst finding first."""
-    names = report.layers["layer"]
+    names = report.kernels["layer"]
     return [
         str(path) for layer in dict.fromkeys(report.findings["layer"]) for path in names.index[names == layer]
     ]

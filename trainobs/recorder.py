@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from trainobs.analysis import Statistics, gather
-from trainobs.capture import CapturedStep, TappedTrainFunction, check_kernels, check_model
+from trainobs.capture import CapturedStep, TappedTrainFunction, check_weights, check_model
 from trainobs.errors import InvalidArgument
 from trainobs.near_zero import NearZero
 from trainobs.recording import Recording, SiteRecord
@@ -174,7 +174,7 @@ class Recorder(keras.callbacks.Callback):
         """Refuse a model without kernels, and a selection that none matches, once layers are known."""
         if self.model.built:
             self._checked = True
-            self._selection.check(check_kernels(self.model))
+            self._selection.check(check_weights(self.model))
 
     # ---- one due step ------------------------------------------------------------------------
 

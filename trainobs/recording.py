@@ -74,6 +74,16 @@ class SiteRecord:
         Gradient of the kernel's own regulariser; part of `kernel_gradient`.
     bases : tuple of str
         Names of the layer's class and those it inherits from.
+    role : {"kernel", "recurrent", "bias", "scale", "table"}
+        What the weight does: signals pass through kernels and tables, the others modify them.
+    part : str
+        Which part of the weight this is ("forget gate"); "" for all of it.
+    shape : tuple of int
+        Shape of the whole weight.
+    rows : int array of shape (u,) or None
+        Of a table, the rows that were looked up: arrays of the kernel hold only them.
+    loss : int
+        Which gradient of the step this belongs to, of a step that takes several.
     """
 
     layer: str
@@ -102,14 +112,107 @@ class SiteRecord:
     kernel_gradient: Array | None = None
     penalty_gradient: Array | None = None
     bases: tuple[str, ...] = ()
+    role: str = "kernel"
+    part: str = ""
+    shape: tuple[int, ...] = ()
+    rows: Array | None = None
+    loss: int = 0
+
+    @property
+    def key(self) -> str:
+        """What tells a weight, or a part of one, from the others of the step."""
+        return f"{self.weight} ({self.part})" if self.part else self.weight
+
+    @property
+    def places(self) -> Array:
+        """Of a table: where in `rows` the row of each input stands."""
+        assert self.rows is not None
+        return np.searchsorted(self.rows, self.input)
+
+    @property
+    def units(self) -> int:
+        """Number of units: what the kernel has outputs for."""
+        return int(self.op.canonical_kernel(self.kernel).shape[-1])
 
     @property
     def positions(self) -> int:
         """n: batch times output pixels or time steps."""
-        return self.preactivation.size // self.kernel.shape[-1]
+        return self.preactivation.size // max(self.units, 1)
 
     def __repr__(self) -> str:
-        return f"SiteRecord({self.weight!r}, call={self.call}, kernel={self.kernel.shape})"
+        part = f", part={self.part!r}" if self.part else ""
+        return f"SiteRecord({self.weight!r}, call={self.call}, kernel={self.kernel.shape}{part})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """A gradient that is zero outside of some rows of a table.
+
+    Attributes
+    ----------
+    rows : int array of shape (u,)
+        Their numbers, each once, in order.
+    values : array of shape (u, j)
+    """
+
+    rows: Array
+    values: Array
+
+    @classmethod
+    def summed(cls, rows: Array, values: Array) -> Rows:
+        """From a list of rows in any order, in which one may stand several times."""
+        unique, places = np.unique(rows, return_inverse=True)
+        total = np.zeros((unique.size, *values.shape[1:]), np.float32)
+        np.add.at(total, places.reshape(-1), values)
+        return cls(unique, total)
+
+    def at(self, rows: Array) -> Array:
+        """The values of these rows; 0 where there are none."""
+        found = np.zeros((rows.size, *self.values.shape[1:]), self.values.dtype)
+        places = np.searchsorted(self.rows, rows).clip(max=max(self.rows.size - 1, 0))
+        held = self.rows[places] == rows if self.rows.size else np.zeros(rows.size, bool)
+        found[held] = self.values[places[held]]
+        return found
+
+    def dense(self, shape: tuple[int, ...]) -> Array:
+        """The whole gradient."""
+        whole = np.zeros(shape, self.values.dtype)
+        whole[self.rows] = self.values
+        return whole
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightRecord:
+    """A trainable weight of a layer whose kind is not known: explained with its layer, as a whole.
+
+    Attributes
+    ----------
+    layer, kind : str
+        Name and class of the innermost layer that holds it.
+    weight : str
+        Path of the variable.
+    shape : tuple of int
+    nodes : tuple of int
+        The calls of that layer, where it has no sublayers.
+    trainable : bool
+    dtype : str
+        What the layer computes in.
+    bases : tuple of str
+        Names of the layer's class and those it inherits from.
+    gradient, penalty_gradient : array or None
+        As of a site's kernel.
+    """
+
+    layer: str
+    kind: str
+    weight: str
+    shape: tuple[int, ...]
+    nodes: tuple[int, ...]
+    trainable: bool
+    dtype: str
+    bases: tuple[str, ...]
+    gradient: Array | None
+    penalty_gradient: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +263,10 @@ class NodeRecord:
         The layer's name and class.
     call : int
         0 for the layer's first call in the step.
+    loss : int
+        Which gradient of the step it belongs to, of a step that takes several.
+    stage : str
+        Name of the stage, where a call is made of several nodes; "" for its last.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int
@@ -180,6 +287,8 @@ class NodeRecord:
     output: Scalars
     output_gradient: Scalars | None
     input_gradients: tuple[Scalars | None, ...]
+    loss: int = 0
+    stage: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -229,6 +338,8 @@ class StepRecord:
         In the order of the forward pass.
     outputs : tuple of OutputRecord
         The model's outputs.
+    weights : tuple of WeightRecord
+        The trainable weights that no site explains.
     """
 
     step: int
@@ -237,6 +348,7 @@ class StepRecord:
     sites: tuple[SiteRecord, ...]
     nodes: tuple[NodeRecord, ...]
     outputs: tuple[OutputRecord, ...]
+    weights: tuple[WeightRecord, ...] = ()
 
     def site(self, name: str) -> SiteRecord:
         """The first site of a layer or weight.
@@ -257,9 +369,9 @@ class StepRecord:
         """Memory of all arrays, each counted once."""
         arrays = {
             id(value): value.nbytes
-            for record in (*self.sites, *self.outputs)
+            for record in (*self.sites, *self.outputs, *self.weights)
             for value in vars(record).values()
-            if isinstance(value, np.ndarray)
+            if isinstance(value, np.ndarray) and any(value.strides)  # a broadcast number takes no memory
         }
         return sum(arrays.values())
 

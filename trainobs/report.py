@@ -19,6 +19,7 @@ from trainobs.analysis import (
     Finding,
     FindingSettings,
     Flow,
+    OtherFigures,
     SiteFigures,
     Statistics,
     diagnose,
@@ -59,11 +60,15 @@ class WeightView:
         dJ/dW without the kernel's own penalty.
     verdict : uint8 array
         Bits of `Cause`: the minimal sufficient causes; 0 where the gradient is not near zero.
+    grid : uint8 array of shape (*k, inputs, units)
+        The verdicts with inputs and units as the last axes, whatever the kernel's own shape; of a
+        table, of the rows that were looked up.
     """
 
     near_zero: np.ndarray
     gradient: np.ndarray
     verdict: np.ndarray
+    grid: np.ndarray
 
     def __getitem__(self, name: str) -> np.ndarray:
         return getattr(self, name)
@@ -117,14 +122,19 @@ class Report:
             for weight, site in self.statistics.sites.items()
         }
 
+    @functools.cached_property
+    def _others(self) -> dict[str, OtherFigures]:
+        return {
+            weight: OtherFigures(other, self.near_zero, self.gradient_scale, self._flow)
+            for weight, other in self.statistics.others.items()
+        }
+
     @property
     def _shown(self) -> list[SiteFigures]:
-        infos = ((f, f.info) for f in self._sites.values())
-        return [
-            f
-            for f, info in infos
-            if self._selection.matches(info.layer, info.weight, info.bases or (info.kind,))
-        ]
+        return [f for f in self._sites.values() if self._shows(f.info)]
+
+    def _shows(self, info: Any) -> bool:
+        return self._selection.matches(info.layer, info.weight, info.bases or (info.kind,))
 
     @functools.cached_property
     def _flow(self) -> Flow:
@@ -139,54 +149,95 @@ class Report:
         return diagnose(
             self.statistics,
             self._sites,
+            self._others,
             self._flow,
             self._settings,
             self.near_zero.gradient_floor,
         )
 
-    def _figures(self, name: str) -> SiteFigures:
-        found = [f for weight, f in self._sites.items() if name in (f.info.layer, weight)]
-        if not found:
-            known = ", ".join(f.info.layer for f in self._sites.values())
+    def _parts(self, name: str) -> list[SiteFigures]:
+        """The figures of a weight, part by part: of one named by its path, or of a layer's first."""
+        named = {f.info.weight: f for f in self._sites.values() if name in (f.info.layer, f.info.weight)}
+        main = [w for w, f in named.items() if f.carries and name != w]
+        paths = [name] if name in named else (main or list(named))[: max(len(main), 1)]
+        if not named:
+            known = ", ".join(dict.fromkeys(f.info.layer for f in self._sites.values()))
             raise NotRecorded(f"No layer or weight named {name!r} in this report. Explained layers: {known}.")
-        if len(found) > 1:
-            paths = ", ".join(f.info.weight for f in found)
-            raise NotRecorded(f"Several layers are named {name!r}. Name one by its weight's path: {paths}.")
-        return found[0]
+        if len(paths) > 1:
+            raise NotRecorded(
+                f"Several weights belong to {name!r}. Name one by its path: {', '.join(paths)}."
+            )
+        return [f for f in self._sites.values() if f.info.weight == paths[0]]
 
     # ---- tables ------------------------------------------------------------------------------
 
     @functools.cached_property
     def layers(self) -> pd.DataFrame:
-        """A row per kernel (index `weight`, the variable's path), in the order of the forward pass.
+        """A row per trainable weight (index `weight`, the variable's path), in the order of the forward pass.
 
         Returns
         -------
         pandas.DataFrame
             Columns in docs/definitions.md. Fractions are in [0, 1]; nan means "nothing to say":
-            shares of a kernel without near-zero gradients, figures of a frozen one.
+            shares of a weight without near-zero gradients, figures of a frozen one.
         """
         with np.errstate(invalid="ignore", over="ignore"):
-            rows = [self._layer_row(figures) for figures in self._shown]
-        index = pd.Index([figures.info.weight for figures in self._shown], name="weight", dtype=object)
+            by_weight: dict[str, list[SiteFigures]] = {}
+            for figures in self._shown:
+                by_weight.setdefault(figures.info.weight, []).append(figures)
+            rows = [joined([self._layer_row(part) for part in parts]) for parts in by_weight.values()]
+            others = [other for other in self._others.values() if self._shows(other.info)]
+            rows += [self._other_row(other) for other in others]
+        index = pd.Index([*by_weight, *(o.info.weight for o in others)], name="weight", dtype=object)
         return pd.DataFrame(rows, index=index)
 
+    @property
+    def kernels(self) -> pd.DataFrame:
+        """The rows of `layers` that signals pass through: without biases and scales."""
+        modifying = {f.info.weight for f in self._sites.values() if f.info.role in ("bias", "scale")}
+        return self.layers[~self.layers.index.isin(modifying)]
+
+    def parts(self, layer: str) -> pd.DataFrame:
+        """A row per part of a layer's weights: the gates of a recurrent layer, say.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index (`weight`, `part`); columns as in `layers`. A weight that is one piece has one row,
+            its part is "".
+        """
+        found = [f for f in self._sites.values() if f.info.layer == layer]
+        if not found:
+            self._parts(layer)
+        with np.errstate(invalid="ignore", over="ignore"):
+            rows = [self._layer_row(figures) for figures in found]
+        names = [(figures.info.weight, figures.info.part) for figures in found]
+        return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(names, names=["weight", "part"]))
+
     def _layer_row(self, figures: SiteFigures) -> dict[str, Any]:
-        info, origin = figures.info, self._diagnosis.origins.get(figures.info.weight)
+        info, origin = figures.info, self._diagnosis.origins.get(figures.info.key)
         row: dict[str, Any] = {
             "layer": info.layer,
             "kind": info.kind,
             "activation": info.activation.name,
-            "shape": figures.shape,
-            "size": figures.near_zero.size,
+            "shape": info.shape,
+            "size": figures.size,
             "positions": int(figures.unit_positions),
-            "near_zero": float(np.mean(figures.near_zero)),
-            "exact_zero": float(np.mean(figures.gradient == 0)),
-            "gradient_rms": float(np.sqrt(np.mean(np.square(figures.gradient)))),
-            "threshold": float(np.max(figures.thresholds)),
+            "near_zero": figures.near_zero_fraction,
+            "exact_zero": figures.exact_zero_fraction,
+            "gradient_rms": figures.gradient_rms,
+            "threshold": float(np.max(figures.thresholds, initial=0.0)),
         }
-        row |= {name: float(np.mean(values)) for name, values in self._likelihoods(figures).items()}
-        row |= _named(shares(figures.verdict))
+        row |= {
+            name: figures.mean(values, unused=float(name in ("p_input", "p_input_activation")))
+            for name, values in self._likelihoods(figures).items()
+        }
+        row |= _named(figures.shares)
         row["dead_units"] = int(np.sum(figures.dead))
         row |= {f"off_by_{reason}": figures.off_by(reason) for reason in OFF_REASONS}
         node = self._flow.nodes[info.node]
@@ -194,10 +245,35 @@ class Report:
         row |= {"pinv_trust": figures.pinv_trust, "residual": figures.residual}
         if not info.trainable or not np.isfinite(figures.gradient).all():
             row |= dict.fromkeys(("near_zero", "exact_zero", "gradient_rms", *SHARES), float("nan"))
+        return row | self._root(info, origin)
+
+    def _root(self, info: Any, origin: Any) -> dict[str, str | None]:
         frozen = None if info.trainable else "frozen"
-        row["root_cause"] = origin.cause if origin else frozen
-        row["root_layer"] = origin.layer if origin else (info.layer if frozen else None)
-        return row
+        return {
+            "root_cause": origin.cause if origin else frozen,
+            "root_layer": origin.layer if origin else (info.layer if frozen else None),
+        }
+
+    def _other_row(self, other: OtherFigures) -> dict[str, Any]:
+        """A weight that is explained with its layer as a whole: what is not known of it is nan."""
+        info = other.info
+        return {
+            "layer": info.layer,
+            "kind": info.kind,
+            "activation": "",
+            "shape": info.shape,
+            "size": other.size,
+            "positions": int(other.samples),
+            "near_zero": other.near_zero_fraction,
+            "exact_zero": other.exact_zero_fraction,
+            "gradient_rms": other.gradient_rms,
+            "threshold": other.threshold,
+            **dict.fromkeys(LIKELIHOODS, float("nan")),
+            **_named(other.shares),
+            "dead_units": 0,
+            **dict.fromkeys((*OFF_COLUMNS, "gain", "pinv_trust", "residual"), float("nan")),
+            **self._root(info, self._diagnosis.origins.get(info.weight)),
+        }
 
     def _likelihoods(self, figures: SiteFigures) -> dict[str, np.ndarray]:
         found = {**figures.likelihoods, "p_next_gradient": self._next_gradient(figures)}
@@ -229,8 +305,12 @@ class Report:
             Index `unit`; `near_zero` … `off_by_combination` as in `layers`, and `dead` and `off`
             (fraction of the positions at which the unit is off).
         """
-        figures = self._figures(layer)
-        table: dict[str, Any] = {
+        parts = [self._unit_rows(figures) for figures in self._parts(layer)]
+        return pd.concat(parts, ignore_index=True).rename_axis("unit")
+
+    def _unit_rows(self, figures: SiteFigures) -> pd.DataFrame:
+        table: dict[str, Any] = {"part": figures.info.part} if figures.info.part else {}
+        table |= {
             "near_zero": figures.per_unit(figures.near_zero),
             "exact_zero": figures.per_unit(figures.gradient == 0),
             "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
@@ -255,9 +335,10 @@ class Report:
         pandas.DataFrame
             Index `input`; `zero` (fraction of its values near zero), `dead` (near zero at all
             positions), `rms`, and `near_zero`, the fraction of its weights with a near-zero gradient
-            (nan for grouped convolutions, whose kernels do not tell inputs of groups apart).
+            (nan for grouped convolutions, whose kernels do not tell inputs of groups apart). Of a
+            weight in parts, the first one's.
         """
-        figures = self._figures(layer)
+        figures = self._parts(layer)[0]
         inputs = figures.dead_inputs.size
         axes = (*range(len(figures.shape) - 2), len(figures.shape) - 1)
         sums = figures.statistics.sums
@@ -283,8 +364,10 @@ class Report:
         WeightView
             Arrays `near_zero`, `gradient` and `verdict` with the kernel's shape.
         """
-        figures = self._figures(layer)
-        return WeightView(figures.near_zero, figures.gradient, figures.verdict)
+        parts = self._parts(layer)
+        values = [[f.near_zero for f in parts], [f.gradient for f in parts], [f.verdict for f in parts]]
+        near_zero, gradient, verdicts = (_whole(parts, value) for value in values)
+        return WeightView(near_zero, gradient, verdicts, np.concatenate(values[2], axis=-1))
 
     @functools.cached_property
     def flow(self) -> pd.DataFrame:
@@ -327,15 +410,16 @@ class Report:
             Index `weight`; `pinv_trust` = rank/n, `expected_error` √(1 − rank/n) and the
             `true_error` ‖estimate − measured‖ / ‖measured‖ (nan where the tape has no value).
         """
+        kernels = [figures for figures in self._shown if figures.info.role == "kernel"]
         rows = [
             {
                 "pinv_trust": figures.pinv_trust,
                 "expected_error": float(np.sqrt(max(0.0, 1.0 - figures.pinv_trust))),
                 "true_error": figures.pinv_error,
             }
-            for figures in self._shown
+            for figures in kernels
         ]
-        index = pd.Index([figures.info.weight for figures in self._shown], name="weight", dtype=object)
+        index = pd.Index([figures.info.key for figures in kernels], name="weight", dtype=object)
         return pd.DataFrame(rows, index=index)
 
     # ---- pictures ----------------------------------------------------------------------------
@@ -436,12 +520,13 @@ class Report:
             `layer`, `activation`, `shape`, `near_zero`, `held by` (largest share), `dead units`,
             `root cause`.
         """
-        layers = self.layers
+        layers = self.kernels
         held = [_largest_share(row) for _, row in layers[list(SHARES)].iterrows()]
-        units = [
-            f"{dead} of {shape[-1]}"
-            for dead, shape in zip(layers["dead_units"], layers["shape"], strict=True)
-        ]
+        many = {weight: 0 for weight in layers.index}
+        for figures in self._sites.values():
+            if figures.info.weight in many:
+                many[figures.info.weight] += figures.units
+        units = [f"{dead} of {many[weight]}" for weight, dead in layers["dead_units"].items()]
         roots = [
             "–" if pd.isna(cause) else f"{cause} at {layer}"
             for cause, layer in zip(layers["root_cause"], layers["root_layer"], strict=True)
@@ -473,6 +558,52 @@ class Report:
         from trainobs.html import write_page
 
         write_page(self, path)
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of a weight from those of its parts."""
+    if len(rows) == 1:
+        return rows[0]
+    sizes = np.array([row["size"] for row in rows], float)
+    near_zero = sizes * np.nan_to_num([row["near_zero"] for row in rows])
+    found = dict(rows[0])
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if name in ("size", "dead_units"):
+            found[name] = int(np.sum(values))
+        elif name in ("threshold", "residual"):
+            found[name] = float(np.nanmax(values)) if not np.isnan(values).all() else float("nan")
+        elif name == "gradient_rms":
+            found[name] = float(np.sqrt(_mean(np.square(values), sizes)))
+        elif name in SHARES:
+            found[name] = _mean(values, near_zero)
+        elif isinstance(values[0], float):
+            found[name] = _mean(values, sizes)
+        elif name == "activation":
+            found[name] = ", ".join(dict.fromkeys(values))
+    roots = [(row["root_cause"], row["root_layer"]) for row in rows if row["root_cause"]]
+    found["root_cause"], found["root_layer"] = max(roots, key=roots.count) if roots else (None, None)
+    return found
+
+
+def _mean(values: Any, weights: np.ndarray) -> float:
+    known = ~np.isnan(np.asarray(values, float))
+    if not np.any(weights[known]):
+        return float("nan")
+    return float(np.average(np.asarray(values, float)[known], weights=weights[known]))
+
+
+def _whole(parts: list[SiteFigures], values: list[np.ndarray]) -> np.ndarray:
+    """An array of the weight's own shape, from the canonical ones of its parts."""
+    info, rows = parts[0].info, parts[0].statistics.rows
+    if rows is not None:  # rows that were never looked up have no terms: near zero by input
+        rest = {np.dtype(bool): True, np.dtype(np.uint8): int(Cause.INPUT)}.get(values[0].dtype, 0)
+        whole = np.full(info.shape, rest, values[0].dtype)
+        whole[rows] = values[0]
+        return whole
+    if len(parts) == 1:
+        return np.asarray(info.op.own_kernel(values[0], info.shape))
+    return np.concatenate(values, axis=-1).reshape(info.shape)
 
 
 def _named(parts: dict[Cause, Any]) -> dict[str, Any]:

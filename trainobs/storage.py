@@ -18,11 +18,19 @@ from safetensors.numpy import save_file
 
 from trainobs.activations import Activation
 from trainobs.errors import InvalidArgument
-from trainobs.recording import NodeRecord, OutputRecord, Recording, Scalars, SiteRecord, StepRecord
+from trainobs.recording import (
+    NodeRecord,
+    OutputRecord,
+    Recording,
+    Scalars,
+    SiteRecord,
+    StepRecord,
+    WeightRecord,
+)
 
-FORMAT = "trainobs-recording-1"
+FORMAT = "trainobs-recording-2"
 _KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Activation, NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord)
+    kind.__name__: kind for kind in (Activation, NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, WeightRecord)
 }
 
 

@@ -48,13 +48,26 @@ class Site:
 
     @property
     def n(self):
-        """The number of positions."""
-        return math.prod(self.preactivation.shape[:-1])
+        """The number of positions: elements of the preactivation that belong to one unit."""
+        return self.preactivation.size // self.units
 
     @property
     def units(self):
         """The number of units."""
-        return self.kernel.shape[-1]
+        return self.op.units(self.kernel.shape)
+
+    @property
+    def fan_in(self):
+        """The number of weights into one unit."""
+        return self.kernel.size // self.units
+
+    def unit_of_weight(self, kernel_index):
+        """To which unit a weight belongs."""
+        return self.op.unit_of_kernel(kernel_index, self.kernel.shape)
+
+    def unit_at(self, output_index):
+        """To which unit an element of the preactivation belongs."""
+        return self.op.unit_of_output(output_index, self.kernel.shape)
 
     def input_near_zero(self, a):
         """a ≈ 0."""
@@ -184,29 +197,36 @@ def _per_unit(site):
     """The arrays of one number per unit."""
     off = np.zeros(site.units, int)
     counts = {name: np.zeros(site.units, int) for name in REASONS}
-    fields = _receptive_fields(site)
+    fields, incoming = _receptive_fields(site), _by_unit(site, site.kernel)
     for output_index in np.ndindex(*site.preactivation.shape):
         if site.slope_near_zero(site.slope[output_index]):
-            unit = output_index[-1]
+            unit = site.unit_at(output_index)
             off[unit] += 1
-            counts[_reason(site, output_index, fields[output_index])][unit] += 1
+            counts[_reason(site, output_index, fields[output_index], incoming[unit])][unit] += 1
     found = {"p_weights": _p_weights(site), "dead": off == site.n, "off": off}
     return found | {f"off_by_{name}": count for name, count in counts.items()}
 
 
 def _gradient_rms(site, gradient):
     """Per unit the root mean square of D over its incoming weights."""
-    return np.array([_root_mean_square(gradient[..., unit]) for unit in range(site.units)])
+    return np.array([_root_mean_square(values) for values in _by_unit(site, gradient)])
+
+
+def _by_unit(site, array):
+    """An array of the kernel's shape as (units, fan_in)."""
+    found = [[] for _ in range(site.units)]
+    for index in np.ndindex(*site.kernel.shape):
+        found[site.unit_of_weight(index)].append(array[index])
+    return np.array(found)
 
 
 def _p_weights(site):
     """Per unit the fraction of its incoming weights that are negative or near zero."""
-    fan_in = math.prod(site.kernel.shape[:-1])
-    w_star = math.sqrt(2 / fan_in)
+    w_star = math.sqrt(2 / site.fan_in)
     counts = np.zeros(site.units)
     for index in np.ndindex(*site.kernel.shape):
-        counts[index[-1]] += site.kernel[index] <= site.rtol * w_star
-    return counts / fan_in
+        counts[site.unit_of_weight(index)] += site.kernel[index] <= site.rtol * w_star
+    return counts / site.fan_in
 
 
 def _receptive_fields(site):
@@ -217,13 +237,13 @@ def _receptive_fields(site):
     return found
 
 
-def _reason(site, output_index, field):
+def _reason(site, output_index, field, unit_weights):
     """Why a unit is off at a position; first match wins."""
     z = site.preactivation[output_index]
     without_bias = z - site.bias_offset[output_index]
     if z <= 0 and site.rectifies:
         return _reason_rectified(site, without_bias, field)
-    return _reason_saturated(site, without_bias, field, site.kernel[..., output_index[-1]])
+    return _reason_saturated(site, without_bias, field, unit_weights)
 
 
 def _reason_rectified(site, without_bias, field):

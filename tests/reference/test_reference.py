@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from .attribution import CAUSES, REASONS, attribute
-from .linear import ConvProblem, DenseProblem, forward, weight_sums
+from .layers import BiasProblem, EinsumProblem, LookupProblem, ScaleProblem
+from .linear import (
+    ConvProblem,
+    ConvTransposeProblem,
+    DenseProblem,
+    DepthwiseConvProblem,
+    forward,
+    weight_sums,
+)
 from .pseudo_inverse import designs, estimate, projector
 
 DENSE = DenseProblem()
@@ -88,6 +96,68 @@ def test_groups_keep_to_their_channels():
     assert forward(op, a, kernel).ravel().tolist() == [3, 30, 700, 7000]
     sums = weight_sums(op, a, np.ones((1, 1, 4)), kernel.shape)
     assert sums[0].tolist() == [[1, 1, 3, 3], [2, 2, 4, 4]]
+
+
+def test_depthwise_by_hand():
+    """Output channel i * m + m_index reads channel i only."""
+    op, a = DepthwiseConvProblem(), np.reshape([1, 2, 3, 4], (1, 2, 2))
+    kernel = np.reshape([1, 10, 100, 1000, 5, 50, 500, 5000], (2, 2, 2))
+    assert forward(op, a, kernel).tolist() == [[[1 + 15, 10 + 150, 200 + 2000, 2000 + 20000]]]
+    assert weight_sums(op, a, np.reshape([1, 0, 2, 0], (1, 1, 4)), kernel.shape).tolist() == [
+        [[1, 0], [4, 0]],
+        [[3, 0], [8, 0]],
+    ]
+
+
+def test_transposed_by_hand():
+    """Each input element adds its multiple of the window; "same" crops, a stride leaves gaps."""
+    a, kernel = np.reshape([1, 2, 3], (1, 3, 1)), np.reshape([100, 10, 1], (3, 1, 1))
+    expected = {
+        ConvTransposeProblem(): [100, 210, 321, 32, 3],
+        ConvTransposeProblem(padding="same"): [210, 321, 32],
+        ConvTransposeProblem(strides=2): [100, 10, 201, 20, 302, 30, 3],
+        ConvTransposeProblem(strides=2, padding="same"): [100, 10, 201, 20, 302, 30],
+        ConvTransposeProblem(strides=2, padding="same", output_padding=0): [10, 201, 20, 302, 30],
+        ConvTransposeProblem(strides=4): [100, 10, 1, 0, 200, 20, 2, 0, 300, 30, 3, 0],
+        ConvTransposeProblem(strides=4, output_padding=0): [100, 10, 1, 0, 200, 20, 2, 0, 300, 30, 3],
+        ConvTransposeProblem(dilation=2): [100, 200, 310, 20, 31, 2, 3],
+    }
+    for op, values in expected.items():
+        assert forward(op, a, kernel).ravel().tolist() == values, op
+    cropped = ConvTransposeProblem(padding="same")
+    assert weight_sums(cropped, a, np.ones((1, 3, 1)), kernel.shape).ravel().tolist() == [5, 6, 3]
+
+
+def test_einsum_by_hand():
+    """A letter of the kernel that the output lacks is summed; the unit counts the others."""
+    op = EinsumProblem("abc,dec->abed")
+    a, kernel = np.reshape([1, 2], (1, 1, 2)), np.arange(12).reshape(2, 3, 2)
+    assert forward(op, a, kernel).tolist() == [[[[2, 20], [8, 26], [14, 32]]]]
+    assert op.units((2, 3, 2)) == 6
+    assert op.unit_of_kernel((1, 2, 0), (2, 3, 2)) == op.unit_of_output((0, 0, 2, 1), (2, 3, 2)) == 5
+    shared_first = EinsumProblem("abc,dcb->abd")  # b is in all three, d in kernel and output
+    assert shared_first.unit_of_kernel((1, 0, 2), (2, 4, 3)) == 2 * 2 + 1
+    assert shared_first.unit_of_output((0, 2, 1), (2, 4, 3)) == 2 * 2 + 1
+
+
+def test_bias_and_scale_by_hand():
+    """Every output element has one weight; along a shared axis it is the same one."""
+    op = BiasProblem((1, -1))
+    assert forward(op, np.ones(2), [[1, 2], [3, 4]]).tolist() == [[[1, 2], [3, 4]]] * 2
+    assert weight_sums(op, np.ones(2), np.arange(8).reshape(2, 2, 2), (2, 2)).tolist() == [[4, 6], [8, 10]]
+    assert op.unit_of_output((0, 1, 0), (2, 2)) == 2
+    op, a = ScaleProblem((1, 2)), np.arange(6).reshape(1, 2, 3)
+    assert forward(op, a, [[1, 10, 100]]).tolist() == [[[0, 10, 200], [3, 40, 500]]]
+    assert weight_sums(op, a, np.ones((1, 2, 3)), (1, 3)).tolist() == [[3, 5, 7]]
+    assert op.units((1, 3)) == 3 and op.unit_of_output((0, 1, 2), (1, 3)) == 2
+
+
+def test_lookup_by_hand():
+    """A row has a term for each position that looks it up."""
+    op, ones = LookupProblem(np.array([[2, 0], [2, 2]])), np.ones((2, 2))
+    table, d = [[1, 2], [3, 4], [5, 6]], np.arange(8).reshape(2, 2, 2)
+    assert forward(op, ones, table).tolist() == [[[5, 6], [1, 2]], [[5, 6], [5, 6]]]
+    assert weight_sums(op, ones, d, (3, 2)).tolist() == [[2, 3], [0, 0], [10, 13]]
 
 
 def test_weight_sums_are_the_adjoint_of_forward():
@@ -251,6 +321,119 @@ def test_receptive_field_leaves_padding_out():
     )  # fmt: skip
     # Z = 6 and 12 with r_a = 6 at both pixels: 6 / 6 < 1.5, 12 / 6 >= 1.5
     assert found["off_by_input"].tolist() == [1] and found["off_by_combination"].tolist() == [1]
+
+
+# Problems that are others in disguise
+
+
+def random_site(op, input, kernel_shape, **changes):
+    """The arguments of attribute() for a site of random arrays: half of the slopes are 0, as is the input's
+    first channel, the first unit is dead, and to the last one hardly any gradient arrives."""
+    rng = np.random.default_rng(3)
+    input = np.array(input)
+    if changes.pop("gaps", True):
+        input[..., 0] = 0
+    kernel = rng.normal(size=kernel_shape)
+    z = forward(op, input, kernel)
+    bias, slope, g = rng.normal(size=z.shape[-1]), 1.0 * (rng.random(z.shape) > 0.5), rng.normal(size=z.shape)
+    slope[..., 0] = 0
+    g[..., -1] *= 1e-6
+    arguments = dict(input=input, kernel=kernel, bias_offset=bias, preactivation=z + bias, slope=slope)
+    arguments |= dict(output_gradient=g, preactivation_gradient=slope * g, g_star=1.0)
+    arguments |= dict(piecewise_linear=True, rectifies=True, saturation_point=1.5)
+    return arguments | changes
+
+
+def same_figures(found, expected, to_found=np.asarray):
+    """Both attributions are equal; to_found brings an array of the kernel's shape to the other's layout."""
+    for name, value in expected.items():
+        if name == "layer":
+            assert found[name] == pytest.approx(value, nan_ok=True)
+        elif name == "parts":
+            for cause, part in value.items():
+                np.testing.assert_allclose(found[name][cause], to_found(part), err_msg=cause)
+        else:
+            by_weight = np.shape(value) == np.shape(expected["terms"])
+            np.testing.assert_allclose(found[name], to_found(value) if by_weight else value, err_msg=name)
+
+
+def normal(*shape):
+    """A random array, the same every time."""
+    return np.random.default_rng(4).normal(size=shape)
+
+
+@pytest.mark.parametrize("rectifies", [True, False])
+def test_einsum_of_a_dense_layer_has_its_figures(rectifies):
+    """An einsum of two letters of units is the dense layer with these units in a row."""
+    given = random_site(DENSE, normal(3, 4, 5), (5, 6), rectifies=rectifies)
+    names = ("kernel", "bias_offset", "preactivation", "slope", "output_gradient", "preactivation_gradient")
+    split = {name: given[name].reshape(*given[name].shape[:-1], 2, 3) for name in names}
+    found = attribute(EinsumProblem("abc,cde->abde"), **given | split)
+    same_figures(found, attribute(DENSE, **given), lambda array: array.reshape(5, 2, 3))
+
+
+@pytest.mark.parametrize("rectifies", [True, False])
+def test_depthwise_has_the_figures_of_a_grouped_convolution(rectifies):
+    """A depthwise convolution is one with a group for each channel."""
+    options = dict(padding="same", strides=2, dilation=1)
+    grouped = ConvProblem(groups=2, **options)
+    given = random_site(grouped, normal(2, 5, 2), (3, 1, 4), rectifies=rectifies)
+    own = dict(kernel=given["kernel"].reshape(3, 2, 2))
+    found = attribute(DepthwiseConvProblem(**options), **given | own)
+    same_figures(found, attribute(grouped, **given), lambda array: array.reshape(3, 2, 2))
+
+
+@pytest.mark.parametrize("rectifies", [True, False])
+def test_transposed_has_the_figures_of_the_convolution_with_the_turned_kernel(rectifies):
+    """Without strides, a transposed convolution is one whose kernel is mirrored."""
+
+    def turned(array):
+        return array[::-1].swapaxes(1, 2)
+
+    op = ConvProblem(padding="same")
+    given = random_site(op, normal(2, 5, 2), (3, 2, 4), rectifies=rectifies)
+    found = attribute(ConvTransposeProblem(padding="same"), **given | dict(kernel=turned(given["kernel"])))
+    same_figures(found, attribute(op, **given), turned)
+
+
+@pytest.mark.parametrize("rectifies", [True, False])
+def test_bias_has_the_figures_of_a_dense_layer_on_ones(rectifies):
+    """A bias is a kernel with a single input that is 1."""
+    given = random_site(DENSE, np.ones((3, 4, 1)), (1, 5), rectifies=rectifies, gaps=False)
+    own = dict(kernel=given["kernel"][0], input=np.ones((3, 4)))
+    same_figures(attribute(BiasProblem((2,)), **given | own), attribute(DENSE, **given), np.ravel)
+
+
+@pytest.mark.parametrize("rectifies", [True, False])
+def test_scale_has_the_figures_of_a_depthwise_convolution(rectifies):
+    """A scale of the channels is a depthwise convolution with a window of one pixel."""
+    op = DepthwiseConvProblem()
+    given = random_site(op, normal(3, 4, 5), (1, 5, 1), rectifies=rectifies)
+    own = dict(kernel=given["kernel"].reshape(5))
+    same_figures(attribute(ScaleProblem((-1,)), **given | own), attribute(op, **given), np.ravel)
+    shared = dict(kernel=given["kernel"].reshape(1, 5))
+    same_figures(
+        attribute(ScaleProblem((1, 2)), **given | shared), attribute(op, **given), lambda array: array[..., 0]
+    )
+
+
+def test_rows_without_lookup_belong_to_input():
+    """A row that nobody looks up has no terms; those of the others are 1 times the gradient."""
+    op, d = LookupProblem(np.array([2, 0, 2])), np.array([[1.0, 2], [0, 1], [-1, 2]])
+    table = np.array([[0.5, 0.5], [1, 1], [2, -2]])
+    found = attribute(
+        op, input=np.ones(3), kernel=table, bias_offset=0, preactivation=table[op.ids],
+        slope=np.ones((3, 2)), output_gradient=d, preactivation_gradient=d, g_star=1.0,
+        piecewise_linear=True, rectifies=False, saturation_point=math.inf,
+    )  # fmt: skip
+    assert found["terms"].tolist() == [[1, 1], [0, 0], [2, 2]]
+    assert found["data_gradient"].tolist() == [[0, 1], [0, 0], [0, 4]]
+    assert found["p_input"].tolist() == [[0, 0], [1, 1], [0, 0]]
+    assert found["parts"]["input"].tolist() == [[0, 0], [1, 1], [0, 0]]
+    assert found["parts"]["backprop"].tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert found["parts"]["cancellation"].tolist() == [[0, 0], [0, 0], [1, 0]]
+    assert found["p_weights"] == pytest.approx([0, 1 / 3])
+    assert found["layer"]["threshold"] == pytest.approx(1e-3 * math.sqrt(2) / 3)
 
 
 # Pseudo-inverse

@@ -16,6 +16,7 @@ from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._findings import Diagnosis, Finding, diagnose
 from trainobs.analysis._flow import Flow, FlowNode
 from trainobs.analysis._off_units import OFF_REASONS
+from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._sentences import evidence, remedy
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import Statistics, gather
@@ -30,6 +31,7 @@ __all__ = [
     "FindingSettings",
     "Flow",
     "FlowNode",
+    "OtherFigures",
     "SiteFigures",
     "Statistics",
     "diagnose",

@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from trainobs.analysis._causes import Cause, verdict
+from trainobs.analysis._causes import Cause, shares, verdict
 from trainobs.analysis._off_units import OFF_REASONS
 from trainobs.analysis._statistics import SiteStatistics
 from trainobs.near_zero import NearZero
@@ -44,13 +44,65 @@ class SiteFigures:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The kernel's shape (*k, i, j)."""
+        """The canonical shape (*k, i, j) of the kernel; of a table, of the rows that were looked up."""
         return self.statistics.kernel.shape
+
+    @property
+    def carries(self) -> bool:
+        """Whether signals pass through these weights; biases and scales only modify them."""
+        return self.info.role in ("kernel", "table")
+
+    @property
+    def unused(self) -> int:
+        """Weights of a table's rows that were never looked up: they have no terms."""
+        rows = self.statistics.rows
+        return 0 if rows is None else (self.info.op.rows - rows.size) * self.units  # type: ignore[attr-defined]
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.statistics.kernel.size + self.unused
+
+    @property
+    def near_zero_count(self) -> int:
+        """Number of weights whose gradient is near zero."""
+        return int(np.sum(self.near_zero)) + self.unused
+
+    @property
+    def near_zero_fraction(self) -> float:
+        """Part of the weights whose gradient is near zero."""
+        return self.near_zero_count / self.size
+
+    @property
+    def exact_zero_fraction(self) -> float:
+        """Part of the weights whose gradient is exactly 0."""
+        return (int(np.sum(self.gradient == 0)) + self.unused) / self.size
+
+    @property
+    def gradient_rms(self) -> float:
+        """Root mean square of the data gradient over all weights."""
+        return float(np.sqrt(np.sum(np.square(self.gradient)) / self.size))
+
+    def mean(self, values: Array, unused: float = 0.0) -> float:
+        """Mean over all weights of a (compact) array; `unused` for those without terms."""
+        total = float(np.sum(np.broadcast_to(values, self.shape)))
+        return (total + unused * self.unused) / self.size if self.unused else float(np.mean(values))
+
+    @functools.cached_property
+    def shares(self) -> dict[Cause, Array]:
+        """Part of the near-zero weights that belongs to each cause."""
+        found = shares(self.verdict)
+        if not self.unused:
+            return found
+        known = int(np.sum(self.near_zero))
+        parts = {cause: np.nan_to_num(part) * known for cause, part in found.items()}
+        parts[Cause.INPUT] = parts[Cause.INPUT] + self.unused
+        return {cause: part / (known + self.unused) for cause, part in parts.items()}
 
     @property
     def units(self) -> int:
         """Number of units j."""
-        return self.shape[-1]
+        return int(self.shape[-1])
 
     @functools.cached_property
     def gradient(self) -> Array:
@@ -115,14 +167,15 @@ class SiteFigures:
     @property
     def _weights_off(self) -> Array:
         """Per unit, the fraction of incoming weights that are negative or near zero."""
-        kernel = self.statistics.kernel
-        axes = tuple(range(kernel.ndim - 1))
-        return np.mean(kernel <= self._near_zero.rtol * self.healthy_weight, axis=axes)
+        kernel, scale = self.statistics.kernel, self.healthy_weight
+        if np.isnan(scale):
+            return np.full(self.units, np.nan)
+        return np.mean(kernel <= self._near_zero.rtol * scale, axis=tuple(range(kernel.ndim - 1)))
 
     @property
     def healthy_weight(self) -> float:
-        """w* = √(2/fan_in), He's scale."""
-        return float(np.sqrt(2.0 / np.prod(self.shape[:-1])))
+        """w* = √(2/fan_in), He's scale; nan for what is no kernel."""
+        return self.info.op.healthy_weight(self.shape)
 
     @property
     def kernel_rms(self) -> float:

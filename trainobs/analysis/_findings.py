@@ -9,11 +9,13 @@ import numpy as np
 
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import OutputStatistics, Statistics
 from trainobs.recording import NodeRecord
 
+Figures = SiteFigures | OtherFigures
 SEVERITIES = ("error", "warning", "info")
 _SEVERITY = {
     "frozen": "info",
@@ -75,6 +77,7 @@ class Diagnosis:
 def diagnose(
     statistics: Statistics,
     sites: dict[str, SiteFigures],
+    others: dict[str, OtherFigures],
     flow: Flow,
     settings: FindingSettings,
     gradient_floor: float,
@@ -85,6 +88,9 @@ def diagnose(
     ----------
     statistics : Statistics
     sites : dict of str to SiteFigures
+        By `SiteInfo.key`.
+    others : dict of str to OtherFigures
+        By path of the weight.
     flow : Flow
     settings : FindingSettings
     gradient_floor : float
@@ -101,15 +107,17 @@ def diagnose(
     silent = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
     walk = Walk(flow, settings, silent)
     outputs = list(_output_mismatches(statistics, flow))
-    origins = _origins(sites, walk, settings, outputs)
+    origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
     direct = [*outputs, *_direct(statistics, sites, flow, settings, walk, silent)]
-    walked = [origin for weight, origin in origins.items() if _asks(sites[weight], settings)]
+    known = sites | others
+    walked = [origin for weight, origin in origins.items() if _asks(known[weight], origin, settings)]
     roots: dict[tuple[str, str], Origin] = {}
     for origin in (*direct, *_one_decay(walked)):
         roots.setdefault(_key(origin), origin)
     origins = {w: _one_decay([o], roots)[0] for w, o in origins.items()}
-    origins = {w: o for w, o in origins.items() if _key(o) in roots}
-    findings = [_finding(root, origins, sites) for root in roots.values()]
+    redundant = {w: o for w, o in origins.items() if _is_redundant(known[w], o)}
+    origins = {w: o for w, o in origins.items() if _key(o) in roots} | redundant
+    findings = [_finding(root, origins, known) for root in roots.values()]
     order = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
 
@@ -133,11 +141,24 @@ def _key(origin: Origin) -> tuple[str, str]:
     return origin.cause, origin.layer
 
 
-def _asks(figures: SiteFigures, settings: FindingSettings) -> bool:
-    """Whether a kernel has so many near-zero gradients that they need an explanation."""
-    if not figures.info.trainable:
+def _asks(figures: Figures, origin: Origin, settings: FindingSettings) -> bool:
+    """Whether a weight has so many near-zero gradients that they need an explanation."""
+    if not figures.info.trainable or _is_redundant(figures, origin):
         return False
-    return not figures.info.connected or float(np.mean(figures.near_zero)) > settings.near_zero_weights
+    return not figures.info.connected or figures.near_zero_fraction > settings.near_zero_weights
+
+
+def _is_redundant(figures: Figures, origin: Origin) -> bool:
+    """Whether this is a bias that the layers behind it are invariant to.
+
+    A normalisation takes its mean away, attention's softmax what all scores have in common: the terms
+    of such a bias cancel in every healthy model.
+    """
+    return (
+        isinstance(figures, SiteFigures)
+        and figures.info.role == "bias"
+        and origin.cause == "cancellation"
+    )
 
 
 def _origins(
@@ -146,7 +167,7 @@ def _origins(
     """Where the gradient of every affected kernel is lost."""
     found = {}
     for weight, figures in sites.items():
-        near_zero = float(np.mean(figures.near_zero))
+        near_zero = figures.near_zero_fraction
         if not figures.info.trainable or (figures.info.connected and near_zero <= settings.affected):
             continue
         origin = walk.origin(figures)
@@ -155,10 +176,22 @@ def _origins(
     return found
 
 
-def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, SiteFigures]) -> Finding:
+def _other_origins(
+    others: dict[str, OtherFigures], walk: Walk, settings: FindingSettings
+) -> dict[str, Origin]:
+    """Where the gradient of every affected weight of unknown kind is lost."""
+    return {
+        weight: walk.other_origin(other)
+        for weight, other in others.items()
+        if other.info.trainable
+        and (not other.info.connected or other.near_zero_fraction > settings.affected)
+    }
+
+
+def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, Figures]) -> Finding:
     hit = [weight for weight, origin in origins.items() if _key(origin) == _key(root)]
-    total = sum(figures.near_zero.size for figures in sites.values())
-    lost = sum(int(np.sum(sites[weight].near_zero)) for weight in hit)
+    total = sum(figures.size for figures in sites.values())
+    lost = sum(sites[weight].near_zero_count for weight in hit)
     affects = dict.fromkeys(sites[w].info.layer for w in hit if sites[w].info.layer != root.layer)
     return Finding(
         _SEVERITY.get(root.cause, "error"),
@@ -186,19 +219,30 @@ def _direct(
         g_out = statistics.loudest_output()[0]
         last = _output_layer(statistics, flow)
         yield Origin("zero_loss_gradient", last, (), {"g_out": g_out, "loss": statistics.loss})
+    yield from _frozen(sites)
     for figures in sites.values():
         info = figures.info
         if not info.trainable:
-            yield Origin("frozen", info.layer, (), {"weights": figures.near_zero.size})
             continue
-        if info.layer not in mismatched:
+        if figures.carries and info.layer not in mismatched:
             yield from _off_layers(figures, walk, settings)
-        yield from _zero_inputs(figures, flow, settings)
+        if info.role == "kernel":
+            yield from _zero_inputs(figures, flow, settings)
         if is_constant_kernel(figures) and figures.kernel_rms > 0:
             yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
         if figures.residual > (settings.residual_half if figures.half else settings.residual):
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
     yield from _exploding(statistics, sites, settings)
+
+
+def _frozen(sites: dict[str, SiteFigures]) -> Iterator[Origin]:
+    """The layers with weights that are not trained."""
+    weights: dict[str, int] = {}
+    for figures in sites.values():
+        if not figures.info.trainable:
+            weights[figures.info.layer] = weights.get(figures.info.layer, 0) + figures.size
+    for layer, many in weights.items():
+        yield Origin("frozen", layer, (), {"weights": many})
 
 
 def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> Iterator[Origin]:
@@ -225,12 +269,13 @@ def _exploding(
 ) -> Iterator[Origin]:
     """The first layer, from the loss, at which the gradient has grown too large."""
     reference = max((o.gradient_norm for o in statistics.outputs if o.touched), default=0.0)
-    for figures in reversed(list(sites.values())):
+    for figures in reversed([site for site in sites.values() if site.info.role == "kernel"]):
         growth = figures.preactivation_gradient_norm / reference if reference else 0.0
         mean = float(np.mean(np.abs(figures.gradient)))
         if growth > settings.exploding_growth or mean > settings.exploding_mean:
             if growth <= settings.exploding_growth:  # not the gradient is large here, but the input
-                figures = max(sites.values(), key=lambda f: f.kernel_rms / f.healthy_weight)
+                kernels = [site for site in sites.values() if site.info.role == "kernel"]
+                figures = max(kernels, key=lambda f: f.kernel_rms / f.healthy_weight)
             detail: dict[str, float | str] = {
                 "growth": growth,
                 "mean": mean,

@@ -49,8 +49,9 @@ class Flow:
     def __init__(self, nodes: tuple[NodeRecord, ...], sites: dict[str, SiteFigures], elements: int) -> None:
         self.records = nodes
         self._elements = elements
-        self._sites = {figures.info.node: figures for figures in sites.values()}
-        self._activation_of = {figures.info.activation_node: figures for figures in sites.values()}
+        carrying = [figures for figures in sites.values() if figures.carries]
+        self._sites = {figures.info.node: figures for figures in carrying}
+        self._activation_of = {figures.info.activation_node: figures for figures in carrying}
 
     def site_at(self, node: int) -> SiteFigures | None:
         """The kernel whose layer is this node."""
@@ -90,7 +91,7 @@ class Flow:
             slope_gain = gain
         return FlowNode(
             index=index,
-            name=record.layer if record.call == 0 else f"{record.layer} (call {record.call + 1})",
+            name=_name(record),
             layer=record.layer,
             kind=record.kind,
             gradient_rms=float("nan") if arriving is None else self._size(arriving, record),
@@ -143,3 +144,11 @@ class Flow:
     def reads_data(self, node: int) -> bool:
         """Whether no kernel stands between the data and this node."""
         return not self.upstream_sites(node)
+
+
+def _name(record: NodeRecord) -> str:
+    """A node's name: its layer, and what tells it from others of the same layer."""
+    call = f"call {record.call + 1}" if record.call else ""
+    loss = f"loss {record.loss + 1}" if record.loss else ""
+    extra = ", ".join(filter(None, (record.stage, call, loss)))
+    return f"{record.layer} ({extra})" if extra else record.layer

@@ -12,9 +12,10 @@ import math
 
 import numpy as np
 
-from trainobs.analysis._causes import Cause, shares
+from trainobs.analysis._causes import Cause
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._settings import FindingSettings
 
 _FACTOR_BITS = {
@@ -65,7 +66,7 @@ class Origin:
 
 def main_factor(figures: SiteFigures) -> str:
     """Which factor holds most of a kernel's near-zero weights; sets share equally."""
-    part = shares(figures.verdict)
+    part = figures.shares
     scores = {
         factor: sum(float(part[cause]) / _size(cause) for cause in causes)
         for factor, causes in _FACTOR_BITS.items()
@@ -102,7 +103,7 @@ class Walk:
         if not info.connected:
             return self.disconnection(figures)
         factor = main_factor(figures)
-        start = f"{info.layer}/kernel"
+        start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if factor == "cancellation":
             return Origin("cancellation", info.layer, (start,))
         if factor == "input":
@@ -112,6 +113,18 @@ class Walk:
         else:
             found = self.of_backprop(figures)
         return found.after(f"{start} ← {factor}")
+
+    def other_origin(self, other: OtherFigures) -> Origin:
+        """Where the near-zero gradient of a weight of unknown kind comes from."""
+        info, nodes = other.info, other.info.nodes
+        start = (f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}",)
+        if not info.connected:
+            return Origin("disconnected", info.layer, start, {"where": "unused"})
+        if Cause.BACKPROP in other.causes:
+            return self.backprop_at(nodes[-1], info.layer).after(f"{start[0]} ← backprop")
+        if Cause.INPUT in other.causes:
+            return Origin("zero_input", info.layer, start, {"where": "layer"})
+        return Origin("unexplained", info.layer, start, {"where": "layer"})
 
     # ---- stays -------------------------------------------------------------------------------
 
@@ -154,6 +167,8 @@ class Walk:
         A kernel near zero counts if it is the only small one; several are a decay over depth.
         """
         near_zero = figures.kernel_rms <= self._settings.rtol * figures.healthy_weight
+        if np.isnan(figures.healthy_weight):  # a table, a bias, a scale
+            return False
         alone = len(self._small_kernels) <= 1
         return figures.kernel_rms == 0 or (near_zero and alone) or is_constant_kernel(figures)
 
@@ -239,9 +254,13 @@ class Walk:
 
     def of_backprop(self, figures: SiteFigures) -> Origin:
         """Why the gradient that arrives at a layer's output is near zero."""
-        path = self._path_to_loss(figures.info.activation_node)
+        return self.backprop_at(figures.info.activation_node, figures.info.layer)
+
+    def backprop_at(self, node: int, layer: str) -> Origin:
+        """Why the gradient that arrives at a node of this layer is near zero."""
+        path = self._path_to_loss(node)
         if self._silent_loss or not path:
-            return Origin("zero_loss_gradient", self._last_layer(figures, path), ("loss",))
+            return Origin("zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",))
         losses = [(self._loss_of(node), node) for node in path]
         total = sum(loss for (loss, _), _ in losses if loss > 0)
         (worst, factor), node = max(losses, key=lambda item: item[0][0])
@@ -298,9 +317,6 @@ class Walk:
             "healthy_weight": sites[0].healthy_weight if sites else float("nan"),
         }
 
-    def _last_layer(self, figures: SiteFigures, path: list[int]) -> str:
-        return self._flow.records[path[-1]].layer if path else figures.info.layer
-
     # ---- no gradient at all ------------------------------------------------------------------
 
     def disconnection(self, figures: SiteFigures) -> Origin:
@@ -355,6 +371,8 @@ def input_detail(figures: SiteFigures) -> dict[str, float | str]:
 def is_constant_kernel(figures: SiteFigures) -> bool:
     """Whether several units have the very same incoming weights."""
     kernel = figures.statistics.kernel
+    if figures.info.role != "kernel" or figures.info.op.groups > 1:  # groups read different inputs
+        return False
     return kernel.shape[-1] > 1 and bool(np.all(kernel == kernel[..., :1]))
 
 

@@ -23,6 +23,7 @@ from trainobs.linear_ops import LinearOp, input_vjp, weight_vjp
 from trainobs.recording import SiteRecord, StepRecord
 
 Array = np.ndarray
+Key = tuple[str, int, int]
 
 #: Largest min(n', fan_in) that is inverted: the eigendecomposition of a larger matrix takes minutes.
 LARGEST_INVERSE = 2048
@@ -119,7 +120,7 @@ def _inverse(gram: Array, larger: int) -> tuple[Array, int]:
     return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, int(kept.sum())
 
 
-def estimate_backprop(record: StepRecord) -> dict[tuple[str, int], BackpropEstimate]:
+def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
     """Estimate dJ/dA_l of every site of a step from A_{l-1}, W_l, A_l, dJ/dW_l and dJ/dW_{l+1}.
 
     Where kernels read the output directly or through a reshape, ``dJ/dZ_{l+1}`` is estimated from
@@ -128,13 +129,15 @@ def estimate_backprop(record: StepRecord) -> dict[tuple[str, int], BackpropEstim
 
     Returns
     -------
-    dict of (weight, call) to BackpropEstimate
+    dict of (key, call, loss) to BackpropEstimate
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
     solved = {key(site): found for site in record.sites if (found := _solve_site(site)) is not None}
-    estimates: dict[tuple[str, int], BackpropEstimate] = {}
-    sent: dict[tuple[str, int], Array] = {}
+    estimates: dict[Key, BackpropEstimate] = {}
+    sent: dict[Key, Array] = {}
     for site in record.sites:
+        if site.role != "kernel":
+            continue
         readers = [s for s in record.sites if s.weight in site.consumers]
         through = [_through(site, reader, solved) for reader in readers]
         if not readers or any(part is None for part in through):
@@ -149,35 +152,35 @@ def estimate_backprop(record: StepRecord) -> dict[tuple[str, int], BackpropEstim
     return {name: dataclasses.replace(found, sent=sent.get(name)) for name, found in estimates.items()}
 
 
-def key(site: SiteRecord) -> tuple[str, int]:
+def key(site: SiteRecord) -> Key:
     """What tells a site of a step from the others."""
-    return site.weight, site.call
+    return site.key, site.call, site.loss
 
 
 def _solve_site(site: SiteRecord) -> tuple[Array, int] | None:
-    layout = site.op.channels_last
-    fan_in = int(np.prod(site.kernel.shape[:-1]))
-    if site.kernel_gradient is None or min(site.positions, fan_in) > LARGEST_INVERSE:
+    op, gradient = site.op, site.kernel_gradient
+    if gradient is None or site.role != "kernel":
         return None
-    gradient = (
-        site.kernel_gradient
-        if site.penalty_gradient is None
-        else site.kernel_gradient - site.penalty_gradient
-    )
+    if min(site.positions, site.kernel.size // site.units) > LARGEST_INVERSE:
+        return None
+    if site.penalty_gradient is not None:
+        gradient = gradient - site.penalty_gradient
     if not (np.isfinite(gradient).all() and np.isfinite(site.input).all()):
         return None
-    return solve(site.op, layout(site.input), gradient, layout(site.preactivation).shape)
+    shape = op.canonical_units(site.preactivation).shape
+    return solve(op, op.canonical_input(site.input), op.canonical_kernel(gradient), shape)
 
 
 def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Any, tuple[Array, int]]) -> Array | None:
     """What the estimate sends from `reader` back to the output of `site`, if it reads just that."""
     if key(reader) not in solved or not _same_values(site.output, reader.input):
         return None
-    layout, estimate = reader.op.channels_last, solved[key(reader)][0]
-    shape = layout(reader.input).shape
-    kernel = tf.constant(np.asarray(reader.kernel, np.float64))
-    gradient = input_vjp(reader.op, kernel, tf.constant(estimate), shape).numpy()
-    return site.op.channels_last(reader.op.from_channels_last(gradient).reshape(site.output.shape))
+    op, estimate = reader.op, solved[key(reader)][0]
+    kernel = tf.constant(np.asarray(op.canonical_kernel(reader.kernel), np.float64))
+    shape = op.canonical_input(reader.input).shape
+    gradient = input_vjp(op, kernel, tf.constant(estimate), shape).numpy()
+    own = op.own_input(gradient, reader.input.shape).reshape(site.output.shape)
+    return np.asarray(site.op.canonical_units(own))
 
 
 def _same_values(output: Array, input: Array) -> bool:

@@ -25,6 +25,8 @@ def _count(value: float | str) -> str:
 
 
 def _of_input(layer: str, d: Detail) -> str:
+    if d.get("where") == "layer":
+        return f"All that {layer} reads is near zero."
     where = f" (inputs {d['named']})" if d.get("named") else ""
     return (
         f"{_count(d['zero_inputs'])} of the {_count(d['inputs'])} inputs of {layer} are near zero at all "
@@ -145,6 +147,18 @@ def _non_finite(layer: str, d: Detail) -> str:
     return f"{place} NaN or infinite values."
 
 
+def _unexplained(layer: str, d: Detail) -> str:
+    if d.get("where") == "layer":
+        return (
+            f"Values and gradients arrive at {layer}, but next to none reach its weights: what happens inside "
+            f"of a layer of its kind is not known."
+        )
+    return (
+        f"The terms of the weights of {layer} do not add up to their gradient (relative residual "
+        f"{float(d['residual']):.2g}): something else than its layer's calls contributes to it."
+    )
+
+
 _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
     "zero_input": _of_input,
     "dead_activation": _dead,
@@ -164,10 +178,7 @@ _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
     "cancellation": lambda layer, d: (
         f"The terms of the gradients of {layer} are large, but cancel in the sum."
     ),
-    "unexplained": lambda layer, d: (
-        f"The terms of the kernel of {layer} do not add up to its gradient (relative residual "
-        f"{float(d['residual']):.2g}): something else than its layer's calls contributes to it."
-    ),
+    "unexplained": _unexplained,
 }
 
 _REMEDY: dict[str, str | Callable[[Detail], str]] = {

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ class SiteRule:
             off_rule=OffRule.of(site.activation, site.normalised, near_zero),
             near_zero=near_zero,
             binary_slope=site.logits or set(site.activation.probed_slopes) in ({0.0, 1.0}, {1.0}),
-            never_off=site.logits or site.activation.linear,
+            never_off=site.logits or site.activation.linear or site.op.constant_input,
         )
 
 
@@ -77,35 +78,52 @@ def sum_site(
     dict of str to array
         See `site_sums`.
     """
-    rule = SiteRule.of(site, near_zero)
-    function = _compiled(rule, site.kernel.shape, site.preactivation.ndim)
-    layout, shape = site.op.channels_last, site.preactivation.shape
+    rule, op = SiteRule.of(site, near_zero), site.op
+    kernel = _float32(op.canonical_kernel(site.kernel))
+    units, shape = op.canonical_units, site.preactivation.shape
     arrays = {
-        "input": layout(site.input),
-        "slope": layout(site.slope),
-        "output_gradient": _gradient(site.output_gradient, shape, layout),
-        "preactivation_gradient": _gradient(site.preactivation_gradient, shape, layout),
-        "activation_input": layout(site.activation_input),
+        "input": op.canonical_input(site.input if site.rows is None else site.places),
+        "slope": units(site.slope),
+        "output_gradient": units(_gradient(site.output_gradient, shape)),
+        "preactivation_gradient": units(_gradient(site.preactivation_gradient, shape)),
+        "activation_input": units(site.activation_input),
     }
     fixed = {
-        "kernel": _float32(site.kernel),
-        "offset": None if site.offset is None else _float32(site.offset),
+        "kernel": kernel,
+        "offset": None if site.offset is None else _float32(_offset(op, site.offset, shape)),
         "gradient_scale": tf.constant(gradient_scale, tf.float32),
         "positions": tf.constant(positions, tf.float32),
     }
+    function = _function(rule, tuple(kernel.shape), arrays["slope"].ndim)
     total: dict[str, np.ndarray] = {}
-    for window in _windows(arrays["slope"], site.kernel):
-        part = function(**{name: _float32(array[window]) for name, array in arrays.items()}, **fixed)
+    for window in _windows(arrays["slope"], kernel):
+        part = function(**{name: _floats(array[window]) for name, array in arrays.items()}, **fixed)
         total = {name: total.get(name, 0.0) + value.numpy() for name, value in part.items()}
     return total
 
 
-def _windows(unit: np.ndarray, kernel: np.ndarray) -> list[slice]:
+def _offset(op: LinearOp, offset: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """What was added last before the activation, one number per unit."""
+    if offset.ndim == 1:
+        return offset
+    whole = np.broadcast_to(offset.reshape((1,) * (len(shape) - offset.ndim) + offset.shape), shape)
+    canonical = op.canonical_units(whole)
+    return np.asarray(canonical.reshape(-1, canonical.shape[-1])[0])
+
+
+def _windows(unit: np.ndarray, kernel: Tensor) -> list[slice]:
     """Cut the batch so that a unit array fits the processor's cache, but is no smaller than the
     kernel: the sums of the parts are added."""
-    samples, size = unit.shape[0], max(_CACHED_BYTES, kernel.nbytes)
+    samples, size = unit.shape[0], max(_CACHED_BYTES, 4 * math.prod(kernel.shape))
     step = max(1, samples * size // max(unit.nbytes, 1))
     return [slice(start, start + step) for start in range(0, samples, step)]
+
+
+def _function(rule: SiteRule, kernel_shape: Shape, rank: int) -> Callable[..., dict[str, Tensor]]:
+    """`site_sums` of a rule; compiled, unless it is small work on shapes that change with the batch."""
+    if rule.op.constant_input:
+        return functools.partial(site_sums, rule)
+    return _compiled(rule, kernel_shape, rank)
 
 
 @functools.lru_cache(maxsize=512)
@@ -155,16 +173,64 @@ def site_sums(
         "slope_backprop_sq": _square(preactivation_gradient),
     }
     of_batch = {name: tf.reduce_sum(values, axis=0, keepdims=True) for name, values in units.items()}
-    sums = dict(
-        zip(units, sum_units(rule.op, input, list(of_batch.values()), tuple(kernel.shape)), strict=True)
-    )
-    sums |= _products(rule, input, units, preactivation_gradient, tuple(kernel.shape))
+    shape = tuple(kernel.shape)
+    if rule.op.constant_input:
+        sums = _of_constant_input(rule.op, input, units, preactivation_gradient, shape)
+    else:
+        sums = dict(zip(units, sum_units(rule.op, input, list(of_batch.values()), shape), strict=True))
+        sums |= _products(rule, input, units, preactivation_gradient, shape)
     sums |= _off_counts(rule, units["slope_zero"], input, kernel, activation_input, offset)
-    sums["off"] = tf.reduce_sum(of_batch["slope_zero"], axes)
-    sums["unit_positions"] = tf.reduce_sum(of_batch["terms"])
-    sums["output_gradient_sq"] = tf.reduce_sum(of_batch["backprop_sq"])
-    sums["preactivation_gradient_sq"] = tf.reduce_sum(of_batch["slope_backprop_sq"])
-    return _per_position(sums, positions) | _input_sums(input, near_zero)
+    sums |= {f"unit_{name}": tf.reduce_sum(values, axes) for name, values in of_batch.items()}
+    sums["unit_gradient"] = tf.reduce_sum(preactivation_gradient, axes)
+    sums = _per_position(sums, positions)
+    sums["off"] = sums["unit_slope_zero"]
+    sums["unit_positions"] = tf.reduce_sum(sums.pop("unit_terms"))
+    sums["output_gradient_sq"] = tf.reduce_sum(sums["unit_backprop_sq"])
+    sums["preactivation_gradient_sq"] = tf.reduce_sum(sums["unit_slope_backprop_sq"])
+    return sums | _input_sums(rule.op, input, near_zero)
+
+
+def _of_constant_input(
+    op: LinearOp, input: Tensor, units: dict[str, Tensor], d: Tensor, shape: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """The sums where every input is 1: those over products are those over the units."""
+    found = {
+        name: weight_vjp(op, input, values, (*shape[:-1], values.shape[-1])) for name, values in units.items()
+    }
+    return with_input_of_one(found) | {"gradient": weight_vjp(op, input, d, shape)}
+
+
+def with_input_of_one(units: dict[str, Any]) -> dict[str, Any]:
+    """The sums over terms whose inputs are all 1, from the sums over their units."""
+    return units | {
+        "input_zero": 0.0 * units["terms"],
+        "input_sq": units["terms"],
+        "input_slope_sq": units["slope_sq"],
+        "input_backprop_sq": units["backprop_sq"],
+        "all_sq": units["slope_backprop_sq"],
+        "input_and_slope_live": units["terms"] - units["slope_zero"],
+    }
+
+
+def bias_sums(of_units: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sums of a bias, from those of the kernel whose units it shifts: a kernel of input 1."""
+    names = ("slope_zero", "backprop_zero", "slope_or_backprop_zero", "slope_sq", "backprop_sq")
+    units = {name: of_units[f"unit_{name}"][None, :] for name in (*names, "slope_backprop_sq")}
+    positions = of_units["unit_positions"]
+    sums = with_input_of_one({"terms": positions.reshape(1, 1), **units})
+    shared = {name: of_units[name] for name in of_units if name in _OF_UNITS or name.startswith("unit_")}
+    one = np.ones(1, np.float32)
+    inputs = {"input_channel_zero": 0 * one, "input_channel_sq": positions * one}
+    rest = {"input_size": positions, "input_non_finite": np.float32(0)}
+    return {**sums, **shared, **inputs, **rest, "gradient": of_units["unit_gradient"][None, :]}
+
+
+_OF_UNITS = {
+    "off",
+    "output_gradient_sq",
+    "preactivation_gradient_sq",
+    *(f"off_{reason}" for reason in OFF_REASONS),
+}
 
 
 def _products(
@@ -190,9 +256,10 @@ def _per_position(sums: dict[str, Tensor], positions: Tensor) -> dict[str, Tenso
         "slope_backprop_sq": 2,
         "input_backprop_sq": 2,
         "all_sq": 2,
-        "output_gradient_sq": 2,
-        "preactivation_gradient_sq": 2,
+        "unit_backprop_sq": 2,
+        "unit_slope_backprop_sq": 2,
         "gradient": 1,
+        "unit_gradient": 1,
     }
     return sums | {name: positions**power * sums[name] for name, power in powers.items()}
 
@@ -221,7 +288,9 @@ def _off_counts(
     return {f"off_{reason}": count for reason, count in reasons.items()}
 
 
-def _input_sums(a: Tensor, near_zero: NearZero) -> dict[str, Tensor]:
+def _input_sums(op: LinearOp, a: Tensor, near_zero: NearZero) -> dict[str, Tensor]:
+    if op.constant_input:
+        a = tf.ones((tf.size(a), 1))
     axes = list(range(a.shape.rank - 1))
     zero = tf.abs(a) <= near_zero.rtol * near_zero.activation_scale
     return {
@@ -244,6 +313,10 @@ def _float32(array: Any) -> Tensor:
     return tf.cast(tf.convert_to_tensor(array), tf.float32)
 
 
-def _gradient(array: Any, shape: tuple[int, ...], layout: Callable[[Any], Any]) -> np.ndarray:
+def _floats(array: np.ndarray) -> Tensor:
+    return tf.constant(array) if array.dtype.kind in "iu" else _float32(array)
+
+
+def _gradient(array: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A gradient that never came is exactly zero: nothing of the loss depends on the tensor."""
-    return layout(np.zeros(shape, np.float32) if array is None else array)
+    return np.broadcast_to(np.float32(0), shape) if array is None else np.asarray(array)

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import Activation
+from trainobs.analysis._others import OtherStatistics, gather_others
 from trainobs.analysis._pseudo_inverse import BackpropEstimate, estimate_backprop, key
-from trainobs.analysis._site_sums import sum_site
+from trainobs.analysis._site_sums import bias_sums, sum_site
 from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import LinearOp, input_vjp
 from trainobs.near_zero import NearZero
@@ -42,11 +43,21 @@ class SiteInfo:
     normalised: bool
     consumers: tuple[str, ...]
     bases: tuple[str, ...]
+    role: str
+    part: str
+    shape: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """As of `SiteRecord`."""
+        return f"{self.weight} ({self.part})" if self.part else self.weight
 
     @classmethod
     def of(cls, site: SiteRecord) -> SiteInfo:
         own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
-        return cls(connected=site.kernel_gradient is not None, **{name: getattr(site, name) for name in own})
+        values = {name: getattr(site, name) for name in own}
+        shape = site.shape or site.kernel.shape
+        return cls(connected=site.kernel_gradient is not None, **{**values, "shape": shape})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +67,9 @@ class SiteStatistics:
     Attributes
     ----------
     info : SiteInfo
-    kernel : array of kernel shape
+    kernel : array of canonical kernel shape
+    rows : int array of shape (u,) or None
+        Of a table, the rows that `kernel` and the sums speak of; all others have no terms.
     bias_rms : float
         nan without a bias.
     sums : dict of str to float64 array
@@ -68,9 +81,17 @@ class SiteStatistics:
     kernel: Array
     bias_rms: float
     sums: dict[str, Array]
+    rows: Array | None = None
 
     def __add__(self, other: SiteStatistics) -> SiteStatistics:
-        return dataclasses.replace(self, sums=_added(self.sums, other.sums))
+        if self.rows is None or other.rows is None:
+            return dataclasses.replace(self, sums=_added(self.sums, other.sums))
+        rows = np.union1d(self.rows, other.rows)
+        parts = [_at_rows(part, rows) for part in (self, other)]
+        kernel = np.where(np.isin(rows, self.rows)[:, None], parts[0].kernel, parts[1].kernel)
+        return dataclasses.replace(
+            self, rows=rows, kernel=kernel, sums=_added(parts[0].sums, parts[1].sums)
+        )
 
     @property
     def positions(self) -> float:
@@ -129,7 +150,7 @@ class Statistics:
     Attributes
     ----------
     sites : dict of str to SiteStatistics
-        By path of the kernel's variable, in the order of the forward pass.
+        By `SiteInfo.key`, in the order of the forward pass.
     nodes : tuple of NodeRecord
         With gradients per sample (batch size · dJ/d(output)).
     outputs : tuple of OutputStatistics
@@ -138,6 +159,8 @@ class Statistics:
         Whether backprop was measured or estimated.
     step : int or None
         The recorded step; None for data that was run for the report.
+    others : dict of str to OtherStatistics
+        The weights that no site explains, by path.
     """
 
     sites: dict[str, SiteStatistics]
@@ -147,6 +170,7 @@ class Statistics:
     batches: int
     backprop: str = "tape"
     step: int | None = None
+    others: dict[str, OtherStatistics] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: Statistics) -> Statistics:
         if list(self.sites) != list(other.sites) or len(self.nodes) != len(other.nodes):
@@ -161,6 +185,7 @@ class Statistics:
             outputs=tuple(a + b for a, b in zip(self.outputs, other.outputs, strict=True)),
             loss_sum=self.loss_sum + other.loss_sum,
             batches=self.batches + other.batches,
+            others={name: part + other.others[name] for name, part in self.others.items()},
         )
 
     @property
@@ -222,6 +247,7 @@ def gather(
         nodes=tuple(_per_sample(node) for node in record.nodes),
         loss_sum=record.loss,
         step=record.step,
+        others=gather_others(record),
     )
 
 
@@ -235,39 +261,75 @@ def _sum_sites(
 ) -> dict[str, SiteStatistics]:
     by_weight: dict[str, list[SiteRecord]] = {}
     for site in record.sites:
-        by_weight.setdefault(site.weight, []).append(site)
-    found = {}
-    for weight, calls in by_weight.items():
+        by_weight.setdefault(site.key, []).append(site)
+    found: dict[str, SiteStatistics] = {}
+    of_units: dict[Any, dict[str, Array]] = {}
+    for name, calls in by_weight.items():
         positions = calls[0].positions
-        parts = [
-            {
-                **sum_site(call, near_zero, scale, positions),
-                **_pinv_sums(call, estimates.get(key(call)), near_zero, scale),
-                **errors.get(key(call), {}),
-            }
-            for call in calls
-        ]
-        sums = functools.reduce(_added, parts) if len(parts) > 1 else _added(parts[0], {})
-        sums["positions"] = np.float64(positions)
+        parts = []
+        for call in calls:
+            sums = _sums_of_call(call, near_zero, scale, positions, of_units)
+            estimate = estimates.get(key(call))
+            pinv = _pinv_sums(call, estimate, near_zero, scale) | errors.get(key(call), {})
+            parts.append(_statistics_of(call, sums | pinv))
+        total = functools.reduce(lambda a, b: a + b, parts)
+        sums = _added(total.sums, {"positions": np.float64(positions)})
         if backprop == "pinv" and calls[0].kernel_gradient is not None:
-            sums["gradient"] = positions * (calls[0].kernel_gradient - _penalty(calls[0])).astype(np.float64)
-        sums |= _residual_sums(calls[0], sums)
-        bias = calls[0].bias
-        bias_rms = (
-            float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
-        )
-        kernel = np.asarray(calls[0].kernel, np.float32)
-        found[weight] = SiteStatistics(SiteInfo.of(calls[0]), kernel, bias_rms, sums)
+            sums["gradient"] = positions * _data_gradient(calls[0])
+        sums |= _residual_sums(calls, total.rows, sums)
+        found[name] = dataclasses.replace(total, sums=sums)
     return found
 
 
-def _residual_sums(site: SiteRecord, sums: dict[str, Array]) -> dict[str, Array]:
+def _sums_of_call(
+    site: SiteRecord, near_zero: NearZero, scale: float, positions: int, of_units: dict[Any, dict[str, Array]]
+) -> dict[str, Array]:
+    """The sums of one call; those of a bias come with the kernel whose units it shifts."""
+    place = (site.node, site.loss, site.call, id(site.preactivation), positions)
+    order = site.op.unit_order(site.preactivation.ndim)
+    known = of_units.get((place, order))
+    if site.role == "bias" and known is not None:
+        return bias_sums(known)
+    sums = sum_site(site, near_zero, scale, positions)
+    of_units.setdefault((place, order), sums)
+    return sums
+
+
+def _statistics_of(site: SiteRecord, sums: dict[str, Array]) -> SiteStatistics:
+    bias = site.bias
+    rms = float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
+    kernel = np.asarray(site.op.canonical_kernel(site.kernel), np.float32)
+    return SiteStatistics(SiteInfo.of(site), kernel, rms, _added(sums, {}), site.rows)
+
+
+def _at_rows(part: SiteStatistics, rows: Array) -> SiteStatistics:
+    """The same statistics, with zeros for rows of the table they did not speak of."""
+    places, many = np.searchsorted(rows, part.rows), len(part.rows)  # type: ignore[arg-type]
+
+    def spread(values: Array) -> Array:
+        whole = np.zeros((rows.size, *values.shape[1:]), values.dtype)
+        whole[places] = values
+        return whole
+
+    sums = {name: spread(v) if name in _OF_ROWS and len(v) == many else v for name, v in part.sums.items()}
+    return dataclasses.replace(part, rows=rows, kernel=spread(part.kernel), sums=sums)
+
+
+#: The sums of a table that have a row for each of its rows.
+_OF_ROWS = frozenset({
+    "terms", "slope_zero", "backprop_zero", "slope_or_backprop_zero", "slope_sq", "backprop_sq",
+    "slope_backprop_sq", "input_zero", "input_sq", "input_slope_sq", "input_backprop_sq", "all_sq",
+    "input_and_slope_live", "gradient",
+})  # fmt: skip
+
+
+def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, Array]) -> dict[str, Array]:
     """How far the terms are from the gradient that the tape delivered (docs/definitions.md)."""
-    positions = float(sums["positions"])
+    site, positions = calls[0], float(sums["positions"])
     if site.kernel_gradient is None:
         return {"residual": np.float64(0), "residual_scale": np.float64(0)}
-    penalty = np.asarray(_penalty(site), np.float64)
-    difference = sums["gradient"] / positions + penalty - site.kernel_gradient
+    gradient, penalty = _delivered(calls, rows, "kernel_gradient"), _delivered(calls, rows, "penalty_gradient")
+    difference = sums["gradient"] / positions + penalty - gradient
     scale = np.sqrt(np.sum(sums["terms"] * sums["all_sq"])) / positions + np.linalg.norm(penalty)
     return {
         "residual": np.float64(positions * np.linalg.norm(difference)),
@@ -275,8 +337,21 @@ def _residual_sums(site: SiteRecord, sums: dict[str, Array]) -> dict[str, Array]
     }
 
 
-def _penalty(site: SiteRecord) -> Any:
-    return 0.0 if site.penalty_gradient is None else site.penalty_gradient
+def _delivered(calls: list[SiteRecord], rows: Array | None, name: str) -> Array:
+    """What the step itself computed for the weight, canonical; of a table, for these rows."""
+    if getattr(calls[0], name) is None:
+        return np.float64(0)
+    if rows is None:
+        return np.asarray(calls[0].op.canonical_kernel(getattr(calls[0], name)), np.float64)
+    whole = np.zeros((rows.size, calls[0].units))
+    for call in calls:  # each call holds the rows that it looked up, of the gradient of all calls
+        whole[np.searchsorted(rows, call.rows)] = getattr(call, name)
+    return whole
+
+
+def _data_gradient(site: SiteRecord) -> Array:
+    penalty = 0.0 if site.penalty_gradient is None else site.penalty_gradient
+    return np.asarray(site.op.canonical_kernel(site.kernel_gradient - penalty), np.float64)
 
 
 def _pinv_sums(
@@ -284,9 +359,8 @@ def _pinv_sums(
 ) -> dict[str, Any]:
     if estimate is None:
         return {}
-    estimated = dataclasses.replace(
-        site, output_gradient=site.op.from_channels_last(estimate.output_gradient)
-    )
+    own = site.op.own_units(estimate.output_gradient, site.preactivation.shape)
+    estimated = dataclasses.replace(site, output_gradient=own)
     sums = sum_site(estimated, near_zero, scale, site.positions)
     return {
         "pinv_zero": sums["backprop_zero"],
@@ -300,7 +374,7 @@ def _error(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]:
     """Squared distance of the estimate from what the tape measured; nothing where it did not."""
     if site.output_gradient is None:
         return {}
-    measured = np.asarray(site.op.channels_last(site.output_gradient), np.float64)
+    measured = np.asarray(site.op.canonical_units(site.output_gradient), np.float64)
     error = np.sum((estimate.output_gradient - measured) ** 2)
     return {"pinv_error_sq": error, "pinv_true_sq": np.sum(measured**2)}
 
@@ -310,7 +384,10 @@ def _estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> St
     sites = []
     for site in record.sites:
         estimate = estimates.get(key(site))
-        g = None if estimate is None else site.op.from_channels_last(estimate.output_gradient)
+        if estimate is None and site.role != "kernel":
+            continue  # a bias or a scale has no estimate of its own
+        own = site.op.own_units
+        g = None if estimate is None else own(estimate.output_gradient, site.preactivation.shape)
         d = None if g is None else (g if site.logits or not site.consumers else g * site.slope)
         sites.append(dataclasses.replace(site, output_gradient=g, preactivation_gradient=d))
     by_node = {site.activation_node: site for site in sites}
@@ -327,11 +404,13 @@ def _measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
     nodes = list(record.nodes)
     for site in record.sites:
         node, d = nodes[site.node], site.preactivation_gradient
-        if d is None or node.producers[:1] == (-1,) or node.input_gradients != (None,):
+        reads = node.producers[:1] != (-1,) and node.input_gradients == (None,)
+        if d is None or not reads or site.role != "kernel":
             continue
-        layout = site.op.channels_last
-        kernel, cotangent = (tf.cast(a, tf.float32) for a in (site.kernel, layout(d)))
-        sent = input_vjp(site.op, kernel, cotangent, layout(site.input).shape).numpy()
+        op = site.op
+        kernel, cotangent = op.canonical_kernel(site.kernel), op.canonical_units(d)
+        shape = op.canonical_input(site.input).shape
+        sent = input_vjp(op, tf.cast(kernel, tf.float32), tf.cast(cotangent, tf.float32), shape).numpy()
         nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
     return tuple(nodes)
 
@@ -376,7 +455,7 @@ def _loudest_site(record: StepRecord) -> tuple[float, int]:
     for site in record.sites:
         if site.output_gradient is not None:
             h = site.positions * np.asarray(site.output_gradient, np.float64)
-            found.append((float(np.sqrt(np.sum(h**2) / site.positions)), site.kernel.shape[-1]))
+            found.append((float(np.sqrt(np.sum(h**2) / site.positions)), site.units))
     return max(pair for pair in found if np.isfinite(pair[0]))
 
 

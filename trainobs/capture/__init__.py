@@ -14,7 +14,7 @@ or anything that draws. How a step is tapped, in the order of the files:
 """
 
 from trainobs.capture._batch import BatchCapture, capture_batch
-from trainobs.capture._readiness import check_kernels, check_model
+from trainobs.capture._readiness import check_weights, check_model
 from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "CapturedStep",
     "TappedTrainFunction",
     "capture_batch",
-    "check_kernels",
+    "check_weights",
     "check_model",
 ]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from trainobs.capture._keras_internals import forget_global_seed_generator, global_seed_generator
 from trainobs.capture._patches import optimizers_of
-from trainobs.capture._readiness import check_input_shape, check_kernels, check_model
+from trainobs.capture._readiness import check_input_shape, check_weights, check_model
 from trainobs.capture._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.recording import StepRecord
@@ -46,7 +46,7 @@ class BatchCapture:
         data = keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
         check_input_shape(self._model, data[0])
         _build(self._model, data[0])
-        check_kernels(self._model)
+        check_weights(self._model)
         with _state_restored(self._model), _clear_errors(self._model):
             captured = self._function(keras.utils.pack_x_y_sample_weight(*data))
         return self._step.record(captured, step, epoch=0)

@@ -1,12 +1,13 @@
-"""From the trace of a step to its record.
+"""From the trace of a step to the list of tensors it returns, and what each of them is.
 
 A traced step returns a flat list of tensors; the `Layout` made beside it says where each of them
-belongs. Every tensor is listed once, however many fields hold it.
+belongs. Every tensor is listed once, however many fields hold it. `_filling` makes records of their
+values.
 
-Only tensors that the user's own step computes as results are read: inputs of kernels, outputs of
-activations, gradients. Reading what TensorFlow's graph optimizer may fuse away (a preactivation in
-front of tanh, say) would keep it from fusing, and change the training by rounding. So Z, what
-follows from it, and sums over values are worked out when the record is filled.
+Only tensors that the user's own step computes as results are read: inputs of layers with weights,
+outputs of activations, gradients. Reading what TensorFlow's graph optimizer may fuse away (a
+preactivation in front of tanh, say) would keep it from fusing, and change the training by rounding.
+So Z, what follows from it, and sums over values are worked out when the record is filled.
 """
 
 from __future__ import annotations
@@ -15,15 +16,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture import _sites
-from trainobs.capture._taps import slope_of
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
-from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, scalars_of
 
 DATA = -1
 Function = Callable[[Any], Any]
@@ -36,6 +34,29 @@ class Slot:
     position: int
 
 
+@dataclasses.dataclass(frozen=True)
+class SparseSlot:
+    """A gradient of some rows of a table: values, and the rows they belong to."""
+
+    values: Slot
+    rows: Slot
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalarsSlot:
+    """Four sums over a tensor (see `recording.Scalars`)."""
+
+    sums: Slot
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Owned:
+    """A variable, and the innermost layer that holds it."""
+
+    variable: Any
+    layer: Any
+
+
 class Layout:
     """Which returned tensor belongs where in a `StepRecord`.
 
@@ -46,123 +67,193 @@ class Layout:
     activations : dict of int to (Activation, callable)
         By id of the layer, its activation function and what it does.
     selects : callable
-        Given a layer, whether its site is recorded.
+        Given a layer, whether its weights are recorded.
     losses : list of (str, bool)
         For each output of the model: name of its loss, and whether it expects logits.
+    owned : list of Owned
+        The model's trainable variables.
+
+    Attributes
+    ----------
+    tensors : list
+        What the step has to return.
+    calls, nodes, outputs, weights : list of dict
+        Fields of calls with known weights, of nodes, of outputs and of all other weights: values,
+        or slots where values go.
+    loss, samples : Slot or None
     """
 
     def __init__(
         self,
         trace: StepTrace,
         activations: dict[int, tuple[Activation, Function]],
-        selects: Any,
+        selects: Callable[[Any], bool],
         losses: list[tuple[str, bool]],
+        owned: list[Owned],
     ) -> None:
-        self._trace = trace
-        self._activations = activations
-        self._wiring = wire(trace)
-        self.tensors: list[Any] = []
+        self._trace, self._activations, self._wiring = trace, activations, wire(trace)
         self._positions: dict[int, int] = {}
         self._unscale = None if trace.loss_scale is None else 1.0 / trace.loss_scale
         self._unscaled: dict[Any, Any] = {}
-        self._loss = self._slot(trace.loss)
-        inputs = [call.input for call in trace.calls if call.kernel is not None]
-        self._read_anyway = {id(tensor) for tensor in (*inputs, *(output.value for output in trace.outputs))}
-        self._sites = [
-            self._site(index, call)
+        self.tensors: list[Any] = []
+        self.loss = self._slot(trace.loss)
+        self._read_anyway = {id(tensor) for call in trace.calls for tensor in call.operands.values()}
+        self._read_anyway |= {id(output.value) for output in trace.outputs}
+        self._numbers = self._numbered()
+        self.calls = [
+            self._call(index, call, in_pass)
+            for in_pass in trace.passes
             for index, call in enumerate(trace.calls)
-            if call.kernel is not None and selects(call.layer)
+            if call.kind is not None and selects(call.layer) and self._is_of(call, in_pass)
         ]
         samples = [_samples(call.returned[0]) for call in trace.calls if call.returned]
-        self._samples = self._slot(tf.stack(samples)) if samples else None
-        self._nodes = [self._node(index, call) for index, call in enumerate(trace.calls)]
-        self._outputs = [
-            self._output(node, output)
+        self.samples = self._slot(tf.stack(samples)) if samples else None
+        self.nodes = [
+            node
+            for in_pass in trace.passes
+            for index, call in enumerate(trace.calls)
+            for node in self._call_nodes(index, call, in_pass)
+        ]
+        self.outputs = [
+            self._output(node, output, in_pass)
+            for in_pass in trace.passes
             for node, output in zip(self._wiring.output_nodes, trace.outputs, strict=True)
         ]
-        for fields, (name, from_logits) in zip(self._outputs, losses, strict=False):
+        for fields, (name, from_logits) in zip(self.outputs, losses * len(trace.passes), strict=False):
             fields |= {"loss_name": name, "from_logits": from_logits}
-        del self._trace, self._wiring, self._unscaled, self._unscale, self._read_anyway  # graph tensors
+        self.weights = self._other_weights(owned, selects)
+        for used_up in ("_trace", "_wiring", "_unscaled", "_unscale", "_read_anyway"):  # graph tensors
+            delattr(self, used_up)
 
-    def record(self, values: list[Any], step: int, epoch: int) -> StepRecord:
-        """Fill the tensors of one executed step in."""
-        arrays = [to_numpy(value) for value in values]
-        loss = self._fill(self._loss, arrays)
-        sites = [_completed(self._filled(fields, arrays)) for fields in self._sites]
-        return StepRecord(
-            step=step,
-            epoch=epoch,
-            loss=float("nan") if loss is None else float(loss),
-            sites=tuple(sites),
-            nodes=self._filled_nodes(sites, arrays),
-            outputs=tuple(OutputRecord(**self._filled(fields, arrays)) for fields in self._outputs),
-        )
+    # ---- nodes: a call is one, or several where its kind has stages ----------------------------
 
-    def nbytes(self, values: list[Any]) -> int:
-        """Memory of a filled record: what was handed over, and what is worked out from it."""
-        sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
-        worked_out = [
-            sizes[slot.position] * (2 if fields["output"] or not fields["functions"] else 3)
-            for fields in self._sites
-            if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
+    def _numbered(self) -> dict[tuple[int, int], int]:
+        """Number of the last node of each call, in each pass."""
+        found, count = {}, 0
+        for in_pass in self._trace.passes:
+            for index, call in enumerate(self._trace.calls):
+                count += 1 + len(_stages(call))
+                found[in_pass, index] = count - 1
+        return found
+
+    def _is_of(self, call: LayerCall, in_pass: int) -> bool:
+        """Whether a call has a part in what a pass differentiated."""
+        if len(self._trace.passes) == 1:
+            return True
+        found = self._trace.variable_gradients[in_pass]
+        asked = any(id(v) in found for v in call.kind.variables(call.layer).values())  # type: ignore[union-attr]
+        return asked and any(own == in_pass for own, _ in call.output_gradients)
+
+    def _call_nodes(self, index: int, call: LayerCall, in_pass: int) -> list[dict[str, Any]]:
+        stages, last = _stages(call), self._numbers[in_pass, index]
+        node = self._node(index, call, in_pass)
+        if not stages:
+            return [node]
+        first = last - len(stages)
+        sent = node["sole_makers"] if len(stages) == 1 else (DATA,) * len(node["sole_makers"])
+        made = [
+            {**node, "stage": stage, "output_gradient": None, "sole_makers": sent, "held": True}
+            for stage in stages
         ]
-        return sum(sizes) + sum(worked_out)
+        return [*made, {**node, "producers": tuple(range(first, last)), "sole_makers": ()}]
 
-    # ---- while the step is traced ------------------------------------------------------------
+    def _node(self, index: int, call: LayerCall, in_pass: int) -> dict[str, Any]:
+        origins = self._wiring.producers[index]
+        gradients = _of_pass(call.output_gradients, in_pass)
+        producers = (self._numbers[in_pass, p] if p != DATA else DATA for o in origins for p in o or (DATA,))
+        return {
+            "layer": call.layer.name,
+            "kind": type(call.layer).__name__,
+            "call": call.call,
+            "loss": self._trace.passes.index(in_pass),
+            "stage": "",
+            "producers": tuple(producers),
+            "index": index if call.returned else None,
+            "output_gradient": [self._sums_of(gradient) for gradient in gradients.values()] or None,
+            "sole_makers": tuple(self._sole_maker(index, origin, in_pass) for origin in origins),
+        }
 
-    def _site(self, index: int, call: LayerCall) -> dict[str, Any]:
-        calls, layer = self._trace.calls, call.layer
-        chain, normalised = self._activation_chain(index, call)
-        last = calls[chain[-1]]
-        linear = chain == [index] and _sites.is_linear(layer)
-        arriving = call.output_gradient if _sites.is_linear(layer) else call.preactivation_gradient
-        entering = arriving if chain[-1] == index else calls[self._maker(chain[-1])].output_gradient
-        logits = not linear and last.output_gradient is None and entering is not None
-        functions = [self._activations[id(calls[i].layer)] for i in chain]
+    def _sums_of(self, gradient: Any) -> Slot | SparseSlot | ScalarsSlot | None:
+        """Sums over a gradient wait if a site holds the whole of it anyway."""
+        held = id(gradient) in self._unscaled
+        return self._gradient_slot(gradient) if held else self._scalars_slot(gradient)
+
+    def _sole_maker(self, node: int, origin: tuple[int, ...], in_pass: int) -> int:
+        """The node whose whole gradient comes from this call; DATA where there is none.
+
+        Only then is what the call sends back to this input known without a tap before it.
+        """
+        if len(origin) != 1 or (origin[0], node) not in self._wiring.direct:
+            return DATA
+        sole = self._wiring.consumers[origin[0]] == [node] and origin[0] not in self._wiring.output_nodes
+        return self._numbers[in_pass, origin[0]] if sole else DATA
+
+    # ---- calls of layers whose kind is known -------------------------------------------------
+
+    def _call(self, index: int, call: LayerCall, in_pass: int) -> dict[str, Any]:
+        calls, layer, kind = self._trace.calls, call.layer, call.kind
+        assert kind is not None
+        own = _sites.has_activation(layer)
+        chain, normalised = ([index], False) if own else self._activation_chain(index)
+        last, linear = calls[chain[-1]], chain == [index] and not own
+        kept = call.preactivation_gradients if own else call.output_gradients
+        arriving = kept.get((in_pass, 0))
+        makers = call if chain[-1] == index else calls[self._maker(chain[-1])]
+        entering = arriving if makers is call else makers.output_gradients.get((in_pass, 0))
+        delivered = last.output_gradients.get((in_pass, 0))
+        logits = not linear and delivered is None and entering is not None
+        functions = [] if linear else [self._activations[id(calls[i].layer)] for i in chain]
         opaque = not all(what.elementwise or what.name == "softmax" for what, _ in functions)
-        functions = [] if linear or opaque else functions
         returned = None if linear else last.returned[0]
         own_input = chain[0] == index or self._maker(chain[0]) == index
-        variable = layer.kernel
+        leaves = range(len(call.returned))
         return {
-            "layer": layer.name,
-            "kind": type(layer).__name__,
-            "weight": variable.path,
-            "bases": tuple(base.__name__ for base in type(layer).__mro__),
+            "layer": layer,
+            "kind": kind,
             "call": call.call,
-            "node": index,
-            "activation_node": chain[-1],
-            "op": _sites.linear_op(layer),
-            "dtype": layer.compute_dtype,
-            "activation": self._describe([calls[i] for i in chain]),
-            "trainable": id(variable) in self._trace.variable_gradients or bool(variable.trainable),
+            "node": self._numbers[in_pass, index],
+            "loss": self._trace.passes.index(in_pass),
+            "stages": len(_stages(call)),
+            "activation_node": self._numbers[in_pass, chain[-1]],
+            "described": [what for what, _ in functions],
+            "functions": [] if opaque else functions,
+            "sloped": len(functions) - logits,
             "logits": logits,
             "normalised": normalised,
             "consumers": self._consumers(chain[-1]),
-            "input": self._slot(call.input),
-            "kernel": self._slot(call.kernel),
-            "bias": self._slot(call.bias),
-            "offset": self._slot(self._offset(index, call, chain, normalised)),
+            "operands": {name: self._slot(tensor) for name, tensor in call.operands.items()},
+            "weights": self._weights(call, in_pass),
+            "offset": self._slot(self._offset(index, chain)) if normalised else None,
             "activation_input": None if own_input else self._slot(calls[chain[0]].received[0]),
+            "returned": self._slot(call.returned[0]) if not kind.reads_weights else None,
             "output": self._slot(returned) if opaque or id(returned) in self._read_anyway else None,
-            "functions": functions,
-            "sloped": len(functions) - logits,
-            "output_gradient": self._gradient_slot(entering if logits or opaque else last.output_gradient),
+            "output_gradient": self._gradient_slot(entering if logits or opaque else delivered),
             "preactivation_gradient": self._gradient_slot(arriving),
-            "kernel_gradient": self._gradient_slot(self._trace.variable_gradients.get(id(variable))),
-            "penalty_gradient": self._slot(self._trace.penalty_gradients.get(id(variable))),
+            "output_gradients": [
+                self._gradient_slot(call.output_gradients.get((in_pass, i)))
+                for i in (leaves if len(leaves) > 1 or _stages(call) else ())
+            ],
         }
 
-    def _describe(self, calls: list[LayerCall]) -> Activation:
-        parts = [self._activations[id(call.layer)][0] for call in calls]
-        if len(parts) == 1:
-            return parts[0]
-        return Activation(" → ".join(part.name for part in parts), parts[-1].layer)
+    def _weights(self, call: LayerCall, in_pass: int) -> dict[str, dict[str, Any]]:
+        """By their names of the kind: the call's weights and their gradients."""
+        assert call.kind is not None
+        variables = {name: v for name, v in call.kind.variables(call.layer).items() if v is not None}
+        return {name: self._weight(v, call.weights.get(name), in_pass) for name, v in variables.items()}
 
-    def _activation_chain(self, index: int, call: LayerCall) -> tuple[list[int], bool]:
-        """The calls whose slopes make up the site's, the site itself if it has its own."""
-        if not _sites.is_linear(call.layer):
-            return [index], False
+    def _weight(self, variable: Any, value: Any, in_pass: int) -> dict[str, Any]:
+        asked = any(id(variable) in found for found in self._trace.variable_gradients.values())
+        return {
+            "path": variable.path,
+            "shape": tuple(variable.shape),
+            "trainable": asked or bool(variable.trainable),
+            "value": self._slot(value),
+            "gradient": self._gradient_slot(self._trace.gradient_of(id(variable), in_pass)),
+            "penalty": self._slot(self._trace.penalty_gradients.get(id(variable))),
+        }
+
+    def _activation_chain(self, index: int) -> tuple[list[int], bool]:
+        """The calls whose slopes make up those of a linear call, itself if there is no other."""
         found, normalised = self._wiring.activation_call(self._trace.calls, index)
         return found or [index], normalised
 
@@ -170,58 +261,54 @@ class Layout:
         """The call whose output an activation layer reads."""
         return self._wiring.producers[node][0][0]
 
-    def _offset(self, index: int, call: LayerCall, chain: list[int], normalised: bool) -> Any:
-        """What is added last before the activation: the bias, or a normalisation's beta."""
-        if not normalised:
-            return call.bias
+    def _offset(self, index: int, chain: list[int]) -> Any:
+        """What a normalisation between kernel and activation adds last: its beta."""
         node, offset = self._wiring.consumers[index][0], None
         while node != chain[0]:
-            layer = self._trace.calls[node].layer
-            if _sites.is_normalisation(layer):
-                offset = None if layer.beta is None else tf.convert_to_tensor(layer.beta)
+            call = self._trace.calls[node]
+            if _sites.is_normalisation(call.layer):
+                offset = call.weights.get("beta")
             node = self._wiring.consumers[node][0]
         return offset
 
     def _consumers(self, node: int) -> tuple[str, ...]:
         calls = self._trace.calls
-        paths = (calls[i].layer.kernel.path for i in self._wiring.next_sites(calls, node))
+        readers = (calls[i] for i in self._wiring.next_sites(calls, node))
+        paths = (next(iter(c.kind.variables(c.layer).values())).path for c in readers if c.kind is not None)
         return tuple(dict.fromkeys(paths))
 
-    def _node(self, index: int, call: LayerCall) -> dict[str, Any]:
-        origins = self._wiring.producers[index]
-        held = self._is_held(call.output_gradient)
-        sent = self._gradient_slot if held else self._scalars_slot
+    # ---- all other weights, outputs ----------------------------------------------------------
+
+    def _other_weights(self, owned: list[Owned], selects: Callable[[Any], bool]) -> list[dict[str, Any]]:
+        """Trainable variables that no known call explains."""
+        known = {fields["path"] for call in self.calls for fields in call["weights"].values()}
+        found = []
+        for own in owned:
+            asked = [p for p, them in self._trace.variable_gradients.items() if id(own.variable) in them]
+            if own.variable.path in known or not selects(own.layer):
+                continue
+            in_pass = asked[0] if asked else self._trace.passes[0]
+            nodes = [
+                self._numbers[in_pass, index]
+                for index, call in enumerate(self._trace.calls)
+                if call.layer is own.layer
+            ]
+            fields = self._weight(own.variable, None, in_pass)
+            found.append({"layer": own.layer, "nodes": tuple(nodes), **fields})
+        return found
+
+    def _output(self, node: int, output: Any, in_pass: int) -> dict[str, Any]:
+        direct, behind = (found.get((in_pass, 0)) for found in (output.gradients, output.logits_gradients))
+        logits = direct is None and behind is not None
         return {
-            "layer": call.layer.name,
-            "kind": type(call.layer).__name__,
-            "call": call.call,
-            "producers": tuple(p for origin in origins for p in origin or (DATA,)),
-            "returns": bool(call.returned),
-            "held": held,
-            "output_gradient": sent(call.output_gradient),
-            "sole_makers": tuple(self._sole_maker(index, origin) for origin in origins),
-        }
-
-    def _sole_maker(self, node: int, origin: tuple[int, ...]) -> int:
-        """The call whose whole gradient comes from this node; DATA where there is none.
-
-        Only then is what the node sends back to this input known without a tap before it.
-        """
-        if len(origin) != 1 or (origin[0], node) not in self._wiring.direct:
-            return DATA
-        sole = self._wiring.consumers[origin[0]] == [node] and origin[0] not in self._wiring.output_nodes
-        return origin[0] if sole else DATA
-
-    def _output(self, node: int, output: Any) -> dict[str, Any]:
-        logits = output.gradient is None and output.logits_gradient is not None
-        gradient = output.logits_gradient if logits else output.gradient
-        return {
-            "node": node,
+            "node": DATA if node == DATA else self._numbers[in_pass, node],
             "value": self._slot(output.value),
             "target": self._slot(output.target),
-            "gradient": self._gradient_slot(gradient),
+            "gradient": self._gradient_slot(behind if logits else direct),
             "logits": logits,
         }
+
+    # ---- slots -------------------------------------------------------------------------------
 
     def _slot(self, tensor: Any) -> Slot | None:
         if tensor is None:
@@ -231,10 +318,14 @@ class Layout:
             self.tensors.append(tensor)
         return Slot(self._positions[id(tensor)])
 
-    def _gradient_slot(self, tensor: Any) -> Slot | None:
+    def _gradient_slot(self, tensor: Any) -> Slot | SparseSlot | None:
         """Like `_slot`, without the scale that mixed precision puts on the loss."""
         if tensor is None:
             return None
+        if isinstance(tensor, tf.IndexedSlices):
+            values, rows = self._gradient_slot(tensor.values), self._slot(tensor.indices)
+            assert isinstance(values, Slot) and rows is not None
+            return SparseSlot(values, rows)
         if id(tensor) not in self._unscaled:
             dense = tf.convert_to_tensor(tensor)
             if self._unscale is not None:
@@ -242,101 +333,22 @@ class Layout:
             self._unscaled[id(tensor)] = (dense, tensor)  # keeps the id taken
         return self._slot(self._unscaled[id(tensor)][0])
 
-    def _is_held(self, gradient: Any) -> bool:
-        """Whether a site holds the whole gradient, so that its sums can wait."""
-        return gradient is not None and id(gradient) in self._unscaled
-
-    def _scalars_slot(self, gradient: Any) -> Slot | None:
+    def _scalars_slot(self, gradient: Any) -> ScalarsSlot:
         """Like `_gradient_slot`, but only the sums."""
-        if gradient is None:
-            return None
         key = ("scalars", id(gradient))
         if key not in self._unscaled:
             self._unscaled[key] = (_scalars(gradient, self._unscale), gradient)
-        return self._slot(self._unscaled[key][0])
-
-    # ---- after the step has run --------------------------------------------------------------
-
-    def _fill(self, value: Any, arrays: list[np.ndarray]) -> Any:
-        return arrays[value.position] if isinstance(value, Slot) else value
-
-    def _filled(self, fields: dict[str, Any], arrays: list[np.ndarray]) -> dict[str, Any]:
-        return {name: self._fill(value, arrays) for name, value in fields.items()}
-
-    def _filled_nodes(self, sites: list[SiteRecord], arrays: list[np.ndarray]) -> tuple[NodeRecord, ...]:
-        filled = [self._filled(fields, arrays) for fields in self._nodes]
-        arriving = [
-            (scalars_of if fields["held"] else _as_scalars)(fields["output_gradient"]) for fields in filled
-        ]
-        samples = iter(self._fill(self._samples, arrays) if self._samples else ())
-        for site in sites:  # where the loss reads the logits the gradient arrives behind the kernel
-            if site.logits and arriving[site.activation_node] is None:
-                arriving[site.activation_node] = scalars_of(site.output_gradient)
-        outputs = self._output_scalars(sites)
-        return tuple(
-            NodeRecord(
-                **{name: fields[name] for name in ("layer", "kind", "call", "producers")},
-                samples=int(next(samples)) if fields["returns"] else 0,
-                output=outputs.get(index, Scalars(0.0, 0.0, 0.0, 0.0)),
-                output_gradient=arriving[index],
-                input_gradients=tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"]),
-            )
-            for index, fields in enumerate(filled)
-        )
-
-    def _output_scalars(self, sites: list[SiteRecord]) -> dict[int, Scalars]:
-        """Sums over what nodes put out, as far as sites hold it."""
-        found: dict[int, Scalars] = {}
-        for site in sites:
-            (reads,) = self._nodes[site.node]["producers"][:1] or (DATA,)
-            if reads != DATA:
-                found[reads] = _known(site.input)
-            found[site.node] = _known(site.preactivation)
-        return found | {site.activation_node: _known(site.output) for site in sites}
+        slot = self._slot(self._unscaled[key][0])
+        assert slot is not None
+        return ScalarsSlot(slot)
 
 
-def _known(values: np.ndarray) -> Scalars:
-    found = scalars_of(values)
-    assert found is not None
-    return found
+def _stages(call: LayerCall) -> tuple[str, ...]:
+    return () if call.kind is None else call.kind.stages_of(call.layer)
 
 
-def _completed(fields: dict[str, Any]) -> SiteRecord:
-    """Work out what was not read from the step: Z = input ∘ kernel + bias, and what equals it."""
-    op, given = fields["op"], tf.constant(fields["input"])
-    z = op.apply(op.channels_last(given), tf.constant(fields["kernel"], given.dtype))
-    if fields["bias"] is not None:
-        z += tf.cast(fields["bias"], z.dtype)
-    preactivation = to_numpy(op.from_channels_last(z))
-    read = preactivation if fields["activation_input"] is None else fields["activation_input"]
-    worked_out, slope = _activated(fields.pop("functions"), fields.pop("sloped"), read)
-    output = worked_out if fields["output"] is None else fields["output"]
-    own = {"preactivation": preactivation, "activation_input": read, "output": output, "slope": slope}
-    return SiteRecord(**{**fields, **own})
-
-
-def _activated(
-    functions: list[tuple[Activation, Function]], sloped: int, read: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
-    if not functions:
-        return read, np.ones_like(read)
-    values = tf.constant(read)
-    product = tf.ones_like(values)
-    for position, (what, function) in enumerate(functions):
-        values, own = slope_of(function, values)
-        if position < sloped:
-            product *= values * (1 - values) if what.name == "softmax" else own
-    return to_numpy(values), to_numpy(product)
-
-
-def to_numpy(tensor: Any) -> np.ndarray:
-    """The tensor's values, without a copy where the buffer can be shared."""
-    try:
-        return np.asarray(memoryview(tensor))
-    except (TypeError, ValueError, BufferError):  # bfloat16 has no buffer format; GPU memory
-        array = tensor.numpy()
-        return np.asarray(array, np.float32) if array.dtype.kind == "V" else np.asarray(array)
+def _of_pass(found: dict[tuple[int, int], Any], in_pass: int) -> dict[int, Any]:
+    return {leaf: gradient for (own, leaf), gradient in found.items() if own == in_pass}
 
 
 def _samples(tensor: Any) -> Any:
@@ -345,8 +357,6 @@ def _samples(tensor: Any) -> Any:
 
 def _scalars(tensor: Any, unscale: Any = None) -> Any:
     """Square sum, zeros, non-finite values and size of a tensor, as one vector."""
-    if tensor is None or not tensor.dtype.is_floating:
-        return None
     values = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
     if unscale is not None:
         values *= unscale
@@ -358,7 +368,3 @@ def _scalars(tensor: Any, unscale: Any = None) -> Any:
             tf.cast(tf.size(values), tf.float32),
         ]
     )
-
-
-def _as_scalars(vector: Any) -> Scalars | None:
-    return None if vector is None else Scalars(*map(float, vector))

@@ -21,6 +21,7 @@ from trainobs.capture._keras_internals import (
     ops_sought_by,
     replace_logits,
 )
+from trainobs.capture._kinds import Kind, kind_of
 from trainobs.capture._taps import gradient_tap, is_float_tensor
 from trainobs.capture._trace import LayerCall, ModelOutput, StepTrace
 from trainobs.errors import ModelNotReady
@@ -84,6 +85,7 @@ class Patches:
             self._patch_layers()
             for target, name, wrapper in self._wrappers():
                 self._stack.enter_context(replaced(target, name, wrapper))
+            self._stack.enter_context(replaced(tf.GradientTape, "gradient", self._gradient))
             self._stack = self._stack.pop_all()
 
     @contextlib.contextmanager
@@ -104,13 +106,13 @@ class Patches:
                 self._describe_activation(node)
                 call = functools.partial(self._call, node)
                 self._stack.enter_context(replaced(node, "call", call))
-                if _sites.linear_op(node) is not None and not _sites.is_linear(node):
+                if _sites.has_activation(node):
                     self._patched.add(id(node.activation))  # a layer there is a part of this one
                     self._stack.enter_context(replaced(node, "activation", self._activation))
 
     def _describe_activation(self, node: Any) -> None:
         """Probe an activation function once, while it is the user's own, and outside of any graph."""
-        if id(node) not in self.activations and (_sites.linear_op(node) or _sites.is_activation(node)):
+        if id(node) not in self.activations and (_sites.has_activation(node) or _sites.is_activation(node)):
             function = _sites.activation_function(node)
             # a thread of its own is in no graph and under no tape, whatever this one is tracing
             with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:
@@ -138,23 +140,24 @@ class Patches:
         if _has_parts(layer):  # its `build` has just made them
             self._patch_layers()
             return in_this_graph(original)(*args, **kwargs)
-        received = keras.tree.flatten((args, kwargs))
-        record = trace.begin(layer, [t for t in received if is_float_tensor(t)])
+        kind = kind_of(layer)
+        record = trace.begin(layer, kind, _float_tensors((args, kwargs)))
         try:
-            if _sites.linear_op(layer) is not None:
-                _keep_operands(layer, received[0], record)
+            if kind is not None:
+                _keep_operands(layer, kind, record, args, kwargs)
             outputs = in_this_graph(original)(*args, **kwargs)
         finally:
             trace.open_calls.pop()
-        outputs = keras.tree.map_structure(lambda t: self._tap_output(record, t), outputs)
-        record.returned = [t for t in keras.tree.flatten(outputs) if tf.is_tensor(t)]
-        return outputs
+        leaves = [self._tap_output(trace, record, i, t) for i, t in enumerate(keras.tree.flatten(outputs))]
+        record.returned = [t for t in leaves if tf.is_tensor(t)]
+        return keras.tree.pack_sequence_as(outputs, leaves)
 
     def _activation(self, original: Callable[[Any], Any], preactivation: Any) -> Any:
         trace = self._trace
         if trace is None or not trace.open_calls or trace.graph is not _current_graph():
             return original(preactivation)
-        return _tapped_activation(trace.open_calls[-1], original, preactivation)
+        keeper = _keeper(trace, trace.open_calls[-1], "preactivation_gradients")
+        return original(gradient_tap(preactivation, keeper))
 
     def _model_call(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         trace = self._trace
@@ -199,9 +202,7 @@ class Patches:
         grads = list(grads)
         if all(getattr(gradient, "graph", trace.graph) is trace.graph for gradient in grads):
             with contextlib.nullcontext() if trace.graph is None else trace.graph.as_default():
-                for variable, gradient in zip(variables, grads, strict=True):
-                    trace.variable_gradients[id(variable)] = gradient
-                    trace.penalty_gradients[id(variable)] = _penalty_gradient(variable)
+                self._keep_missing(trace, variables, grads)
         elif self._withhold_update:  # TensorFlow would keep the trace, and never update again
             raise ModelNotReady(
                 f"The train step of {self._model.name!r} updates its weights inside a tf.function of its "
@@ -210,8 +211,37 @@ class Patches:
             )
         return None if self._withhold_update else original(grads, variables)
 
-    def _tap_output(self, record: LayerCall, tensor: Any) -> Any:
-        return gradient_tap(tensor, _keeper(record, "output_gradient"), self._sought)
+    def _keep_missing(self, trace: StepTrace, variables: list[Any], grads: list[Any]) -> None:
+        """Keep penalties, read before the update, and gradients that came from no tape we saw."""
+        known = {key for found in trace.variable_gradients.values() for key in found}
+        missing = {id(v): g for v, g in zip(variables, grads, strict=True) if id(v) not in known}
+        if missing:
+            trace.variable_gradients.setdefault(trace.passes[0], {}).update(missing)
+        for variable in variables:
+            if id(variable) not in trace.penalty_gradients:
+                trace.penalty_gradients[id(variable)] = _penalty_gradient(variable)
+
+    def _gradient(
+        self, original: Callable[..., Any], tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """One pass of backprop; what it finds for weights is kept as it is, before any clipping."""
+        trace = self._trace
+        if trace is None or trace.graph is not _current_graph():
+            return original(tape, target, sources, *args, **kwargs)
+        own = trace.current_pass
+        try:
+            found = original(tape, target, sources, *args, **kwargs)
+        finally:
+            trace.current_pass = own + 1
+        weights = {id(key): id(v) for v in self._model.variables for key in (v, v.value)}
+        pairs = zip(tf.nest.flatten(sources), tf.nest.flatten(found), strict=True)
+        own_weights = {weights[id(source)]: gradient for source, gradient in pairs if id(source) in weights}
+        if own_weights:
+            trace.variable_gradients[own] = own_weights
+        return found
+
+    def _tap_output(self, trace: StepTrace, record: LayerCall, leaf: int, tensor: Any) -> Any:
+        return gradient_tap(tensor, _keeper(trace, record, "output_gradients", leaf), self._sought)
 
     def _tap_model_output(self, trace: StepTrace, tensor: Any) -> Any:
         """Tap the prediction and, where the loss may read them instead, the logits behind it."""
@@ -219,10 +249,10 @@ class Patches:
             return tensor
         output = ModelOutput(tensor)
         trace.outputs.append(output)
-        tapped = gradient_tap(tensor, _keeper(output, "gradient"), self._sought)
+        tapped = gradient_tap(tensor, _keeper(trace, output, "gradients"), self._sought)
         logits = logits_behind(tensor, self._sought)
         if logits is not None:
-            replace_logits(tapped, gradient_tap(logits, _keeper(output, "logits_gradient")))
+            replace_logits(tapped, gradient_tap(logits, _keeper(trace, output, "logits_gradients")))
         return tapped
 
 
@@ -230,19 +260,29 @@ class Patches:
 def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
     """Let ``target.name`` be `wrapper` around what it was.
 
-    The instance's dictionary is written directly: Keras' attribute tracking sees nothing.
+    An instance's dictionary is written directly: Keras' attribute tracking sees nothing.
     """
     original = getattr(target, name)
-    attributes = vars(target)
-    before = attributes.get(name, _ABSENT)
-    attributes[name] = functools.wraps(original)(functools.partial(wrapper, original))
+    before = vars(target).get(name, _ABSENT)
+    wrapped = functools.partial(wrapper, original)
+    if isinstance(target, type):  # a plain function, so that it is bound like the method it replaces
+        own = wrapped
+        wrapped = lambda *args, **kwargs: own(*args, **kwargs)  # noqa: E731
+    _set(target, name, functools.wraps(original)(wrapped))
     try:
         yield
     finally:
         if before is _ABSENT:
-            del attributes[name]
+            del vars(target)[name]
         else:
-            attributes[name] = before
+            _set(target, name, before)
+
+
+def _set(target: Any, name: str, value: Any) -> None:
+    if isinstance(target, type):
+        setattr(target, name, value)
+    else:
+        vars(target)[name] = value
 
 
 def _current_graph() -> Any:
@@ -253,10 +293,10 @@ def _current_graph() -> Any:
 def _nodes(model: keras.Model) -> list[Any]:
     """Layers without sublayers, and the operations of functional models that are no layers.
 
-    A layer that another one uses as its activation function is a part of that one.
+    What a layer of a known kind is made of (an activation layer, a cell) is a part of that one.
     """
     layers = all_layers(model)
-    inner = {id(layer.activation) for layer in layers if _sites.linear_op(layer) is not None}
+    inner = {id(part) for layer in layers if kind_of(layer) is not None for part in all_layers(layer)}
     leaves = [layer for layer in layers if id(layer) not in inner and not _has_parts(layer)]
     operations = [
         operation
@@ -274,9 +314,8 @@ _PASSIVE = (keras.layers.InputLayer, keras.Model)
 
 
 def _has_parts(layer: Any) -> bool:
-    return (
-        isinstance(layer, keras.layers.Layer) and _sites.linear_op(layer) is None and bool(all_layers(layer))
-    )
+    known = not isinstance(layer, keras.layers.Layer) or kind_of(layer) is not None
+    return not known and bool(all_layers(layer))
 
 
 def in_this_graph(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -304,26 +343,40 @@ def optimizers_of(model: keras.Model) -> list[Any]:
     return list(found.values())
 
 
-def _keeper(record: LayerCall | ModelOutput, name: str) -> Callable[[Any], None]:
-    """What puts a gradient into a field of the trace, as long as there is one.
+def _keeper(
+    trace: StepTrace, record: LayerCall | ModelOutput, name: str, leaf: int = 0
+) -> Callable[[Any], None]:
+    """What keeps a gradient in a field of the trace, as long as there is one.
 
     TensorFlow never forgets the gradient function of a `tf.custom_gradient` that was traced. A
     strong reference would keep the layers, and so the weights, of every captured model alive.
     """
-    reference = weakref.ref(record)
+    references = weakref.ref(trace), weakref.ref(record)
 
     def keep(gradient: Any) -> None:
-        if (record := reference()) is not None:
-            setattr(record, name, gradient)
+        trace, record = (reference() for reference in references)
+        if trace is not None and record is not None:
+            getattr(record, name)[trace.current_pass, leaf] = gradient
 
     return keep
 
 
-def _keep_operands(layer: Any, input: Any, record: LayerCall) -> None:
-    dense = tf.sparse.to_dense(input) if isinstance(input, tf.SparseTensor) else input
-    record.kernel = tf.convert_to_tensor(layer.kernel)
-    record.input = dense if dense.dtype.is_floating else tf.cast(dense, record.kernel.dtype)
-    record.bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
+def _float_tensors(structure: Any) -> list[Any]:
+    return [t for t in keras.tree.flatten(structure) if is_float_tensor(t)]
+
+
+def _keep_operands(
+    layer: Any, kind: Kind, record: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    operands = kind.operands(layer, args, kwargs)
+    record.operands = {name: _as_tensor(value) for name, value in operands.items()}
+    for name, variable in kind.variables(layer).items():
+        wanted = variable is not None and kind.reads_weights
+        record.weights[name] = tf.convert_to_tensor(variable) if wanted else None
+
+
+def _as_tensor(value: Any) -> Any:
+    return value if tf.is_tensor(value) else tf.convert_to_tensor(value)
 
 
 def _penalty_gradient(variable: Any) -> Any:
@@ -336,7 +389,3 @@ def _penalty_gradient(variable: Any) -> Any:
         tape.watch(value)
         penalty = regularizer(value)
     return tape.gradient(penalty, value)
-
-
-def _tapped_activation(record: LayerCall, function: Callable[[Any], Any], preactivation: Any) -> Any:
-    return function(gradient_tap(preactivation, _keeper(record, "preactivation_gradient")))

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from trainobs.capture._keras_internals import all_layers
-from trainobs.capture._sites import linear_op
 from trainobs.errors import InvalidArgument, ModelNotReady, UnsupportedBackend
 
 
@@ -36,21 +35,21 @@ def check_model(model: Any) -> None:
         )
 
 
-def check_kernels(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Refuse a built model in which there is no kernel to explain.
+def check_weights(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Refuse a built model in which there is no weight to explain.
 
     Returns
     -------
     dict of str to (str, tuple of str)
-        By path: name and classes of every layer with a kernel.
+        By path: name and classes of every layer with weights.
     """
-    layers = all_layers(model)
-    found = {layer.path: (layer.name, _bases(layer)) for layer in layers if linear_op(layer) is not None}
+    layers = [*all_layers(model), model]
+    found = {layer.path: (layer.name, _bases(layer)) for layer in layers if layer.weights}
     if not found:
-        kinds = sorted({type(layer).__name__ for layer in layers})
+        kinds = sorted({type(layer).__name__ for layer in layers[:-1]})
         raise ModelNotReady(
-            f"The model {model.name!r} has no layer with a kernel that trainobs knows (Dense, Conv1D, "
-            f"Conv2D, Conv3D). Its layers are: {', '.join(kinds) or 'none'}."
+            f"The model {model.name!r} has no weights, so it has no gradients to explain. "
+            f"Its layers are: {', '.join(kinds) or 'none'}."
         )
     return found
 

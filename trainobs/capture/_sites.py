@@ -1,4 +1,4 @@
-"""Which layers have a kernel, how it meets the input, and what their activation does."""
+"""Which functions stand behind preactivations, and what they do to a gradient."""
 
 from __future__ import annotations
 
@@ -11,27 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import PROBE_GRID, Activation
+from trainobs.capture._kinds import kind_of
 from trainobs.capture._taps import slope_of
-from trainobs.linear_ops import ConvOp, DenseOp, LinearOp
 
-
-def _conv_op(layer: Any) -> ConvOp:
-    return ConvOp(
-        strides=tuple(layer.strides),
-        padding=layer.padding,
-        dilation=tuple(layer.dilation_rate),
-        groups=layer.groups,
-        data_format=layer.data_format,
-    )
-
-
-#: A layer kind with a kernel is one row: its class and the spec of how kernel and input meet.
-_OPS: dict[Any, Callable[[Any], LinearOp]] = {
-    keras.layers.Dense: lambda layer: DenseOp(),
-    keras.layers.Conv1D: _conv_op,
-    keras.layers.Conv2D: _conv_op,
-    keras.layers.Conv3D: _conv_op,
-}
 
 _ACTIVATION_LAYERS = (
     keras.layers.Activation,
@@ -44,22 +26,9 @@ _NORMALISATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
+    *((keras.layers.RMSNormalization,) if hasattr(keras.layers, "RMSNormalization") else ()),
 )
 _SHAPE_KEEPING = (keras.layers.Dropout, keras.layers.ActivityRegularization)
-
-
-def linear_op(layer: Any) -> LinearOp | None:
-    """The spec of a layer's kernel, or None if it is no layer kind we know.
-
-    A subclass with a `call` of its own may do anything with its kernel, so it is not known.
-    """
-    for kind, make in _OPS.items():
-        if isinstance(layer, kind) and type(layer).call is kind.call:
-            plain = layer.quantization_mode is None and (
-                not layer.built or isinstance(layer.kernel, keras.Variable)
-            )
-            return make(layer) if plain else None
-    return None
 
 
 def is_activation(layer: Any) -> bool:
@@ -84,9 +53,11 @@ def activation_function(layer: Any) -> Callable[[Any], Any]:
     return layer.activation or keras.activations.linear
 
 
-def is_linear(layer: Any) -> bool:
-    """Whether a layer with a kernel has no activation function of its own."""
-    return layer.activation is None or layer.activation is keras.activations.linear
+def has_activation(layer: Any) -> bool:
+    """Whether the layer is of a kind that applies an activation function to its last preactivation."""
+    kind = kind_of(layer)
+    given = layer.activation if kind is not None and kind.activates else None
+    return given is not None and given is not keras.activations.linear
 
 
 def is_softmax(layer: Any) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainobs.capture._layout import Layout
+from trainobs.capture._filling import fill, nbytes
+from trainobs.capture._keras_internals import all_layers
+from trainobs.capture._layout import Layout, Owned
 from trainobs.capture._patches import Patches, in_this_graph, replaced
 from trainobs.recording import SiteRecord, StepRecord
 
@@ -47,7 +49,7 @@ class TappedStep:
         with self._patches.installed(), self._patches.tracing() as trace:
             logs = in_this_graph(self._train_step)(data)
         losses = [_describe(loss) for loss in self._losses]
-        layout = Layout(trace, self._patches.activations, self._selects, losses)
+        layout = Layout(trace, self._patches.activations, self._selects, losses, owned_weights(self._model))
         if tf.inside_function():
             self._layouts.append(layout)
         else:
@@ -58,11 +60,11 @@ class TappedStep:
     def record(self, captured: dict[str, Any], step: int, epoch: int) -> StepRecord:
         """The record of one executed step."""
         layout = self._layouts[int(captured["layout"])]
-        return layout.record(captured["tensors"], step, epoch)
+        return fill(layout, captured["tensors"], step, epoch)
 
     def nbytes(self, captured: dict[str, Any]) -> int:
         """Memory that the record of an executed step takes."""
-        return self._layouts[int(captured["layout"])].nbytes(captured["tensors"])
+        return nbytes(self._layouts[int(captured["layout"])], captured["tensors"])
 
 
 class TappedTrainFunction:
@@ -152,3 +154,10 @@ def _describe(loss: Any) -> tuple[str, bool]:
     """Name of a loss, and whether it was told to expect logits."""
     name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
     return str(name), bool(getattr(loss, "from_logits", False))
+
+
+def owned_weights(model: keras.Model) -> list[Owned]:
+    """The trainable variables of a model, each with the innermost layer that holds it."""
+    layers = sorted([model, *all_layers(model)], key=lambda layer: len(layer.weights))
+    owner = {id(variable): layer for layer in reversed(layers) for variable in layer.weights}
+    return [Owned(variable, owner[id(variable)]) for variable in model.trainable_variables]

@@ -1,9 +1,15 @@
-"""What one train step hands over while it runs, still as tensors."""
+"""What one train step hands over while it runs, still as tensors.
+
+A step may call `tape.gradient` several times (a generator and its discriminator, a penalty on
+gradients). Each such call is a *pass*, numbered from 0, and every gradient is kept with its pass.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
+
+from trainobs.capture._kinds import Kind
 
 Tensor = Any
 
@@ -13,29 +19,34 @@ class LayerCall:
     """One call of a layer without sublayers.
 
     `received` and `returned` are the very tensors that layers pass to each other; the wiring is
-    read from them. `input` is what a kernel meets: integers as floats, a sparse tensor made dense.
-    Gradients are filled in when backprop comes by.
+    read from them. `operands` and `weights` are what the layer's kind asks for. Gradients are
+    filled in when backprop comes by, by pass.
     """
 
     layer: Any
     call: int
+    kind: Kind | None
     received: list[Tensor]
-    input: Tensor | None = None
+    operands: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    weights: dict[str, Tensor | None] = dataclasses.field(default_factory=dict)
     returned: list[Tensor] = dataclasses.field(default_factory=list)
-    output_gradient: Tensor | None = None
-    kernel: Tensor | None = None
-    bias: Tensor | None = None
-    preactivation_gradient: Tensor | None = None
+    output_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    preactivation_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+
+    @property
+    def carries(self) -> bool:
+        """Whether signals pass through a kernel of this call."""
+        return self.kind is not None and self.kind.carries
 
 
 @dataclasses.dataclass(eq=False)
 class ModelOutput:
-    """One output leaf of the model, where the loss may meet it."""
+    """One output leaf of the model, where the loss may meet it; gradients by pass."""
 
     value: Tensor
     target: Tensor | None = None
-    gradient: Tensor | None = None
-    logits_gradient: Tensor | None = None
+    gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    logits_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(eq=False)
@@ -43,21 +54,32 @@ class StepTrace:
     """Everything one step hands over, in the order it happened.
 
     `graph` is the one the step itself is traced in: the bodies of loops have others.
+    `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
     """
 
     graph: Any = None
     calls: list[LayerCall] = dataclasses.field(default_factory=list)
     outputs: list[ModelOutput] = dataclasses.field(default_factory=list)
-    variable_gradients: dict[int, Tensor | None] = dataclasses.field(default_factory=dict)
+    variable_gradients: dict[int, dict[int, Tensor | None]] = dataclasses.field(default_factory=dict)
     penalty_gradients: dict[int, Tensor | None] = dataclasses.field(default_factory=dict)
     loss: Tensor | None = None
     loss_scale: Tensor | None = None
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
+    current_pass: int = 0
 
-    def begin(self, layer: Any, received: list[Tensor]) -> LayerCall:
+    def begin(self, layer: Any, kind: Kind | None, received: list[Tensor]) -> LayerCall:
         """Open a call of `layer`."""
         earlier = sum(call.layer is layer for call in self.calls)
-        call = LayerCall(layer, earlier, received)
+        call = LayerCall(layer, earlier, kind, received)
         self.calls.append(call)
         self.open_calls.append(call)
         return call
+
+    @property
+    def passes(self) -> list[int]:
+        """The passes that differentiated weights; the first one if there was none."""
+        return sorted(self.variable_gradients) or [0]
+
+    def gradient_of(self, variable: int, in_pass: int) -> Tensor | None:
+        """Gradient of a variable, by its id."""
+        return self.variable_gradients.get(in_pass, {}).get(variable)

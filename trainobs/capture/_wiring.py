@@ -68,7 +68,7 @@ class Wiring:
             if current in seen:
                 continue
             seen.add(current)
-            if calls[current].kernel is not None:
+            if calls[current].carries:
                 reached.append(current)
             else:
                 todo.extend(self.consumers[current])

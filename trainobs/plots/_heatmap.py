@@ -53,7 +53,7 @@ def draw_heatmap(report: Report, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
-    table = report.layers
+    table = report.kernels
     rows = len(table)
     if ax is None:
         ax = plt.subplots(figsize=(10.5, 1.9 + _ROW_INCHES * max(rows, 2)), layout="constrained")[1]

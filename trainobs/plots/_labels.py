@@ -40,7 +40,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def kernel_labels(report: Report) -> dict[str, str]:
     """A label for each kernel, by its path: the layer's name, or the path where names repeat."""
-    names = report.layers["layer"]
+    names = report.kernels["layer"]
     repeated = names.duplicated(keep=False)
     return {
         str(path): str(path).removesuffix("/kernel") if again else str(name)

@@ -70,7 +70,7 @@ def draw_layer(report: Report, layer: str, ax: Axes | None = None) -> Axes:
     NotRecorded
         If the report holds no such layer.
     """
-    verdict, row = report.weights(layer).verdict, _row(report, layer)
+    verdict, row = report.weights(layer).grid, _row(report, layer)
     frozen = row is not None and pd.isna(row["near_zero"])
     if frozen:  # the report has nothing to say about its weights
         verdict = np.zeros_like(verdict)

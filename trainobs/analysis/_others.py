@@ -1,0 +1,59 @@
+"""Weights of layers whose kind is not known: the additive statistics of their gradients.
+
+How such a weight enters its layer is not known, so neither are the terms of its gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from trainobs.recording import StepRecord, WeightRecord
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherInfo:
+    """What stays the same about such a weight (see `WeightRecord`)."""
+
+    layer: str
+    kind: str
+    weight: str
+    shape: tuple[int, ...]
+    nodes: tuple[int, ...]
+    trainable: bool
+    connected: bool
+    bases: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: WeightRecord) -> OtherInfo:
+        own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
+        return cls(connected=record.gradient is not None, **{name: getattr(record, name) for name in own})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OtherStatistics:
+    """Sums over batches: `gradient` is N · dJ/dw, N samples."""
+
+    info: OtherInfo
+    gradient: Array
+    samples: float
+
+    def __add__(self, other: OtherStatistics) -> OtherStatistics:
+        return OtherStatistics(
+            self.info, self.gradient + other.gradient, self.samples + other.samples
+        )
+
+
+def gather_others(record: StepRecord) -> dict[str, OtherStatistics]:
+    """The statistics of all weights that no site explains, by path."""
+    samples = max((node.samples for node in record.nodes), default=1)
+    found = {}
+    for weight in record.weights:
+        gradient = np.zeros(weight.shape) if weight.gradient is None else np.asarray(weight.gradient, float)
+        penalty = 0.0 if weight.penalty_gradient is None else weight.penalty_gradient
+        own = gradient - penalty if weight.gradient is not None else gradient
+        found[weight.weight] = OtherStatistics(OtherInfo.of(weight), samples * own, float(samples))
+    return found

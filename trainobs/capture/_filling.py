@@ -1,0 +1,298 @@
+"""From the values that a step returned to its record: what was not read is worked out here."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainobs.activations import Activation
+from trainobs.capture._kinds import Call, Part, Units
+from trainobs.capture._layout import DATA, Function, Layout, ScalarsSlot, Slot, SparseSlot
+from trainobs.capture._taps import slope_of
+from trainobs.recording import (
+    NodeRecord,
+    OutputRecord,
+    Rows,
+    Scalars,
+    SiteRecord,
+    StepRecord,
+    WeightRecord,
+    scalars_of,
+)
+
+Array = np.ndarray
+_NOTHING = Scalars(0.0, 0.0, 0.0, 0.0)
+
+
+def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord:
+    """Make the record of one executed step.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the trace that was executed.
+    values : list of tensors
+        What the step returned for ``layout.tensors``.
+    step, epoch : int
+        Of the record.
+    """
+    arrays = [to_numpy(value) for value in values]
+    loss = _filled(layout.loss, arrays)
+    sites = [site for fields in layout.calls for site in _sites(_filled(fields, arrays))]
+    return StepRecord(
+        step=step,
+        epoch=epoch,
+        loss=float("nan") if loss is None else float(loss),
+        sites=tuple(sites),
+        nodes=_nodes(layout, sites, arrays),
+        outputs=tuple(OutputRecord(**_filled(fields, arrays)) for fields in layout.outputs),
+        weights=tuple(_weight(_filled(fields, arrays)) for fields in layout.weights),
+    )
+
+
+def nbytes(layout: Layout, values: list[Any]) -> int:
+    """Memory of a filled record: what was handed over, and what is worked out from it."""
+    sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
+    worked_out = [
+        sizes[slot.position] * (2 if fields["output"] or not fields["functions"] else 3)
+        for fields in layout.calls
+        if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
+    ]
+    return sum(sizes) + sum(worked_out)
+
+
+def _filled(value: Any, arrays: list[Array]) -> Any:
+    """A structure with the step's values in place of its slots."""
+    if isinstance(value, Slot):
+        return arrays[value.position]
+    if isinstance(value, SparseSlot):
+        return Rows.summed(_filled(value.rows, arrays), _filled(value.values, arrays))
+    if isinstance(value, ScalarsSlot):
+        return Scalars(*map(float, arrays[value.sums.position]))
+    if isinstance(value, dict):
+        return {name: _filled(item, arrays) for name, item in value.items()}
+    return [_filled(item, arrays) for item in value] if isinstance(value, list) else value
+
+
+# ---- sites ---------------------------------------------------------------------------------------
+
+
+def _sites(fields: dict[str, Any]) -> list[SiteRecord]:
+    """What each weight of a call met."""
+    finish = functools.partial(_finished, fields)
+    weights = {name: weight["value"] for name, weight in fields["weights"].items()}
+    absent = dict.fromkeys(fields["kind"].variables(fields["layer"]))
+    call = Call(
+        layer=fields["layer"],
+        operands=fields["operands"],
+        weights={**absent, **weights},
+        finish=finish,
+        output=fields["returned"],
+        output_gradients=tuple(fields["output_gradients"]),
+    )
+    return [_site(fields, part) for part in fields["kind"].parts(call)]
+
+
+def _site(fields: dict[str, Any], part: Part) -> SiteRecord:
+    layer, weight, units = fields["layer"], fields["weights"][part.weight], part.units
+    inner = part.stage >= 0
+    node = fields["node"] - fields["stages"] + part.stage if inner else fields["node"]
+    readers = (fields["weights"][part.read_by]["path"],) if part.read_by else fields["consumers"]
+    return SiteRecord(
+        layer=layer.name,
+        kind=type(layer).__name__,
+        weight=weight["path"],
+        role=part.role,
+        part=part.name,
+        shape=weight["shape"],
+        call=fields["call"],
+        loss=fields["loss"],
+        node=node,
+        activation_node=node if inner else fields["activation_node"],
+        op=part.op,
+        dtype=layer.compute_dtype,
+        trainable=weight["trainable"],
+        consumers=readers,
+        bases=tuple(base.__name__ for base in type(layer).__mro__),
+        input=part.input,
+        rows=part.rows,
+        kernel=_value(weight, part, units),
+        bias=None if part.role in ("bias", "scale") else _bias(fields, units, inner),
+        kernel_gradient=_part_of(weight["gradient"], part, weight["shape"]),
+        penalty_gradient=_part_of(weight["penalty"], part, weight["shape"]),
+        **{name: getattr(units, name) for name in _UNIT_FIELDS},
+    )
+
+
+_UNIT_FIELDS = (
+    "activation",
+    "preactivation",
+    "activation_input",
+    "output",
+    "slope",
+    "output_gradient",
+    "preactivation_gradient",
+    "logits",
+    "normalised",
+    "offset",
+)
+
+
+def _value(weight: dict[str, Any], part: Part, units: Units) -> Array:
+    """The weight's values; of a table, those of the rows that were looked up."""
+    if part.rows is None:
+        return np.asarray(weight["value"][part.index])
+    _, first = np.unique(part.input, return_index=True)
+    return units.preactivation.reshape(-1, units.preactivation.shape[-1])[first]
+
+
+def _bias(fields: dict[str, Any], units: Units, inner: bool) -> Array | None:
+    bias = fields["weights"].get("bias")
+    return None if bias is None or inner or units.preactivation is None else bias["value"]
+
+
+def _part_of(gradient: Any, part: Part, shape: tuple[int, ...]) -> Array | None:
+    if gradient is None:
+        return None
+    if part.rows is not None:
+        return gradient.at(part.rows) if isinstance(gradient, Rows) else gradient[part.rows]
+    dense = gradient.dense(shape) if isinstance(gradient, Rows) else gradient
+    return np.asarray(dense[part.index])
+
+
+def _finished(fields: dict[str, Any], z: Array, offset: Array | None) -> Units:
+    """What becomes of a call's last preactivation: its own activation, or that of the layers behind it."""
+    described, functions = fields["described"], fields["functions"]
+    read = z if fields["activation_input"] is None else fields["activation_input"]
+    worked_out, slope = _activated(functions, fields["sloped"], read)
+    return Units(
+        activation=_joined(described, fields["layer"].name),
+        preactivation=z,
+        activation_input=read,
+        output=worked_out if fields["output"] is None else fields["output"],
+        slope=slope,
+        output_gradient=fields["output_gradient"],
+        preactivation_gradient=fields["preactivation_gradient"],
+        logits=fields["logits"],
+        normalised=fields["normalised"],
+        offset=fields["offset"] if fields["normalised"] else offset,
+    )
+
+
+def _joined(described: list[Activation], layer: str) -> Activation:
+    if not described:
+        return Activation("linear", layer, (1.0,))
+    if len(described) == 1:
+        return described[0]
+    return Activation(" → ".join(part.name for part in described), described[-1].layer)
+
+
+def _activated(
+    functions: list[tuple[Activation, Function]], sloped: int, read: Array
+) -> tuple[Array, Array]:
+    """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
+    if not functions:
+        return read, np.ones_like(read)
+    values = tf.constant(read)
+    product = tf.ones_like(values)
+    for position, (what, function) in enumerate(functions):
+        values, own = slope_of(function, values)
+        if position < sloped:
+            product *= values * (1 - values) if what.name == "softmax" else own
+    return to_numpy(values), to_numpy(product)
+
+
+# ---- nodes and other weights ---------------------------------------------------------------------
+
+
+def _nodes(layout: Layout, sites: list[SiteRecord], arrays: list[Array]) -> tuple[NodeRecord, ...]:
+    filled = [_filled(fields, arrays) for fields in layout.nodes]
+    arriving = [_summed(fields["output_gradient"]) for fields in filled]
+    for site in sites:  # known only behind the kernel, where the loss reads the logits or a call has stages
+        if arriving[site.activation_node] is None and (site.logits or filled[site.node]["stage"]):
+            arriving[site.activation_node] = scalars_of(site.output_gradient)
+    samples = _filled(layout.samples, arrays)
+    numbers = [fields["index"] for fields in filled if fields["index"] is not None]
+    place = {index: position for position, index in enumerate(dict.fromkeys(numbers))}
+    outputs = _output_scalars(filled, sites)
+    return tuple(
+        NodeRecord(
+            **{name: fields[name] for name in ("layer", "kind", "call", "loss", "stage", "producers")},
+            samples=0 if fields["index"] is None else int(samples[place[fields["index"]]]),
+            output=outputs.get(number, _NOTHING),
+            output_gradient=arriving[number],
+            input_gradients=_sent(number, fields, filled, arriving),
+        )
+        for number, fields in enumerate(filled)
+    )
+
+
+def _summed(gradients: list[Any] | None) -> Scalars | None:
+    """Sums over what arrived at all outputs of a node."""
+    if gradients is None:
+        return None
+    parts = [part if isinstance(part, Scalars) else _known(part) for part in gradients]
+    return functools.reduce(lambda a, b: a + b, parts)
+
+
+def _sent(
+    number: int, fields: dict[str, Any], filled: list[dict[str, Any]], arriving: list[Scalars | None]
+) -> tuple[Scalars | None, ...]:
+    """What a node sends back to each input; the last node of several stages sends to those before it."""
+    stages = [p for p in fields["producers"] if p != DATA and filled[p]["stage"] and p < number]
+    own = [p for p in stages if filled[p]["layer"] == fields["layer"] and not fields["stage"]]
+    if own and own == list(fields["producers"]):
+        return tuple(arriving[p] for p in own)
+    return tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"])
+
+
+def _output_scalars(filled: list[dict[str, Any]], sites: list[SiteRecord]) -> dict[int, Scalars]:
+    """Sums over what nodes put out, as far as sites hold it."""
+    found: dict[int, Scalars] = {}
+    seen: dict[int, Scalars] = {}
+
+    def sums(values: Array) -> Scalars:
+        return seen.setdefault(id(values), _known(values))
+
+    for site in sites:
+        (reads,) = filled[site.node]["producers"][:1] or (DATA,)
+        if reads != DATA and site.role == "kernel":
+            found[reads] = sums(site.input)
+        found[site.node] = sums(site.preactivation)
+    return found | {site.activation_node: sums(site.output) for site in sites}
+
+
+def _known(values: Array) -> Scalars:
+    found = scalars_of(values)
+    assert found is not None
+    return found
+
+
+def _weight(fields: dict[str, Any]) -> WeightRecord:
+    layer, gradient = fields["layer"], fields["gradient"]
+    return WeightRecord(
+        layer=layer.name,
+        kind=type(layer).__name__,
+        weight=fields["path"],
+        shape=fields["shape"],
+        nodes=fields["nodes"],
+        trainable=fields["trainable"],
+        dtype=layer.compute_dtype,
+        bases=tuple(base.__name__ for base in type(layer).__mro__),
+        gradient=gradient.dense(fields["shape"]) if isinstance(gradient, Rows) else gradient,
+        penalty_gradient=fields["penalty"],
+    )
+
+
+def to_numpy(tensor: Any) -> Array:
+    """The tensor's values, without a copy where the buffer can be shared."""
+    try:
+        return np.asarray(memoryview(tensor))
+    except (TypeError, ValueError, BufferError):  # bfloat16 has no buffer format; GPU memory
+        array = tensor.numpy()
+        return np.asarray(array, np.float32) if array.dtype.kind == "V" else np.asarray(array)
+
+

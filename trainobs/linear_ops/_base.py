@@ -1,0 +1,169 @@
+"""What a spec is, and the two VJPs that all of them share.
+
+A layer's arrays have the layer's own layout. A spec brings them to one *canonical* layout, in which
+all sums are taken:
+
+| array  | canonical shape   | axes                                                            |
+|--------|-------------------|-----------------------------------------------------------------|
+| input  | (n, *p, G·i)      | n batch, p pixels or time steps, G groups, i inputs of a group  |
+| units  | (n, *q, G·j)      | q output pixels or time steps, j units of a group               |
+| kernel | (*k, i, G·j)      | k kernel window                                                 |
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+Shape = tuple[int, ...]
+_SPECS: dict[str, type[LinearOp]] = {}
+
+
+class LinearOp(abc.ABC):
+    """A bilinear map of an input and a kernel.
+
+    Attributes
+    ----------
+    groups : int
+        G: the units of a group read the inputs of that group only.
+    constant_input : bool
+        Whether every term's input is exactly 1 (a bias, a row that is looked up).
+    """
+
+    groups: int = 1
+    constant_input: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        _SPECS[cls.__name__] = cls
+
+    @abc.abstractmethod
+    def apply(self, input: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Return ``input ∘ kernel``, all arrays canonical."""
+
+    def ungrouped(self) -> LinearOp:
+        """The same op with all channels in one group (for inputs of a single channel)."""
+        return self
+
+    # ---- the layer's own layout, and back ----------------------------------------------------
+
+    def canonical_input(self, array: Any) -> Any:
+        """Bring what the kernel meets to (n, *p, G·i)."""
+        return array
+
+    def canonical_units(self, array: Any) -> Any:
+        """Bring an array shaped like the preactivation to (n, *q, G·j)."""
+        return array
+
+    def canonical_kernel(self, array: Any) -> Any:
+        """Bring an array shaped like the weight to (*k, i, G·j)."""
+        return array
+
+    def own_input(self, array: Any, shape: Shape) -> Any:
+        """Inverse of `canonical_input`; `shape` is the layer's own."""
+        del shape
+        return array
+
+    def own_units(self, array: Any, shape: Shape) -> Any:
+        """Inverse of `canonical_units`; `shape` is the layer's own."""
+        del shape
+        return array
+
+    def own_kernel(self, array: Any, shape: Shape) -> Any:
+        """Inverse of `canonical_kernel`; `shape` is the layer's own."""
+        del shape
+        return array
+
+    def unit_order(self, rank: int) -> tuple[Shape, int]:
+        """Which axes of an array of this rank, in which order, and how many of the last are the units."""
+        return tuple(range(rank)), 1
+
+    def healthy_weight(self, kernel_shape: Shape) -> float:
+        """w* = √(2/fan_in), He's scale, for a kernel of this canonical shape; nan if it has none."""
+        return math.sqrt(2.0 / math.prod(kernel_shape[:-1]))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values from which `op_from_config` makes an equal spec."""
+        return {"op": type(self).__name__, **dataclasses.asdict(self)}  # type: ignore[call-overload]
+
+
+def op_from_config(config: dict[str, Any]) -> LinearOp:
+    """Make the spec that `LinearOp.to_config` described."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "op"}
+    return _SPECS[config["op"]](**fields)
+
+
+def weight_vjp(op: LinearOp, input: tf.Tensor, cotangent: tf.Tensor, kernel_shape: Shape) -> Any:
+    """Sum over the terms of each weight: ``Σ_t input_t · cotangent_t``.
+
+    Parameters
+    ----------
+    op : LinearOp
+        How the kernel meets its input.
+    input : tf.Tensor of shape (n, *p, G·i)
+        What the kernel multiplies, canonical.
+    cotangent : tf.Tensor of shape (n, *q, G·j)
+        The gradient that arrives at the preactivation, or any array put in its place.
+    kernel_shape : tuple of int
+        Canonical shape (*k, i, G·j) of the result.
+
+    Returns
+    -------
+    tf.Tensor of shape `kernel_shape`
+
+    Notes
+    -----
+    The map is linear in the kernel, so the kernel it is differentiated at does not matter: zeros.
+    """
+    kernel = tf.zeros(kernel_shape, cotangent.dtype)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(kernel)
+        preactivation = op.apply(input, kernel)
+    return tf.convert_to_tensor(tape.gradient(preactivation, kernel, cotangent))
+
+
+def input_vjp(op: LinearOp, kernel: tf.Tensor, cotangent: tf.Tensor, input_shape: Any) -> Any:
+    """Backpropagate a cotangent of the preactivation to the input: ``cotangent ∘ᵀ kernel``.
+
+    Parameters
+    ----------
+    op : LinearOp
+        How the kernel meets its input.
+    kernel : tf.Tensor of shape (*k, i, G·j)
+        The weights, canonical.
+    cotangent : tf.Tensor of shape (n, *q, G·j)
+        The gradient at the preactivation.
+    input_shape : shape (n, *p, G·i)
+        Shape of the result.
+
+    Returns
+    -------
+    tf.Tensor of shape `input_shape`
+    """
+    input = tf.zeros(input_shape, kernel.dtype)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(input)
+        preactivation = op.apply(input, kernel)
+    return tape.gradient(preactivation, input, cotangent)
+
+
+def reordered(array: Any, order: Shape, merged: int) -> Any:
+    """Put axes into this order and make one of the last `merged` ones."""
+    sizes = [array.shape[axis] for axis in order]
+    lead, rest = sizes[: len(sizes) - merged], sizes[len(sizes) - merged :]
+    shape = (*lead, math.prod(rest))
+    if tf.is_tensor(array):
+        return tf.reshape(tf.transpose(array, order), shape)
+    return array.transpose(order).reshape(shape)
+
+
+def restored(array: Any, order: Shape, shape: Shape) -> Any:
+    """Inverse of `reordered` for an array that had this shape."""
+    inverse = sorted(range(len(order)), key=lambda axis: order[axis])
+    sizes = tuple(shape[axis] for axis in order)
+    if tf.is_tensor(array):
+        return tf.transpose(tf.reshape(array, sizes), inverse)
+    return array.reshape(sizes).transpose(inverse)
