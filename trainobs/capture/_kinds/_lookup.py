@@ -13,7 +13,7 @@ from trainobs.linear_ops import LookupOp
 class LookupKind(Kind):
     """The table is never copied: the rows that were looked up stand in the output."""
 
-    reads_output = True
+    reads_weights = False
 
     def variables(self, layer: Any) -> dict[str, Any]:
         return {"embeddings": layer.embeddings}
