@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trainobs.linear_ops import LinearOp
 
 Array = np.ndarray
+#: The kind of a node that is no layer: what happens between layers.
+OPERATIONS = "Operations"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -142,6 +142,21 @@ class SiteFigures:
         return {cause: np.broadcast_to(array, self.shape) for cause, array in found.items()}
 
     @functools.cached_property
+    def factor_sizes(self) -> dict[str, float]:
+        """Root mean square of each factor over all terms, against its healthy reference."""
+        near_zero, terms = self._near_zero, float(np.sum(np.broadcast_to(self._sums["terms"], self.shape)))
+        references = {
+            "input": ("input_sq", near_zero.activation_scale),
+            "activation": ("slope_sq", near_zero.slope_scale),
+            "backprop": ("backprop_sq", self._scale),
+        }
+        squares = {
+            factor: (float(np.sum(np.broadcast_to(self._sums[name], self.shape))), reference)
+            for factor, (name, reference) in references.items()
+        }
+        return {f: float(np.sqrt(square / max(terms, 1.0))) / ref for f, (square, ref) in squares.items()}
+
+    @functools.cached_property
     def likelihoods(self) -> dict[str, Array]:
         """The theory's p_* that are fractions of terms, compact arrays by column name."""
         sums = self._sums

@@ -194,7 +194,7 @@ def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, Figures]
     lost = sum(sites[weight].near_zero_count for weight in hit)
     affects = dict.fromkeys(sites[w].info.layer for w in hit if sites[w].info.layer != root.layer)
     return Finding(
-        _SEVERITY.get(root.cause, "error"),
+        "info" if "joint" in root.detail else _SEVERITY.get(root.cause, "error"),
         root.cause,
         root.layer,
         lost / total if total else 0.0,

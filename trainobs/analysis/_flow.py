@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from trainobs.analysis._figures import SiteFigures, ratio
-from trainobs.recording import NodeRecord, Scalars
+from trainobs.recording import OPERATIONS, NodeRecord, Scalars
 
 DATA = -1
 
@@ -109,6 +109,18 @@ class Flow:
         passed = [g.square_sum for g in self.records[index].input_gradients if g is not None]
         return float(np.sum(passed)) if passed else None
 
+    def edge_gain(self, index: int, producer: int) -> float:
+        """What a node passes on to one of its producers; the gain of the node where that is not known."""
+        record = self.records[index]
+        sent = [
+            g.square_sum
+            for p, g in zip(record.producers, record.input_gradients, strict=False)
+            if p == producer and g is not None
+        ]
+        if not sent or record.output_gradient is None:
+            return self.nodes[index].gain
+        return ratio(float(np.sum(sent)), record.output_gradient.square_sum)
+
     def sent_square(self, index: int) -> float:
         """The same, or if it is not known what arrives at the node."""
         passed, arriving = self.passed_square(index), self.records[index].output_gradient
@@ -136,7 +148,8 @@ class Flow:
         current = reader
         while current != node:
             producers = self.records[current].producers
-            if len(producers) != 1 or producers[0] == DATA:
+            between = self.records[current].kind == OPERATIONS
+            if len(producers) != 1 or producers[0] == DATA or between:
                 return False
             current = producers[0]
         return True

@@ -12,26 +12,18 @@ import math
 
 import numpy as np
 
-from trainobs.analysis._causes import Cause
+from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
 from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._settings import FindingSettings
 
-_FACTOR_BITS = {
-    "input": (Cause.INPUT, Cause.INPUT_ACTIVATION, Cause.INPUT_BACKPROP, Cause.INPUT_ACTIVATION_BACKPROP),
-    "activation": (
-        Cause.ACTIVATION,
-        Cause.INPUT_ACTIVATION,
-        Cause.ACTIVATION_BACKPROP,
-        Cause.INPUT_ACTIVATION_BACKPROP,
-    ),
-    "backprop": (
-        Cause.BACKPROP,
-        Cause.INPUT_BACKPROP,
-        Cause.ACTIVATION_BACKPROP,
-        Cause.INPUT_ACTIVATION_BACKPROP,
-    ),
+_FACTORS = ("input", "activation", "backprop")
+#: The factors of each set.
+_MEMBERS = {
+    cause: tuple(factor for factor in _FACTORS if factor in str(cause.name).lower())
+    for cause in CAUSES
+    if cause is not Cause.CANCELLATION
 }
 
 
@@ -65,18 +57,22 @@ class Origin:
 
 
 def main_factor(figures: SiteFigures) -> str:
-    """Which factor holds most of a kernel's near-zero weights; sets share equally."""
-    part = figures.shares
-    scores = {
-        factor: sum(float(part[cause]) / _size(cause) for cause in causes)
-        for factor, causes in _FACTOR_BITS.items()
-    }
-    scores["cancellation"] = float(part[Cause.CANCELLATION])
+    """Which factor holds most of a weight's near-zero gradients.
+
+    Sets that share a weight have equal parts of it. Of a set of several factors, none of which would
+    do alone, the part goes to the one that is smallest against its reference.
+    """
+    scores = dict.fromkeys(_FACTORS, 0.0) | {"cancellation": float(figures.shares[Cause.CANCELLATION])}
+    for cause, factors in _MEMBERS.items():
+        smallest = min(factors, key=lambda factor: figures.factor_sizes[factor])
+        scores[smallest] += float(figures.shares[cause])
     return max(scores, key=lambda factor: scores[factor])
 
 
-def _size(cause: Cause) -> int:
-    return sum(cause in causes for causes in _FACTOR_BITS.values())
+def is_joint(figures: SiteFigures) -> bool:
+    """Whether most of a weight's near-zero gradients have no factor that alone keeps them there."""
+    joint = sum(float(figures.shares[cause]) for cause, factors in _MEMBERS.items() if len(factors) > 1)
+    return joint > 0.5
 
 
 class Walk:
@@ -112,6 +108,8 @@ class Walk:
             found = self.of_off_units(figures)
         else:
             found = self.of_backprop(figures)
+        if is_joint(figures):
+            found = dataclasses.replace(found, detail={**found.detail, "joint": "yes"})
         return found.after(f"{start} ← {factor}")
 
     def other_origin(self, other: OtherFigures) -> Origin:
@@ -188,9 +186,9 @@ class Walk:
             return self.of_off_units(source, seen)
         if self._shrinks(source):
             return self._vanishing_forward(source)
-        if source.input_rms <= self._settings.rtol:
+        if source.input_rms <= self._settings.rtol and source.info.role == "kernel":
             return self.of_input(source, seen).after(source.info.layer)
-        if self._output_rms(source) <= _SHRUNK * self._settings.rtol:
+        if self._output_rms(source) <= _SHRUNK * self._settings.rtol or is_joint(figures):
             return self._vanishing_forward(source)
         return self._stopped_between(figures)
 
@@ -261,11 +259,12 @@ class Walk:
         path = self._path_to_loss(node)
         if self._silent_loss or not path:
             return Origin("zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",))
-        losses = [(self._loss_of(node), node) for node in path]
+        before = [node, *path[:-1]]
+        losses = [(self._loss_of(reader, maker), reader) for reader, maker in zip(path, before, strict=True)]
         total = sum(loss for (loss, _), _ in losses if loss > 0)
-        (worst, factor), node = max(losses, key=lambda item: item[0][0])
-        steps = tuple(self._flow.records[n].layer for n in path[: path.index(node) + 1])
-        site = self._flow.site_at(node) or self._flow.site_of_activation(node)
+        (worst, factor), reader = max(losses, key=lambda item: item[0][0])
+        steps = tuple(self._flow.records[n].layer for n in path[: path.index(reader) + 1])
+        site = self._flow.site_at(reader) or self._flow.site_of_activation(reader)
         killer = math.isinf(worst) or (worst >= self._settings.killer and worst > 0.5 * total)
         if killer and site is not None and factor == "slope":
             return _chained(self.of_off_units(site), steps)
@@ -273,10 +272,17 @@ class Walk:
             if self._featureless(site):
                 return _chained(Origin("zero_weights", site.info.layer, (), self._off_detail(site)), steps)
         elif killer and site is None:
-            record = self._flow.records[node]
-            silent = record.output.rms <= self._settings.rtol
-            return Origin("masked" if silent else "disconnected", record.layer, steps, {"where": "gradient"})
-        return Origin("vanishing", self._flow.records[node].layer, steps, self._decay(path, losses))
+            return self._killed_between(reader, worst, steps)
+        return Origin("vanishing", self._flow.records[reader].layer, steps, self._decay(path, losses))
+
+    def _killed_between(self, node: int, worst: float, steps: tuple[str, ...]) -> Origin:
+        """A node without a kernel takes the gradient: all of it, or most."""
+        record = self._flow.records[node]
+        if not math.isinf(worst):
+            detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
+            return Origin("vanishing", record.layer, steps, detail)
+        silent = record.output.rms <= self._settings.rtol
+        return Origin("masked" if silent else "disconnected", record.layer, steps, {"where": "gradient"})
 
     def _path_to_loss(self, node: int) -> list[int]:
         """Nodes from the first consumer to the loss, along the loudest consumer at each fork."""
@@ -286,13 +292,14 @@ class Walk:
             path.append(node)
         return path
 
-    def _loss_of(self, node: int) -> tuple[float, str]:
-        """How many powers of ten a node takes from the gradient, and which factor does it."""
+    def _loss_of(self, node: int, maker: int) -> tuple[float, str]:
+        """How many powers of ten a node takes from the gradient on its way to what it reads, and which
+        factor does it."""
         flow = self._flow.nodes[node]
         site = self._flow.site_at(node)
         if site is None:
             owner = self._flow.site_of_activation(node)
-            return _powers(flow.gain), "slope" if owner is not None else "layer"
+            return _powers(self._flow.edge_gain(node, maker)), "slope" if owner is not None else "layer"
         slope = math.inf if site.off_fraction == 1.0 else _powers(flow.slope_gain)
         kernel = math.inf if site.kernel_rms == 0 else _powers(flow.kernel_gain)
         return (slope, "slope") if slope >= kernel else (kernel, "kernel")

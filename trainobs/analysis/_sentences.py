@@ -95,6 +95,8 @@ def _zero_weights(layer: str, d: Detail) -> str:
 
 
 def _vanishing(layer: str, d: Detail) -> str:
+    if d["direction"] == "node":
+        return f"{layer} passes only {float(d['gain']):.2g} of the gradient on that arrives at it."
     kernel = f"kernels too small (rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g})"
     if d["direction"] == "forward":
         return f"The signal dies out on its way forward through {_count(d['layers'])} layers: {kernel}."

@@ -20,7 +20,15 @@ from trainobs.analysis._site_sums import bias_sums, sum_site
 from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import LinearOp, input_vjp
 from trainobs.near_zero import NearZero
-from trainobs.recording import NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, scalars_of
+from trainobs.recording import (
+    OPERATIONS,
+    NodeRecord,
+    OutputRecord,
+    Scalars,
+    SiteRecord,
+    StepRecord,
+    scalars_of,
+)
 
 Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
@@ -412,6 +420,9 @@ def _measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
         shape = op.canonical_input(site.input).shape
         sent = input_vjp(op, tf.cast(kernel, tf.float32), tf.cast(cotangent, tf.float32), shape).numpy()
         nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
+        before = nodes[node.producers[0]]
+        if before.kind == OPERATIONS:  # read by this node only
+            nodes[node.producers[0]] = dataclasses.replace(before, output_gradient=scalars_of(sent))
     return tuple(nodes)
 
 

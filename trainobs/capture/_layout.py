@@ -22,6 +22,7 @@ from trainobs.activations import Activation
 from trainobs.capture import _sites
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
+from trainobs.recording import OPERATIONS
 
 DATA = -1
 Function = Callable[[Any], Any]
@@ -111,8 +112,7 @@ class Layout:
         self.nodes = [
             node
             for in_pass in trace.passes
-            for index, call in enumerate(trace.calls)
-            for node in self._call_nodes(index, call, in_pass)
+            for node in self._pass_nodes(in_pass)
         ]
         self.outputs = [
             self._output(node, output, in_pass)
@@ -125,15 +125,18 @@ class Layout:
         for used_up in ("_trace", "_wiring", "_unscaled", "_unscale", "_read_anyway"):  # graph tensors
             delattr(self, used_up)
 
-    # ---- nodes: a call is one, or several where its kind has stages ----------------------------
+    # ---- nodes -------------------------------------------------------------------------------
+    # A call is one node, or several where its kind has stages. Before it stands a node for each
+    # input that operations which are no layers have made. Those before outputs come last.
 
     def _numbered(self) -> dict[tuple[int, int], int]:
         """Number of the last node of each call, in each pass."""
         found, count = {}, 0
         for in_pass in self._trace.passes:
             for index, call in enumerate(self._trace.calls):
-                count += 1 + len(_stages(call))
+                count += sum(self._wiring.changed[index]) + 1 + len(_stages(call))
                 found[in_pass, index] = count - 1
+            count += sum(map(bool, self._wiring.outputs_changed))
         return found
 
     def _is_of(self, call: LayerCall, in_pass: int) -> bool:
@@ -144,34 +147,80 @@ class Layout:
         asked = any(id(v) in found for v in call.kind.variables(call.layer).values())  # type: ignore[union-attr]
         return asked and any(own == in_pass for own, _ in call.output_gradients)
 
+    def _pass_nodes(self, in_pass: int) -> list[dict[str, Any]]:
+        calls, wiring = self._trace.calls, self._wiring
+        found = [node for i, call in enumerate(calls) for node in self._call_nodes(i, call, in_pass)]
+        for output, origin in zip(self._trace.outputs, wiring.outputs_changed, strict=True):
+            if origin:
+                arriving = output.gradients.get((in_pass, 0))
+                node = self._operations("the output", origin, in_pass)
+                found.append({**node, "output_gradient": None if arriving is None else [self._sums_of(arriving)]})
+        return found
+
     def _call_nodes(self, index: int, call: LayerCall, in_pass: int) -> list[dict[str, Any]]:
         stages, last = _stages(call), self._numbers[in_pass, index]
         node = self._node(index, call, in_pass)
+        before = [
+            self._operations(call.layer.name, origin, in_pass, call)
+            for origin, changed in zip(self._wiring.producers[index], self._wiring.changed[index], strict=True)
+            if changed
+        ]
         if not stages:
-            return [node]
+            return [*before, node]
         first = last - len(stages)
         sent = node["sole_makers"] if len(stages) == 1 else (DATA,) * len(node["sole_makers"])
-        made = [
-            {**node, "stage": stage, "output_gradient": None, "sole_makers": sent, "held": True}
-            for stage in stages
-        ]
-        return [*made, {**node, "producers": tuple(range(first, last)), "sole_makers": ()}]
+        made = [{**node, "stage": stage, "output_gradient": None, "sole_makers": sent} for stage in stages]
+        inner = tuple(range(first, last))
+        return [*before, *made, {**node, "producers": inner, "sole_makers": inner}]
+
+    def _operations(
+        self, reader: str, origin: tuple[int, ...], in_pass: int, call: LayerCall | None = None
+    ) -> dict[str, Any]:
+        """The node of what happens between layers: nothing is tapped there, so its output is not known."""
+        attention = call is not None and call.inside is not None and _sites.is_attention(call.inside)
+        return {
+            "layer": call.inside.name if attention and call is not None else f"operations before {reader}",
+            "kind": OPERATIONS,
+            "call": 0 if call is None else call.call,
+            "loss": self._trace.passes.index(in_pass),
+            "stage": "attention scores" if attention else "",
+            "producers": tuple(self._numbers[in_pass, p] for p in origin),
+            "index": origin[0],
+            "output_gradient": None,
+            "sole_makers": tuple(self._sole_reader(p, in_pass) for p in origin),
+        }
+
+    def _sole_reader(self, maker: int, in_pass: int) -> int:
+        """The node of a call that is read at one place only, DATA of any other."""
+        wiring = self._wiring
+        places = [(i, k) for i, origins in enumerate(wiring.producers) for k, o in enumerate(origins) if maker in o]
+        outputs = sum(maker in (*changed, node) for changed, node in zip(wiring.outputs_changed, wiring.output_nodes, strict=True))
+        return self._numbers[in_pass, maker] if len(places) + outputs == 1 else DATA
 
     def _node(self, index: int, call: LayerCall, in_pass: int) -> dict[str, Any]:
-        origins = self._wiring.producers[index]
         gradients = _of_pass(call.output_gradients, in_pass)
-        producers = (self._numbers[in_pass, p] if p != DATA else DATA for o in origins for p in o or (DATA,))
         return {
             "layer": call.layer.name,
             "kind": type(call.layer).__name__,
             "call": call.call,
             "loss": self._trace.passes.index(in_pass),
             "stage": "",
-            "producers": tuple(producers),
+            "producers": self._producers(index, call, in_pass),
             "index": index if call.returned else None,
             "output_gradient": [self._sums_of(gradient) for gradient in gradients.values()] or None,
-            "sole_makers": tuple(self._sole_maker(index, origin, in_pass) for origin in origins),
+            "sole_makers": tuple(
+                self._sole_maker(index, origin, in_pass) for origin in self._wiring.producers[index]
+            ),
         }
+
+    def _producers(self, index: int, call: LayerCall, in_pass: int) -> tuple[int, ...]:
+        """For each input the node it came from: a call's, or that of operations in between."""
+        changed = self._wiring.changed[index]
+        operations = iter(range(self._numbers[in_pass, index] - len(_stages(call)) - sum(changed), 10**9))
+        return tuple(
+            next(operations) if between else self._numbers[in_pass, origin[0]] if origin else DATA
+            for origin, between in zip(self._wiring.producers[index], changed, strict=True)
+        )
 
     def _sums_of(self, gradient: Any) -> Slot | SparseSlot | ScalarsSlot | None:
         """Sums over a gradient wait if a site holds the whole of it anyway."""

@@ -139,7 +139,11 @@ class Patches:
             return original(*args, **kwargs)  # inside a loop's body tensors can't be handed out
         if _has_parts(layer):  # its `build` has just made them
             self._patch_layers()
-            return in_this_graph(original)(*args, **kwargs)
+            trace.open_composites.append(layer)
+            try:
+                return in_this_graph(original)(*args, **kwargs)
+            finally:
+                trace.open_composites.pop()
         kind = kind_of(layer)
         record = trace.begin(layer, kind, _float_tensors((args, kwargs)))
         try:
@@ -291,13 +295,13 @@ def _current_graph() -> Any:
 
 
 def _nodes(model: keras.Model) -> list[Any]:
-    """Layers without sublayers, and the operations of functional models that are no layers.
+    """All layers, and the operations of functional models that are no layers.
 
     What a layer of a known kind is made of (an activation layer, a cell) is a part of that one.
     """
     layers = all_layers(model)
     inner = {id(part) for layer in layers if kind_of(layer) is not None for part in all_layers(layer)}
-    leaves = [layer for layer in layers if id(layer) not in inner and not _has_parts(layer)]
+    own = [layer for layer in layers if id(layer) not in inner]
     operations = [
         operation
         for part in (model, *layers)
@@ -306,7 +310,7 @@ def _nodes(model: keras.Model) -> list[Any]:
         )
         if not isinstance(operation, keras.layers.Layer)
     ]
-    nodes = {id(node): node for node in (*leaves, *operations) if not isinstance(node, _PASSIVE)}
+    nodes = {id(node): node for node in (*own, *operations) if not isinstance(node, _PASSIVE)}
     return list(nodes.values())
 
 

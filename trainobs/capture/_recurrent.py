@@ -1,10 +1,14 @@
 """What the gradients of a recurrent layer's weights are sums over: each gate, at every time step.
 
 A recurrent layer uses its weights once a step, inside a loop where no tap can be put without changing
-what the loop computes. So the layer is *replayed* after the train step: its own Keras `call` runs
-again, eagerly, on the recorded values of its variables, inputs and output gradients, with its loop
-over time written out in Python. A gate's preactivation is what the cell gives to its `activation` or
-`recurrent_activation`; its gradient comes from a tape, as everywhere.
+what the loop computes. So the layer is *replayed* after the train step, on the recorded values of its
+variables, inputs and output gradients, and every gradient comes from a tape, as everywhere:
+
+1. `_walk`: the layer's own Keras `call` runs again, with a loop over time that keeps the states which
+   enter each step and, from the way back, the gradients of the states which each step computes.
+2. `_at_once`: given these, steps do not depend on each other. The layer's cell computes all of them in
+   one call, as so many samples, and back. A gate's preactivation is what the cell gives to its
+   `activation` or `recurrent_activation`.
 
 | symbol | meaning                                                                |
 |--------|------------------------------------------------------------------------|
@@ -19,16 +23,18 @@ r_t·H_t with U. One that resets after it adds r_t·(H_t U + b_r): this *recurre
 preactivation of its own, H_t U + b_r, with the slope r_t·φ'(Z_t).
 
 Private Keras names used here: the class of ConvLSTM layers' cells, which is not exported; RNN's
-`inner_loop`, its loop over time, which is set aside for ours; the cells' cached dropout masks.
+`inner_loop`, its loop over time, in whose place ours is put; the cells' cached dropout masks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import types
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -249,13 +255,36 @@ def replay(
     """
     if not is_recurrent(layer) or not layer.built:
         return None
-    with _left_alone(layer), _recorded_values(layer, variables):
-        taps = [_CellTaps(cell) for cell in _cells(layer)]
+    call = _Call(
+        [tf.convert_to_tensor(v) for v in variables],
+        _as_input(layer, inputs),
+        [tf.convert_to_tensor(s) for s in initial_state] if initial_state else None,
+        None if mask is None else tf.convert_to_tensor(mask),
+        [None if g is None else tf.convert_to_tensor(g) for g in output_gradients],
+    )
+    walked = _walked(layer, call, training)
+    with _left_alone(layer), _recorded_values(layer, call.variables):
         try:
-            gradients = _run(layer, taps, inputs, initial_state, mask, training, output_gradients)
+            taps = _at_once(layer, call.inputs, walked, training)
         except _NotAsExpected:
             return None
-        return [part for tap, own in zip(taps, gradients, strict=True) for part in _parts(layer, tap, own)]
+        return [part for tap in taps for part in _parts(layer, tap)]
+
+
+class _Call(NamedTuple):
+    """What `replay` was given, as tensors."""
+
+    variables: list[Any]
+    inputs: Any
+    initial_state: list[Any] | None
+    mask: Any
+    output_gradients: list[Any]
+
+
+def _as_input(layer: Any, inputs: Array) -> Any:
+    """The input as `Layer.__call__` hands it to `call`."""
+    tensor = tf.convert_to_tensor(inputs)
+    return tf.cast(tensor, layer.compute_dtype) if tensor.dtype.is_floating else tensor
 
 
 @contextlib.contextmanager
@@ -273,76 +302,120 @@ def _left_alone(layer: Any) -> Iterator[None]:
             attributes.update(before)
 
 
-def _recorded_values(layer: Any, values: list[Array]) -> Any:
+def _recorded_values(layer: Any, values: list[Any]) -> Any:
     """A scope in which the layer's variables have recorded values, and assigning changes none."""
     mapping = list(zip(variables_of(layer), values, strict=True))
     return keras.StatelessScope(mapping, initialize_variables=False)
 
 
-def _run(
-    layer: Any,
-    taps: list[_CellTaps],
-    inputs: Array,
-    initial_state: list[Array] | None,
-    mask: Array | None,
-    training: bool,
-    output_gradients: list[Array | None],
-) -> list[list[Any]]:
-    """Call the layer; return the gradients of what each cell's taps saw, as `_CellTaps.tensors`."""
-    state = initial_state and keras.tree.pack_sequence_as(
-        layer.get_initial_state(len(inputs)), [tf.convert_to_tensor(s) for s in initial_state]
-    )
-    live = None if mask is None else tf.convert_to_tensor(mask)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        vars(layer)["inner_loop"] = lambda *a, **k: _loop(layer, taps, tape, *a, **k)
-        outputs = layer.call(_as_input(layer, inputs), initial_state=state, mask=live, training=training)
-    pairs = zip(keras.tree.flatten(outputs), output_gradients, strict=True)
-    reached = [(y, tf.cast(tf.convert_to_tensor(g), y.dtype)) for y, g in pairs if g is not None]
-    targets, upstream = [y for y, _ in reached], [g for _, g in reached]
-    sources = [tap.tensors() for tap in taps]
-    if not reached:
-        return keras.tree.map_structure(tf.zeros_like, sources)
-    return tape.gradient(targets, sources, upstream, unconnected_gradients="zero")
+# ---- 1. through time ------------------------------------------------------------------------------
 
 
-def _as_input(layer: Any, inputs: Array) -> Any:
-    """The input as `Layer.__call__` hands it to `call`."""
-    tensor = tf.convert_to_tensor(inputs)
-    return tf.cast(tensor, layer.compute_dtype) if tensor.dtype.is_floating else tensor
+class _Walked(NamedTuple):
+    """What `_walk` finds. Steps are on the first axis, in the order in which the layer takes them.
 
-
-def _loop(
-    layer: Any,
-    taps: list[_CellTaps],
-    tape: Any,
-    sequences: Any,
-    initial_state: list[Any],
-    mask: Any,
-    training: bool = False,
-) -> tuple[Any, Any, Any]:
-    """Keras' loop over time, step by step in Python; in place of `layer.inner_loop`.
-
-    (Keras' own unrolled loop fails for a stack of one LSTM cell.)
+    Attributes
+    ----------
+    entering : list of tensor (T, n, …)
+        The flattened states that each step begins with.
+    gradients : list of tensor (T, n, …)
+        dJ/d(the states that the cell returned), as an output of the layer too.
+    masks : list of (list of tensor, list of tensor)
+        For every cell what it caches as dropout masks, of its input and state; empty if nothing.
     """
-    for tap in taps:  # not before: Keras calls stacked cells once more to draw their dropout masks
-        tap.listen(tape)
-    steps = tf.unstack(sequences, axis=1)
-    masks = [None] * len(steps) if mask is None else tf.unstack(tf.cast(mask, tf.bool), axis=1)
-    order = range(len(steps))[:: -1 if layer.go_backwards else 1]
-    states: Any = initial_state
-    outputs: list[Any] = []
-    for t in order:
-        output, new_states = layer.cell(steps[t], states, training=training)
-        new_states = keras.tree.pack_sequence_as(states, keras.tree.flatten(new_states))
-        if masks[t] is not None:
-            kept = tf.zeros_like(output) if layer.zero_output_for_mask or not outputs else outputs[-1]
-            output = _where(masks[t], output, kept)
-            new_states = keras.tree.map_structure(lambda *s, m=masks[t]: _where(m, *s), new_states, states)
-        states = new_states
-        outputs.append(output)
-    for tap in taps:
-        tap.finish(backwards=layer.go_backwards)
-    return outputs[-1], tf.stack(outputs, axis=1), states
+
+    entering: list[Any]
+    gradients: list[Any]
+    masks: list[Any]
+
+
+def _walk(layer: Any, call: _Call, training: bool) -> _Walked:
+    """Call the layer on recorded values, forwards and back."""
+    loop, state, tape = _Loop(layer), None, tf.GradientTape(watch_accessed_variables=False)
+    with _left_alone(layer), _recorded_values(layer, call.variables), tape:
+        if call.initial_state is not None:
+            structure = layer.get_initial_state(tf.shape(call.inputs)[0])
+            state = keras.tree.pack_sequence_as(structure, call.initial_state)
+        vars(layer)["inner_loop"] = functools.partial(loop.run, tape)
+        outputs = layer.call(call.inputs, initial_state=state, mask=call.mask, training=training)
+    pairs = zip(keras.tree.flatten(outputs), call.output_gradients, strict=True)
+    reached = [(y, tf.cast(g, y.dtype)) for y, g in pairs if g is not None]
+    targets, upstream = [y for y, _ in reached], [g for _, g in reached]
+    gradients = [tf.zeros_like(probe) for probe in loop.probes]
+    if reached:
+        gradients = tape.gradient(targets, loop.probes, upstream, unconnected_gradients="zero")
+    return _Walked(loop.entering, gradients, loop.masks)
+
+
+class _Loop:
+    """A loop over time in place of a layer's own, that does the same and keeps what it meets.
+
+    To every state that the cell returns a *probe* is added, which is 0: its gradient is the state's.
+
+    Attributes
+    ----------
+    probes, entering, masks : list
+        See `_Walked`.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self._zero_output = layer.zero_output_for_mask
+        self.probes: list[Any] = []
+        self.entering: list[Any] = []
+        self.masks: list[Any] = []
+
+    def run(
+        self, tape: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """What `layer.inner_loop` does: last output, all outputs and last states."""
+        first, length = keras.tree.flatten(initial_state), tf.shape(sequences)[1]
+        self.probes = [tf.zeros(tf.concat([[length], tf.shape(s)], 0), s.dtype) for s in first]
+        tape.watch(self.probes)
+        read = [self._by_step(sequences), None if mask is None else self._by_step(tf.cast(mask, tf.bool))]
+        probes = [tf.TensorArray(p.dtype, length).unstack(p) for p in self.probes]
+        written = [tf.TensorArray(s.dtype, length, element_shape=s.shape) for s in first]
+        output = tf.zeros_like(first[self._head()])
+        outputs = tf.TensorArray(output.dtype, length, element_shape=output.shape)
+
+        def body(t: Any, states: Any, last: Any, kept: Any, seen: Any) -> Any:
+            nested = keras.tree.pack_sequence_as(initial_state, list(states))
+            _, returned = self._layer.cell(read[0].read(t), nested, training=training)
+            new = [s + p.read(t) for s, p in zip(keras.tree.flatten(returned), probes, strict=True)]
+            live = None if read[1] is None else read[1].read(t)
+            new, last = self._masked(live, new, list(states), last)
+            return (
+                t + 1,
+                new,
+                last,
+                [k.write(t, s) for k, s in zip(kept, new, strict=True)],
+                seen.write(t, last),
+            )
+
+        start = (tf.constant(0), first, output, written, outputs)
+        _, states, output, written, outputs = tf.while_loop(lambda t, *_: t < length, body, start)
+        after = [array.stack() for array in written]
+        self.entering = [tf.concat([s[None], a[:-1]], 0) for s, a in zip(first, after, strict=True)]
+        self.masks = [_cached_masks(cell) for cell in _cells(self._layer)]
+        return output, _time_first(outputs.stack()), keras.tree.pack_sequence_as(initial_state, list(states))
+
+    def _by_step(self, sequences: Any) -> Any:
+        steps = _time_first(sequences)
+        steps = tf.reverse(steps, [0]) if self._layer.go_backwards else steps
+        return tf.TensorArray(steps.dtype, tf.shape(steps)[0]).unstack(steps)
+
+    def _head(self) -> int:
+        """Which of the flattened states is the output too: the first one of the last cell."""
+        counts = [len(keras.tree.flatten(cell.get_initial_state(1))) for cell in _cells(self._layer)]
+        return sum(counts[:-1])
+
+    def _masked(self, live: Any, new: list[Any], old: list[Any], last: Any) -> tuple[list[Any], Any]:
+        """States and output of a step, for the samples whose step counts."""
+        output = new[self._head()]
+        if live is None:
+            return new, output
+        kept = tf.zeros_like(last) if self._zero_output else last
+        return [_where(live, n, o) for n, o in zip(new, old, strict=True)], _where(live, output, kept)
 
 
 def _where(live: Any, new: Any, old: Any) -> Any:
@@ -350,21 +423,98 @@ def _where(live: Any, new: Any, old: Any) -> Any:
     return tf.where(tf.reshape(live, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
 
 
-# ---- what one cell computes -----------------------------------------------------------------------
+def _time_first(array: Any) -> Any:
+    """Exchange the first two axes."""
+    return tf.transpose(array, [1, 0, *range(2, len(array.shape))])
 
 
-@dataclasses.dataclass(eq=False)
-class _Step:
-    """What one cell saw in one step."""
+def _cached_masks(cell: Any) -> tuple[list[Any], list[Any]]:
+    found = [getattr(cell, name, None) for name in ("_dropout_mask", "_recurrent_dropout_mask")]
+    inputs, states = ([] if m is None else list(m) if isinstance(m, list | tuple) else [m] for m in found)
+    return inputs, states
 
-    input: Any
-    state: Any
-    preactivations: list[Any] = dataclasses.field(default_factory=list)  # by gate
-    outputs: list[Any] = dataclasses.field(default_factory=list)
+
+# ---- the walk, compiled ---------------------------------------------------------------------------
+
+#: Traces of `_walk` by layer: step by step in Python it takes ten times as long. Nothing in them
+#: refers to the layer (its variables are arguments), so they go when it goes.
+_TRACES: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+_MOST_TRACES = 8  # of one layer
+
+
+def _walked(layer: Any, call: _Call, training: bool) -> _Walked:
+    """`_walk`, compiled where it can be."""
+    flat = tf.nest.flatten(call)
+    tensors, given = [x for x in flat if x is not None], [x is not None for x in flat]
+    walk = _walk_of_tensors(weakref.ref(layer), tf.nest.map_structure(lambda _: 0, call), given, training)
+    specs = [x for x in tf.nest.flatten(_specs(layer, call)) if x is not None]
+    traces = _TRACES.setdefault(layer, {})
+    key = (training, len(call.initial_state or []), tuple(given), tuple(specs), *_settings(layer))
+    if key not in traces:
+        if len(traces) >= _MOST_TRACES:
+            traces.clear()
+        traces[key] = _trace(walk, specs)
+    return _Walked(*(traces[key] or walk)(*tensors))
+
+
+def _walk_of_tensors(
+    layer: weakref.ref[Any], structure: Any, given: list[bool], training: bool
+) -> Callable[..., Any]:
+    """`_walk` as a function of tensors alone."""
+
+    def walk(*tensors: Any) -> Any:
+        rest = iter(tensors)
+        call = tf.nest.pack_sequence_as(structure, [next(rest) if there else None for there in given])
+        return tuple(_walk(layer(), call, training))
+
+    return walk
+
+
+def _specs(layer: Any, call: _Call) -> _Call:
+    """Types of the tensors: any batch size (a stateful layer has but one), any number of steps."""
+    batch = call.inputs.shape[0] if layer.stateful else None
+
+    def spec(tensor: Any, *first: int | None) -> Any:
+        if tensor is None:
+            return None
+        return tf.TensorSpec([*first, *tensor.shape[len(first) :]], tensor.dtype)
+
+    timed = [layer.return_sequences, *[False] * len(call.output_gradients)]
+    gradients = zip(call.output_gradients, timed, strict=False)
+    return _Call(
+        [spec(v) for v in call.variables],
+        spec(call.inputs, batch, None),
+        call.initial_state and [spec(s, batch) for s in call.initial_state],
+        spec(call.mask, batch, None),
+        [spec(g, batch, None) if steps else spec(g, batch) for g, steps in gradients],
+    )
+
+
+def _settings(layer: Any) -> Iterator[Any]:
+    """Everything about a layer that a trace depends on; hashable, and without a strong reference."""
+    for part in (layer, *all_layers(layer)):
+        yield id(part), part.compute_dtype
+        for name, value in sorted(vars(part).items()):
+            if callable(value) and name.endswith("activation"):
+                kind = weakref.WeakMethod if isinstance(value, types.MethodType) else weakref.ref
+                yield name, kind(value)
+            elif isinstance(value, bool | int | float | str | None | tuple):
+                yield name, str(value)
+
+
+def _trace(walk: Callable[..., Any], specs: list[Any]) -> Any:
+    """`walk` as a graph; None if it can't be one, such as for a function that needs values."""
+    try:
+        return tf.function(walk, autograph=False).get_concrete_function(*specs)
+    except Exception:  # then it runs eagerly, and an error that is no matter of graphs comes again
+        return None
+
+
+# ---- 2. all steps at once -------------------------------------------------------------------------
 
 
 class _CellTaps:
-    """Listens to one cell while the loop runs. To be used inside `_left_alone`, which takes it out again.
+    """What one cell computes, all steps at once. To be used inside `_left_alone`, which takes it out again.
 
     Attributes
     ----------
@@ -372,37 +522,54 @@ class _CellTaps:
         The cell and its row of the table.
     functions : dict of str to callable
         Its activation functions.
-    steps : list of _Step
-        In the order of the input.
-    inputs, states : array
-        Once the loop is over: X and H before dropout, (n, T, …).
+    shape : tuple of int
+        (n, T), the shape of the samples' axis.
+    input, state : tensor (n·T, …)
+        X and H before dropout.
+    input_masks, state_masks : list of tensor
+        Dropout masks: one, one for every gate, or none.
+    preactivations, outputs : list of tensor
+        Z and A by gate.
+    gradients : list of tensor
+        dJ/dZ of every gate, then dJ/dA of every gate.
     """
 
-    def __init__(self, cell: Any) -> None:
+    def __init__(self, cell: Any, masks: tuple[list[Any], list[Any]], shape: tuple[int, int]) -> None:
         kind = _kind(cell)
         assert kind is not None  # is_recurrent was asked
-        self.cell, self.kind = cell, kind
+        self.cell, self.kind, self.shape = cell, kind, shape
         self.functions = {name: getattr(cell, name) for name, _ in kind.calls}
-        self.steps: list[_Step] = []
-        self.inputs = self.states = np.empty(0)
+        self.input_masks, self.state_masks = (
+            [tf.repeat(m, shape[1], axis=0) for m in kept] for kept in masks
+        )
+        self.input = self.state = None
+        self.preactivations: list[Any] = []
+        self.outputs: list[Any] = []
+        self.gradients: list[Any] = []
         self._training = False
         self._awaited: list[tuple[str, int | None]] = []
 
     def listen(self, tape: Any) -> None:
-        """Hear every step of the cell from now on."""
+        """Hear the cell's next call, for which it has its dropout masks already."""
         call = self.cell.call
 
         def step(inputs: Any, states: Any, training: bool = False) -> Any:
             self._training, self._awaited = bool(training), list(self.kind.calls)
-            self.steps.append(_Step(inputs, keras.tree.flatten(states)[0]))
+            self.input, self.state = inputs, keras.tree.flatten(states)[0]
             result = call(inputs, states, training=training)
             if self._awaited:
                 raise _NotAsExpected
             return result
 
-        vars(self.cell)["call"] = step
-        for name in self.functions:
-            vars(self.cell)[name] = self._tapped(name, tape)
+        single = getattr(self.cell, "dropout_mask_count", None) is None
+        attributes = vars(self.cell)
+        for name, masks in (
+            ("_dropout_mask", self.input_masks),
+            ("_recurrent_dropout_mask", self.state_masks),
+        ):
+            attributes[name] = None if not masks else masks[0] if single else masks
+        attributes["call"] = step
+        attributes.update({name: self._tapped(name, tape) for name in self.functions})
 
     def _tapped(self, name: str, tape: Any) -> Callable[[Any], Any]:
         def apply(preactivation: Any) -> Any:
@@ -413,43 +580,62 @@ class _CellTaps:
                 return self.functions[name](preactivation)
             tape.watch(preactivation)
             output = self.functions[name](preactivation)
-            self.steps[-1].preactivations.append(preactivation)
-            self.steps[-1].outputs.append(output)
+            self.preactivations.append(preactivation)
+            self.outputs.append(output)
             return output
 
         return apply
 
-    def finish(self, *, backwards: bool) -> None:
-        """The loop is over: put the steps in the input's order and keep the masks that were used."""
-        if backwards:
-            self.steps.reverse()
-        self.inputs = _over_time(step.input for step in self.steps)
-        self.states = _over_time(step.state for step in self.steps)
-        fused = getattr(self.cell, "implementation", 1) == 2  # these know no recurrent dropout
-        self._input_masks = self._used("_dropout_mask", self.cell.dropout)
-        self._state_masks = self._used("_recurrent_dropout_mask", 0 if fused else self.cell.recurrent_dropout)
+    def multiplied_by_kernel(self, gate: int) -> Array:
+        """X, as the gate's kernel multiplies it."""
+        return self._dropped(self.input, self.input_masks, gate, self.cell.dropout)
 
-    def _used(self, attribute: str, rate: float) -> list[Array | None]:
-        masks, gates = getattr(self.cell, attribute, None), len(self.kind.gates)
+    def multiplied_by_recurrent_kernel(self, gate: int) -> Array:
+        """H, as the gate's recurrent kernel multiplies it (but for a reset gate)."""
+        fused = getattr(self.cell, "implementation", 1) == 2  # knows no recurrent dropout
+        rate = 0.0 if fused else self.cell.recurrent_dropout
+        return self._dropped(self.state, self.state_masks, gate, rate)
+
+    def _dropped(self, values: Any, masks: list[Any], gate: int, rate: float) -> Array:
         # a rate of 1 is none to all cells but SimpleRNN's
         highest = 1.0 if isinstance(self.cell, keras.layers.SimpleRNNCell) else np.nextafter(1.0, 0.0)
-        if masks is None or not self._training or not 0.0 < rate <= highest:
-            return [None] * gates
-        return [mask.numpy() for mask in (masks if isinstance(masks, list | tuple) else [masks] * gates)]
+        if not masks or not self._training or not 0.0 < rate <= highest:
+            return self.by_step(values)
+        return self.by_step(values * masks[gate if len(masks) > 1 else 0])
 
-    def masked_input(self, gate: int) -> Array:
-        """X of every step, as the gate's kernel multiplies it."""
-        return _masked(self.inputs, self._input_masks[gate])
+    def by_step(self, tensor: Any) -> Array:
+        """All steps of a tensor (n·T, …) as an array (n, T, …), half precision as float32."""
+        array = tensor.numpy().reshape(*self.shape, *tensor.shape[1:])
+        return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
-    def masked_state(self, gate: int) -> Array:
-        """H of every step, as the gate's recurrent kernel multiplies it (but for a reset gate)."""
-        return _masked(self.states, self._state_masks[gate])
 
-    def tensors(self) -> list[list[Any]]:
-        """What gradients are sought of: preactivations and outputs of gate after gate, by step."""
-        gates = range(len(self.kind.gates))
-        kinds = ("preactivations", "outputs")
-        return [[getattr(step, kind)[k] for step in self.steps] for k in gates for kind in kinds]
+def _at_once(layer: Any, inputs: Any, walked: _Walked, training: bool) -> list[_CellTaps]:
+    """Call the layer's cell on all steps as samples, and back."""
+    shape = tuple(inputs.shape[:2])
+    taps = [_CellTaps(c, masks, shape) for c, masks in zip(_cells(layer), walked.masks, strict=True)]
+
+    def samples(steps: Any) -> Any:
+        steps = tf.reverse(steps, [0]) if layer.go_backwards else steps
+        return _merged(_time_first(steps))
+
+    structure = layer.get_initial_state(1)
+    states = keras.tree.pack_sequence_as(structure, [samples(s) for s in walked.entering])
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for tap in taps:
+            tap.listen(tape)
+        _, returned = layer.cell(_merged(inputs), states, training=training)
+    upstream = [samples(g) for g in walked.gradients]
+    sought = [tap.preactivations + tap.outputs for tap in taps]
+    targets = keras.tree.flatten(returned)
+    gradients = tape.gradient(targets, sought, upstream, unconnected_gradients="zero")
+    for tap, own in zip(taps, gradients, strict=True):
+        tap.gradients = own
+    return taps
+
+
+def _merged(tensor: Any) -> Any:
+    """The first two axes as one."""
+    return tf.reshape(tensor, [-1, *tensor.shape[2:]])
 
 
 # ---- from tensors to parts ------------------------------------------------------------------------
@@ -469,17 +655,17 @@ class _Gate:
     activation: Activation
 
 
-def _parts(layer: Any, taps: _CellTaps, gradients: list[list[Any]]) -> list[GatePart]:
+def _parts(layer: Any, taps: _CellTaps) -> list[GatePart]:
     """All parts of one cell: gate by gate its kernel, recurrent kernel and biases."""
     cell, positions = taps.cell, {id(v): position for position, v in enumerate(variables_of(layer))}
-    bias = positions.get(id(cell.bias)) if cell.bias is not None else None
-    gates = [_gate(layer, taps, k, *gradients[2 * k : 2 * k + 2]) for k in range(len(taps.kind.gates))]
+    bias = positions[id(cell.bias)] if cell.bias is not None else None
+    gates = [_gate(layer, taps, k) for k in range(len(taps.kind.gates))]
     return [
         GatePart(
             **vars(gate),
             weight=positions[id(getattr(cell, role))],
             role=role,
-            input=_float(multiplied),
+            input=multiplied,
             bias=bias,
             bias_row=row if bias is not None and _resets_after(cell) else None,
             conv=_conv(cell, role),
@@ -489,42 +675,40 @@ def _parts(layer: Any, taps: _CellTaps, gradients: list[list[Any]]) -> list[Gate
     ]
 
 
-def _gate(layer: Any, taps: _CellTaps, k: int, gradients: list[Any], output_gradients: list[Any]) -> _Gate:
+def _gate(layer: Any, taps: _CellTaps, k: int) -> _Gate:
     function = taps.functions[next(name for name, gate in taps.kind.calls if gate == k)]
     activation = describe_activation(types.SimpleNamespace(name=layer.name, activation=function))
-    preactivation = _over_time(step.preactivations[k] for step in taps.steps)
-    output = _over_time(step.outputs[k] for step in taps.steps)
     units = getattr(taps.cell, "units", None) or taps.cell.filters
+    preactivation, output = taps.preactivations[k], taps.outputs[k]
     return _Gate(
         gate=taps.kind.gates[k],
         columns=slice(k * units, (k + 1) * units),
-        preactivation=_float(preactivation),
-        output=_float(output),
-        slope=_float(_slope(activation, function, preactivation, output)),
-        output_gradient=_float(_over_time(output_gradients)),
-        preactivation_gradient=_float(_over_time(gradients)),
+        preactivation=taps.by_step(preactivation),
+        output=taps.by_step(output),
+        slope=taps.by_step(_slope(activation, function, preactivation, output)),
+        output_gradient=taps.by_step(taps.gradients[len(taps.outputs) + k]),
+        preactivation_gradient=taps.by_step(taps.gradients[k]),
         activation=activation,
     )
 
 
-def _slope(activation: Activation, function: Any, preactivation: Array, output: Array) -> Array:
-    """φ' of every element, all steps at once: they are put side by side as samples."""
+def _slope(activation: Activation, function: Any, preactivation: Any, output: Any) -> Any:
+    """φ' of every element; of softmax the diagonal of its Jacobian."""
     if activation.name == "softmax" and not activation.elementwise:
         return output * (1 - output)
-    samples = tf.convert_to_tensor(preactivation.reshape(-1, *preactivation.shape[2:]))
-    return slope_of(function, samples)[1].numpy().reshape(preactivation.shape)
+    return slope_of(function, preactivation)[1]
 
 
 def _uses(taps: _CellTaps, gates: list[_Gate], k: int) -> Iterator[tuple[str, _Gate, Array, int]]:
     """What the weights of one gate do: role, gate, what is multiplied, row of the bias."""
     gate, cell = gates[k], taps.cell
-    recurrent, state = gate, taps.masked_state(k)
+    recurrent, state = gate, taps.multiplied_by_recurrent_kernel(k)
     if gate.gate == "candidate" and isinstance(cell, keras.layers.GRUCell):
         if cell.reset_after:
             recurrent = _recurrent_part(cell, gate, gates[1], state)
         else:
-            state = (gates[1].output * state).astype(state.dtype)
-    yield "kernel", gate, taps.masked_input(k), 0
+            state = gates[1].output * state
+    yield "kernel", gate, taps.multiplied_by_kernel(k), 0
     yield "recurrent_kernel", recurrent, state, 1
     if cell.bias is not None:
         yield "bias", gate, _ones(cell, gate), 0
@@ -534,7 +718,7 @@ def _uses(taps: _CellTaps, gates: list[_Gate], k: int) -> Iterator[tuple[str, _G
 
 def _recurrent_part(cell: Any, candidate: _Gate, reset: _Gate, state: Array) -> _Gate:
     """``r·Z`` with ``Z = H U + b_r``: what a GRU that resets after the product adds to its candidate."""
-    preactivation = _float(state) @ _computed_with(cell, cell.recurrent_kernel)[:, candidate.columns]
+    preactivation = state @ _computed_with(cell, cell.recurrent_kernel)[:, candidate.columns]
     if cell.bias is not None:
         preactivation = preactivation + _computed_with(cell, cell.bias)[1, candidate.columns]
     return dataclasses.replace(
@@ -548,7 +732,8 @@ def _recurrent_part(cell: Any, candidate: _Gate, reset: _Gate, state: Array) -> 
 
 def _computed_with(cell: Any, variable: Any) -> Array:
     """The value of a variable, as precise as the cell uses it."""
-    return _float(tf.cast(variable.value, cell.compute_dtype).numpy())
+    value = tf.cast(variable.value, cell.compute_dtype)
+    return tf.cast(value, tf.float32 if value.dtype.size < 4 else value.dtype).numpy()
 
 
 def _resets_after(cell: Any) -> bool:
@@ -577,18 +762,3 @@ def _ones(cell: Any, gate: _Gate) -> Array:
     shape = list(gate.preactivation.shape)
     del shape[channels]
     return np.broadcast_to(np.float32(1), shape)
-
-
-def _masked(array: Array, mask: Array | None) -> Array:
-    """A dropout mask, the same for every step, applied to an array (n, T, …)."""
-    return array if mask is None else array * mask[:, None]
-
-
-def _over_time(steps: Iterable[Any]) -> Array:
-    """Tensors of single steps as one array (n, T, …)."""
-    return np.stack([step.numpy() for step in steps], axis=1)
-
-
-def _float(array: Array) -> Array:
-    """Half precision as float32; everything else as it is."""
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)

@@ -41,6 +41,11 @@ def is_normalisation(layer: Any) -> bool:
     return isinstance(layer, _NORMALISATIONS)
 
 
+def is_attention(layer: Any) -> bool:
+    """Whether a layer made of others computes attention scores between them."""
+    return isinstance(layer, (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention))
+
+
 def keeps_shape(layer: Any) -> bool:
     """Whether the layer may stand between kernel and activation without being either."""
     return isinstance(layer, _SHAPE_KEEPING)

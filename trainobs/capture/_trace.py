@@ -19,7 +19,7 @@ class LayerCall:
     """One call of a layer without sublayers.
 
     `received` and `returned` are the very tensors that layers pass to each other; the wiring is
-    read from them. `operands` and `weights` are what the layer's kind asks for. Gradients are
+    read from them. `inside` is the innermost layer that it is a part of. `operands` and `weights` are what the layer's kind asks for. Gradients are
     filled in when backprop comes by, by pass.
     """
 
@@ -27,6 +27,7 @@ class LayerCall:
     call: int
     kind: Kind | None
     received: list[Tensor]
+    inside: Any = None
     operands: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     weights: dict[str, Tensor | None] = dataclasses.field(default_factory=dict)
     returned: list[Tensor] = dataclasses.field(default_factory=list)
@@ -64,13 +65,15 @@ class StepTrace:
     penalty_gradients: dict[int, Tensor | None] = dataclasses.field(default_factory=dict)
     loss: Tensor | None = None
     loss_scale: Tensor | None = None
+    open_composites: list[Any] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
 
     def begin(self, layer: Any, kind: Kind | None, received: list[Tensor]) -> LayerCall:
         """Open a call of `layer`."""
         earlier = sum(call.layer is layer for call in self.calls)
-        call = LayerCall(layer, earlier, kind, received)
+        inside = self.open_composites[-1] if self.open_composites else None
+        call = LayerCall(layer, earlier, kind, received, inside)
         self.calls.append(call)
         self.open_calls.append(call)
         return call

@@ -29,12 +29,20 @@ class Wiring:
         For each call, the calls that read it.
     direct : set of (int, int)
         Links (producer, consumer) with nothing but casts in between.
+    changed : list of list of bool
+        For each call and each of its inputs, whether operations that are no layers made it.
+    output_nodes : list of int
+        For each output of the model, the call it came from; -1 if there is none.
+    outputs_changed : list of tuple
+        For each output of the model that such operations made, the calls it came from; else empty.
     """
 
     producers: list[list[tuple[int, ...]]]
     consumers: list[list[int]]
     direct: set[tuple[int, int]]
+    changed: list[list[bool]]
     output_nodes: list[int]
+    outputs_changed: list[tuple[int, ...]]
 
     def activation_call(self, calls: list[LayerCall], site: int) -> tuple[list[int], bool]:
         """Follow a linear site's output to the activation layers it belongs to.
@@ -78,18 +86,21 @@ class Wiring:
 def wire(trace: StepTrace) -> Wiring:
     """Link the calls of a trace."""
     makers = {_key(tensor): index for index, call in enumerate(trace.calls) for tensor in call.returned}
-    producers, direct = [], set()
+    producers, direct, changed = [], set(), []
     consumers: list[list[int]] = [[] for _ in trace.calls]
     for index, call in enumerate(trace.calls):
         found = [_origins(tensor, makers) for tensor in call.received]
         producers.append([origin for origin, _ in found])
+        changed.append([bool(origin) and not unchanged for origin, unchanged in found])
         for origin, unchanged in found:
             for maker in origin:
                 consumers[maker].append(index)
                 if unchanged:
                     direct.add((maker, index))
-    output_nodes = [(_origins(output.value, makers)[0] or (-1,))[0] for output in trace.outputs]
-    return Wiring(producers, consumers, direct, output_nodes)
+    at_outputs = [_origins(output.value, makers) for output in trace.outputs]
+    output_nodes = [(origin or (-1,))[0] for origin, _ in at_outputs]
+    outputs_changed = [() if unchanged else origin for origin, unchanged in at_outputs]
+    return Wiring(producers, consumers, direct, changed, output_nodes, outputs_changed)
 
 
 def _key(tensor: Any) -> Any:
