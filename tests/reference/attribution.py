@@ -45,11 +45,18 @@ class Site:
     rectifies: bool
     saturation_point: float
     normalised: bool
+    positions: int | None
+    reads: tuple
+
+    @property
+    def unit_positions(self):
+        """How many elements of the preactivation belong to one unit."""
+        return self.preactivation.size // self.units
 
     @property
     def n(self):
-        """The number of positions: elements of the preactivation that belong to one unit."""
-        return self.preactivation.size // self.units
+        """The number of positions, by which a mean loss divides."""
+        return self.unit_positions if self.positions is None else self.positions
 
     @property
     def units(self):
@@ -89,11 +96,14 @@ class Site:
 def attribute(
     op, *, input, kernel, bias_offset, preactivation, slope, output_gradient, preactivation_gradient,
     rtol=1e-3, g_star, piecewise_linear, slope_atol=1e-2, rectifies, saturation_point, normalised=False,
+    positions=None, reads=None,
 ):  # fmt: skip
     """Every figure of one site: arrays per weight and per unit, and the columns of the layer under "layer".
 
     preactivation is what the activation reads (Z), bias_offset what is added last before it (b, broadcasts
     to Z), output_gradient dJ/dA, preactivation_gradient dJ/dZ. off and off_by_* are counts of positions.
+    positions is n where it is not all elements of a unit (several calls: that of the first). reads is what
+    the units are off by, as (op, input, kernel): of a bias, the kernel whose units it shifts.
     """
     a, w, z, s, g, d = (
         np.asarray(array, np.float64)
@@ -104,6 +114,7 @@ def attribute(
     site = Site(
         op, a, w, b, z, s, g, d,
         rtol, float(g_star), piecewise_linear, slope_atol, rectifies, saturation_point, normalised,
+        positions, (op, a, w) if reads is None else reads,
     )  # fmt: skip
     weights = _per_weight(site)
     units = _per_unit(site) | {"gradient_rms": _gradient_rms(site, weights["data_gradient"])}
@@ -197,13 +208,13 @@ def _per_unit(site):
     """The arrays of one number per unit."""
     off = np.zeros(site.units, int)
     counts = {name: np.zeros(site.units, int) for name in REASONS}
-    fields, incoming = _receptive_fields(site), _by_unit(site, site.kernel)
+    fields, incoming = _receptive_fields(site), _incoming(site)
     for output_index in np.ndindex(*site.preactivation.shape):
         if site.slope_near_zero(site.slope[output_index]):
             unit = site.unit_at(output_index)
             off[unit] += 1
-            counts[_reason(site, output_index, fields[output_index], incoming[unit])][unit] += 1
-    found = {"p_weights": _p_weights(site), "dead": off == site.n, "off": off}
+            counts[_reason(site, output_index, fields[output_index], incoming(output_index))][unit] += 1
+    found = {"p_weights": _p_weights(site), "dead": off == site.unit_positions, "off": off}
     return found | {f"off_by_{name}": count for name, count in counts.items()}
 
 
@@ -232,9 +243,19 @@ def _p_weights(site):
 def _receptive_fields(site):
     """output_index -> the list of (input element, weight) that meet there; padding is not in it."""
     found = {index: [] for index in np.ndindex(*site.preactivation.shape)}
-    for kernel_index, input_index, output_index in site.op.terms(site.input.shape, site.kernel.shape):
-        found[output_index].append((float(site.input[input_index]), float(site.kernel[kernel_index])))
+    op, inputs, kernel = site.reads
+    for kernel_index, input_index, output_index in op.terms(inputs.shape, kernel.shape):
+        found[output_index].append((float(inputs[input_index]), float(kernel[kernel_index])))
     return found
+
+
+def _incoming(site):
+    """From an output_index to all weights into its unit."""
+    op, _, kernel = site.reads
+    found = [[] for _ in range(op.units(kernel.shape))]
+    for index in np.ndindex(*kernel.shape):
+        found[op.unit_of_kernel(index, kernel.shape)].append(kernel[index])
+    return lambda output_index: np.array(found[op.unit_of_output(output_index, kernel.shape)])
 
 
 def _reason(site, output_index, field, unit_weights):
