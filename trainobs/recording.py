@@ -247,12 +247,15 @@ def scalars_of(values: Array | None) -> Scalars | None:
     if values is None:
         return None
     flat, size = values.reshape(-1), values.size
-    return Scalars(
-        float(np.einsum("i,i->", flat, flat, dtype=np.float64)),  # no copy of the array in float64
-        float(size - np.count_nonzero(flat)),
-        float(size - np.count_nonzero(np.isfinite(flat))),
-        float(size),
-    )
+    square_sum, non_finite = float(np.dot(flat, flat)) if values.dtype == np.float32 else 0.0, 0
+    if not _SAFE_SQUARES[0] < square_sum < _SAFE_SQUARES[1]:  # or float32 lost the squares
+        square_sum = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
+        non_finite = size - np.count_nonzero(np.isfinite(flat))
+    return Scalars(square_sum, float(np.count_nonzero(flat == 0)), float(non_finite), float(size))
+
+
+#: A sum of squares in this range had none that overflowed, and loses none that count.
+_SAFE_SQUARES = (1e-25, 1e30)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ class SiteFigures:
         """Number of weights."""
         return self.statistics.kernel.size + self.unused
 
-    @property
+    @functools.cached_property
     def near_zero_count(self) -> int:
         """Number of weights whose gradient is near zero."""
         return int(np.sum(self.near_zero)) + self.unused
@@ -85,8 +85,10 @@ class SiteFigures:
 
     def mean(self, values: Array, unused: float = 0.0) -> float:
         """Mean over all weights of a (compact) array; `unused` for those without terms."""
+        if not self.unused:
+            return float(np.mean(values))
         total = float(np.sum(np.broadcast_to(values, self.shape)))
-        return (total + unused * self.unused) / self.size if self.unused else float(np.mean(values))
+        return (total + unused * self.unused) / self.size
 
     @functools.cached_property
     def shares(self) -> dict[Cause, Array]:
@@ -230,12 +232,9 @@ class SiteFigures:
     @functools.cached_property
     def main_off_reason(self) -> str:
         """Why units are off, in a word: dead units if there are any, else all; by majority."""
-        counts = self._off_counts
-        votes = dict.fromkeys(OFF_REASONS, 0.0)
-        for unit in range(counts["input"].size):
-            own = {reason: float(values[unit]) for reason, values in counts.items()}
-            votes[_reason_of_unit(own)] += sum(own.values())
-        return max(votes, key=lambda reason: votes[reason])
+        counts = np.stack([self._off_counts[reason] for reason in OFF_REASONS])
+        votes = np.bincount(_reasons_of_units(counts), counts.sum(axis=0), len(OFF_REASONS))
+        return OFF_REASONS[int(np.argmax(votes))]
 
     @property
     def main_off_share(self) -> float:
@@ -301,19 +300,19 @@ class SiteFigures:
         return ratio(self._sums["pinv_error_sq"], self._sums["pinv_true_sq"])
 
 
-def _reason_of_unit(counts: dict[str, float]) -> str:
-    """Why one unit is off, from its off positions by reason.
+def _reasons_of_units(counts: Array) -> Array:
+    """Why each unit is off, as a place in `OFF_REASONS`, from its off positions by reason (4, j).
 
     Missing input explains a unit only if it explains every position. The bias explains it if
     without the bias it would fire at a tenth or more of the positions that live input reaches: a
-    healthy ReLU does no more. Else the most frequent reason counts.
+    healthy ReLU does no more. Else the more frequent of weights and their combination counts.
     """
-    reached = sum(counts.values()) - counts["input"]
-    if reached == 0:
-        return "input"
-    if counts["bias"] >= _FIRES * reached:
-        return "bias"
-    return max(("weights", "combination"), key=lambda reason: counts[reason])
+    input, weights, bias, combination = counts
+    reached = weights + bias + combination
+    order = {reason: place for place, reason in enumerate(OFF_REASONS)}
+    other = np.where(weights >= combination, order["weights"], order["combination"])
+    found = np.where(bias >= _FIRES * reached, order["bias"], other)
+    return np.where(reached == 0, order["input"], found)
 
 
 _FIRES = 0.1

@@ -27,6 +27,9 @@ Key = tuple[str, int, int]
 
 #: Largest min(n', fan_in) that is inverted: the eigendecomposition of a larger matrix takes minutes.
 LARGEST_INVERSE = 2048
+#: Multiplications that are spent beside a measured backprop: half a second's work.
+WORK_BESIDE = 2**32
+_WORK_PER_GROUP = 2**22  # what the calls for one group cost, however small it is
 _CHUNK_ELEMENTS = 2**24
 
 
@@ -120,6 +123,28 @@ def _inverse(gram: Array, larger: int) -> tuple[Array, int]:
     return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, int(kept.sum())
 
 
+def work(record: StepRecord) -> float:
+    """Multiplications that it takes to estimate the backprop of a step."""
+    return sum(_work_of(site) for site in record.sites if _is_invertible(site))
+
+
+def _work_of(site: SiteRecord) -> float:
+    groups = site.op.groups
+    inputs, smaller = _sizes(site)
+    return groups * (smaller**2 * max(site.positions, inputs) + _WORK_PER_GROUP)
+
+
+def _sizes(site: SiteRecord) -> tuple[int, int]:
+    """Inputs of one unit, and the size of the matrix that is inverted."""
+    inputs = site.kernel.size // site.units
+    return inputs, min(site.positions, inputs)
+
+
+def _is_invertible(site: SiteRecord) -> bool:
+    known = site.kernel_gradient is not None and site.role == "kernel"
+    return known and _sizes(site)[1] <= LARGEST_INVERSE
+
+
 def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
     """Estimate dJ/dA_l of every site of a step from A_{l-1}, W_l, A_l, dJ/dW_l and dJ/dW_{l+1}.
 
@@ -159,9 +184,7 @@ def key(site: SiteRecord) -> Key:
 
 def _solve_site(site: SiteRecord) -> tuple[Array, int] | None:
     op, gradient = site.op, site.kernel_gradient
-    if gradient is None or site.role != "kernel":
-        return None
-    if min(site.positions, site.kernel.size // site.units) > LARGEST_INVERSE:
+    if gradient is None or not _is_invertible(site):
         return None
     if site.penalty_gradient is not None:
         gradient = gradient - site.penalty_gradient

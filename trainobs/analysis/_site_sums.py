@@ -22,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.analysis._off_units import OFF_REASONS, OffRule, off_reasons
-from trainobs.analysis._term_sums import sum_inputs, sum_units
+from trainobs.analysis._scale_sums import scale_sums
+from trainobs.analysis._term_sums import OF_UNITS, sum_inputs, sum_units
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 from trainobs.near_zero import NearZero
 from trainobs.recording import SiteRecord
@@ -44,6 +45,7 @@ class SiteRule:
     near_zero: NearZero
     binary_slope: bool
     never_off: bool
+    linear: bool
 
     @classmethod
     def of(cls, site: SiteRecord, near_zero: NearZero) -> SiteRule:
@@ -54,6 +56,7 @@ class SiteRule:
             near_zero=near_zero,
             binary_slope=site.logits or set(site.activation.probed_slopes) in ({0.0, 1.0}, {1.0}),
             never_off=site.logits or site.activation.linear or site.op.constant_input,
+            linear=site.activation.linear and site.output_gradient is site.preactivation_gradient,
         )
 
 
@@ -100,6 +103,39 @@ def sum_site(
         part = function(**{name: _floats(array[window]) for name, array in arrays.items()}, **fixed)
         total = {name: total.get(name, 0.0) + value.numpy() for name, value in part.items()}
     return total
+
+
+def sum_scale(
+    site: SiteRecord, of_units: dict[str, np.ndarray], near_zero: NearZero, positions: int
+) -> dict[str, np.ndarray]:
+    """Compute the additive sums of a scale whose units a kernel feeds.
+
+    Parameters
+    ----------
+    site : SiteRecord
+    of_units : dict of str to array
+        The sums of that kernel.
+    near_zero : NearZero
+    positions : int
+        As of `sum_site`.
+
+    Returns
+    -------
+    dict of str to array
+        See `site_sums`.
+    """
+    op, shape = site.op, site.preactivation.shape
+    arrays = {
+        "input": op.canonical_input(site.input),
+        "slope": op.canonical_units(site.slope),
+        "output_gradient": op.canonical_units(_gradient(site.output_gradient, shape)),
+        "preactivation_gradient": op.canonical_units(_gradient(site.preactivation_gradient, shape)),
+    }
+    rows = {
+        name: np.asarray(array, np.float32).reshape(-1, array.shape[-1]) for name, array in arrays.items()
+    }
+    limit = site.activation.off_limit(near_zero.slope_atol)
+    return scale_sums(of_units, near_zero, **rows, positions=positions, slope_limit=limit)
 
 
 def _offset(op: LinearOp, offset: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -174,7 +210,9 @@ def site_sums(
     }
     of_batch = {name: tf.reduce_sum(values, axis=0, keepdims=True) for name, values in units.items()}
     shape = tuple(kernel.shape)
-    if rule.op.constant_input:
+    if rule.linear and not rule.op.constant_input:
+        sums = _of_linear_units(rule, input, units, preactivation_gradient, of_batch, shape)
+    elif rule.op.constant_input:
         sums = _of_constant_input(rule.op, input, units, preactivation_gradient, shape)
     else:
         sums = dict(zip(units, sum_units(rule.op, input, list(of_batch.values()), shape), strict=True))
@@ -218,27 +256,20 @@ def bias_sums(of_units: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     units = {name: of_units[f"unit_{name}"][None, :] for name in (*names, "slope_backprop_sq")}
     positions = of_units["unit_positions"]
     sums = with_input_of_one({"terms": positions.reshape(1, 1), **units})
-    shared = {name: of_units[name] for name in of_units if name in _OF_UNITS or name.startswith("unit_")}
+    also = OF_UNITS | {"preactivation_gradient_sq", "unit_slope_backprop_sq", "unit_gradient"}
     one = np.ones(1, np.float32)
     inputs = {"input_channel_zero": 0 * one, "input_channel_sq": positions * one}
     rest = {"input_size": positions, "input_non_finite": np.float32(0)}
+    shared = {name: of_units[name] for name in also}
     return {**sums, **shared, **inputs, **rest, "gradient": of_units["unit_gradient"][None, :]}
-
-
-_OF_UNITS = {
-    "off",
-    "output_gradient_sq",
-    "preactivation_gradient_sq",
-    *(f"off_{reason}" for reason in OFF_REASONS),
-}
 
 
 def _products(
     rule: SiteRule, a: Tensor, units: dict[str, Tensor], d: Tensor, shape: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """The sums over products of input and unit: five full VJPs."""
-    op, limit = rule.op, rule.near_zero.rtol * rule.near_zero.activation_scale
-    a_live, a_sq = _mask(tf.abs(a) > limit), _square(a)
+    op = rule.op
+    a_live, a_sq = _live(rule, a), _square(a)
     s_sq, h_sq, e_sq = units["slope_sq"], units["backprop_sq"], units["slope_backprop_sq"]
     sums = {"input_zero": sum_inputs(op, 1.0 - a_live, d, shape), "input_sq": sum_inputs(op, a_sq, d, shape)}
     for name, unit in (("input_slope_sq", s_sq), ("input_backprop_sq", h_sq), ("all_sq", e_sq)):
@@ -247,6 +278,43 @@ def _products(
     sums["input_and_slope_live"] = weight_vjp(op, a_live, s_live, shape)
     sums["gradient"] = weight_vjp(op, a, d, shape)
     return sums
+
+
+def _of_linear_units(
+    rule: SiteRule,
+    a: Tensor,
+    units: dict[str, Tensor],
+    d: Tensor,
+    of_batch: dict[str, Tensor],
+    shape: tuple[int, ...],
+) -> dict[str, Tensor]:
+    """All sums where every slope is 1 and dJ/dZ = dJ/dA: two full VJPs, the others follow."""
+    names = ("terms", "backprop_zero", "backprop_sq")
+    found = sum_units(rule.op, a, [of_batch[name] for name in names], shape)
+    terms, silent, h_sq = found
+    input_sq = sum_inputs(rule.op, _square(a), d, shape)
+    input_zero = sum_inputs(rule.op, 1.0 - _live(rule, a), d, shape)
+    backprop_sq = weight_vjp(rule.op, _square(a), units["backprop_sq"], shape)
+    return {
+        "terms": terms,
+        "slope_zero": 0.0 * silent,
+        "backprop_zero": silent,
+        "slope_or_backprop_zero": silent,
+        "slope_sq": terms + 0.0 * silent,
+        "backprop_sq": h_sq,
+        "slope_backprop_sq": h_sq,
+        "input_zero": input_zero,
+        "input_sq": input_sq,
+        "input_slope_sq": input_sq,
+        "input_backprop_sq": backprop_sq,
+        "all_sq": backprop_sq,
+        "input_and_slope_live": terms - input_zero,
+        "gradient": weight_vjp(rule.op, a, d, shape),
+    }
+
+
+def _live(rule: SiteRule, a: Tensor) -> Tensor:
+    return _mask(tf.abs(a) > rule.near_zero.rtol * rule.near_zero.activation_scale)
 
 
 def _per_position(sums: dict[str, Tensor], positions: Tensor) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.analysis._others import OtherStatistics, gather_others
-from trainobs.analysis._pseudo_inverse import BackpropEstimate, estimate_backprop, key
-from trainobs.analysis._site_sums import bias_sums, sum_site
+from trainobs.analysis._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
+from trainobs.analysis._site_sums import bias_sums, sum_scale, sum_site
 from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import LinearOp, input_vjp
 from trainobs.near_zero import NearZero
@@ -228,7 +228,8 @@ def gather(
     record : StepRecord
     near_zero : NearZero
     pinv : bool
-        Whether to estimate backprop by pseudo-inverse beside the measured one.
+        Whether to estimate backprop by pseudo-inverse beside the measured one; left out where it
+        would take more than `WORK_BESIDE` multiplications.
     backprop : {"tape", "pinv"}
         Which backprop the attribution uses.
 
@@ -236,7 +237,8 @@ def gather(
     -------
     Statistics
     """
-    estimates = estimate_backprop(record) if pinv or backprop == "pinv" else {}
+    beside = pinv and work(record) <= WORK_BESIDE
+    estimates = estimate_backprop(record) if beside or backprop == "pinv" else {}
     errors = {
         key(site): _error(site, estimates[key(site)]) for site in record.sites if key(site) in estimates
     }
@@ -281,7 +283,7 @@ def _sum_sites(
             pinv = _pinv_sums(call, estimate, near_zero, scale) | errors.get(key(call), {})
             parts.append(_statistics_of(call, sums | pinv))
         total = functools.reduce(lambda a, b: a + b, parts)
-        sums = _added(total.sums, {"positions": np.float64(positions)})
+        sums = {**total.sums, "positions": np.float64(positions)}
         if backprop == "pinv" and calls[0].kernel_gradient is not None:
             sums["gradient"] = positions * _data_gradient(calls[0])
         sums |= _residual_sums(calls, total.rows, sums)
@@ -290,16 +292,20 @@ def _sum_sites(
 
 
 def _sums_of_call(
-    site: SiteRecord, near_zero: NearZero, scale: float, positions: int, of_units: dict[Any, dict[str, Array]]
+    site: SiteRecord, near_zero: NearZero, scale: float, positions: int, of_units: dict[Any, Any]
 ) -> dict[str, Array]:
-    """The sums of one call; those of a bias come with the kernel whose units it shifts."""
-    place = (site.node, site.loss, site.call, id(site.preactivation), positions)
+    """The sums of one call; those of a bias or a scale come with the kernel that feeds their units."""
     order = site.op.unit_order(site.preactivation.ndim)
-    known = of_units.get((place, order))
-    if site.role == "bias" and known is not None:
+    place = (id(site.slope), id(site.output_gradient), site.preactivation.shape, positions, order)
+    known, gradient = of_units.get(place, (None, None))
+    if known is not None and site.role == "bias" and gradient is site.preactivation_gradient:
         return bias_sums(known)
-    sums = sum_site(site, near_zero, scale, positions)
-    of_units.setdefault((place, order), sums)
+    if known is not None and site.role == "scale":
+        sums = sum_scale(site, known, near_zero, positions)
+    else:
+        sums = sum_site(site, near_zero, scale, positions)
+    if site.role != "bias":
+        of_units[place] = sums, site.preactivation_gradient
     return sums
 
 

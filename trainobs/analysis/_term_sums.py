@@ -22,6 +22,12 @@ from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 
 Tensor = Any
 
+#: The sums of a site that speak of its units alone, not of what the kernel met or of dJ/dZ.
+OF_UNITS = frozenset({
+    "off", "off_input", "off_weights", "off_bias", "off_combination", "output_gradient_sq", "unit_positions",
+    "unit_slope_zero", "unit_backprop_zero", "unit_slope_or_backprop_zero", "unit_slope_sq", "unit_backprop_sq",
+})  # fmt: skip
+
 
 def sum_units(op: LinearOp, input: Tensor, of_batch: list[Tensor], kernel_shape: Shape) -> list[Tensor]:
     """``Σ_t cotangent_t`` of every weight: the input is all ones.

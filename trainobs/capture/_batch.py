@@ -153,7 +153,7 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
         if len(model.metrics_variables) > len(metrics):
             model.reset_metrics()
         for variable, value in before:
-            variable.assign(value)
+            variable.value.assign(value)  # Keras' own checks shape and dtype again, for a millisecond each
         if generator is None:
             forget_global_seed_generator()
         random.setstate(python)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture._kinds import Call, Part, Units
-from trainobs.capture._layout import DATA, Function, Layout, ScalarsSlot, Slot, SparseSlot
+from trainobs.capture._layout import DATA, Function, Layout, ProductSlot, ScalarsSlot, Slot, SparseSlot
 from trainobs.capture._taps import slope_of
 from trainobs.recording import (
     NodeRecord,
@@ -24,6 +24,8 @@ from trainobs.recording import (
 )
 
 Array = np.ndarray
+#: Output and slope, by what an activation reads and does.
+Activated = dict[Any, tuple[Array, Array]]
 _NOTHING = Scalars(0.0, 0.0, 0.0, 0.0)
 
 
@@ -41,7 +43,8 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
     """
     arrays = [to_numpy(value) for value in values]
     loss = _filled(layout.loss, arrays)
-    sites = [site for fields in layout.calls for site in _sites(_filled(fields, arrays))]
+    activated: Activated = {}
+    sites = [site for fields in layout.calls for site in _sites(_filled(fields, arrays), activated)]
     return StepRecord(
         step=step,
         epoch=epoch,
@@ -70,6 +73,8 @@ def _filled(value: Any, arrays: list[Array]) -> Any:
         return arrays[value.position]
     if isinstance(value, SparseSlot):
         return Rows.summed(_filled(value.rows, arrays), _filled(value.values, arrays))
+    if isinstance(value, ProductSlot):
+        return functools.reduce(np.multiply, (_filled(factor, arrays) for factor in value.factors))
     if isinstance(value, ScalarsSlot):
         return Scalars(*map(float, arrays[value.sums.position]))
     if isinstance(value, dict):
@@ -80,9 +85,9 @@ def _filled(value: Any, arrays: list[Array]) -> Any:
 # ---- sites ---------------------------------------------------------------------------------------
 
 
-def _sites(fields: dict[str, Any]) -> list[SiteRecord]:
+def _sites(fields: dict[str, Any], activated: Activated) -> list[SiteRecord]:
     """What each weight of a call met."""
-    finish = functools.partial(_finished, fields)
+    finish = functools.partial(_finished, fields, activated)
     weights = {name: weight["value"] for name, weight in fields["weights"].items()}
     absent = dict.fromkeys(fields["kind"].variables(fields["layer"]))
     call = Call(
@@ -91,6 +96,7 @@ def _sites(fields: dict[str, Any]) -> list[SiteRecord]:
         weights={**absent, **weights},
         finish=finish,
         output=fields["returned"],
+        preactivation=fields["preactivation"],
         output_gradients=tuple(fields["output_gradients"]),
     )
     return [_site(fields, part) for part in fields["kind"].parts(call)]
@@ -163,11 +169,14 @@ def _part_of(gradient: Any, part: Part, shape: tuple[int, ...]) -> Array | None:
     return np.asarray(dense[part.index])
 
 
-def _finished(fields: dict[str, Any], z: Array, offset: Array | None) -> Units:
+def _finished(fields: dict[str, Any], activated: Activated, z: Array, offset: Array | None) -> Units:
     """What becomes of a call's last preactivation: its own activation, or that of the layers behind it."""
     described, functions = fields["described"], fields["functions"]
     read = z if fields["activation_input"] is None else fields["activation_input"]
-    worked_out, slope = _activated(functions, fields["sloped"], read)
+    key = id(read), tuple(id(function) for _, function in functions), fields["sloped"]
+    if key not in activated:  # a kernel and the normalisation behind it have one activation
+        activated[key] = _activated(functions, fields["sloped"], read)
+    worked_out, slope = activated[key]
     return Units(
         activation=_joined(described, fields["layer"].name),
         preactivation=z,
@@ -195,14 +204,19 @@ def _activated(
 ) -> tuple[Array, Array]:
     """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
     if not functions:
-        return read, np.ones_like(read)
-    values = tf.constant(read)
-    product = tf.ones_like(values)
+        return read, _ones(read)
+    values, product = tf.constant(read), None
     for position, (what, function) in enumerate(functions):
         values, own = slope_of(function, values)
         if position < sloped:
-            product *= values * (1 - values) if what.name == "softmax" else own
-    return to_numpy(values), to_numpy(product)
+            own = values * (1 - values) if what.name == "softmax" else own
+            product = own if product is None else product * own
+    return to_numpy(values), _ones(read) if product is None else to_numpy(product)
+
+
+def _ones(like: Array) -> Array:
+    """Ones that take no memory."""
+    return np.broadcast_to(np.ones((), like.dtype), like.shape)
 
 
 # ---- nodes and other weights ---------------------------------------------------------------------

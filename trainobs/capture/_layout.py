@@ -44,6 +44,13 @@ class SparseSlot:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProductSlot:
+    """The product of some tensors, worked out when the record is filled."""
+
+    factors: tuple[Slot, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class ScalarsSlot:
     """Four sums over a tensor (see `recording.Scalars`)."""
 
@@ -255,6 +262,11 @@ class Layout:
         opaque = not all(what.elementwise or what.name == "softmax" for what, _ in functions)
         returned = None if linear else last.returned[0]
         own_input = chain[0] == index or self._maker(chain[0]) == index
+        read = None if chain[0] == index else calls[chain[0]].received[0]
+        handed_over = read is not None and (not own_input or id(read) in self._positions)
+        preactivation = None if own or len(call.returned) != 1 else call.returned[0]
+        if preactivation is not None and handed_over and own_input:
+            preactivation = read
         leaves = range(len(call.returned))
         return {
             "layer": layer,
@@ -273,7 +285,8 @@ class Layout:
             "operands": {name: self._slot(tensor) for name, tensor in call.operands.items()},
             "weights": self._weights(call, in_pass),
             "offset": self._slot(self._offset(index, chain)) if normalised else None,
-            "activation_input": None if own_input else self._slot(calls[chain[0]].received[0]),
+            "preactivation": self._handed_over(preactivation),
+            "activation_input": self._slot(read) if handed_over else None,
             "returned": self._slot(call.returned[0]) if not kind.reads_weights else None,
             "output": self._slot(returned) if opaque or id(returned) in self._read_anyway else None,
             "output_gradient": self._gradient_slot(entering if logits or opaque else delivered),
@@ -297,7 +310,7 @@ class Layout:
             "shape": tuple(variable.shape),
             "trainable": asked or bool(variable.trainable),
             "value": self._slot(value),
-            "gradient": self._gradient_slot(self._trace.gradient_of(id(variable), in_pass)),
+            "gradient": self._weight_gradient_slot(self._trace.gradient_of(id(variable), in_pass)),
             "penalty": self._slot(self._trace.penalty_gradients.get(id(variable))),
         }
 
@@ -367,6 +380,11 @@ class Layout:
             self.tensors.append(tensor)
         return Slot(self._positions[id(tensor)])
 
+    def _handed_over(self, tensor: Any) -> Slot | None:
+        """The slot of a tensor that is read anyway."""
+        known = id(tensor) in self._read_anyway or id(tensor) in self._positions
+        return self._slot(tensor) if known else None
+
     def _gradient_slot(self, tensor: Any) -> Slot | SparseSlot | None:
         """Like `_slot`, without the scale that mixed precision puts on the loss."""
         if tensor is None:
@@ -382,6 +400,18 @@ class Layout:
             self._unscaled[id(tensor)] = (dense, tensor)  # keeps the id taken
         return self._slot(self._unscaled[id(tensor)][0])
 
+    def _weight_gradient_slot(self, tensor: Any) -> Slot | SparseSlot | ProductSlot | None:
+        """Like `_gradient_slot`; of a product only the factors are read.
+
+        TensorFlow takes factors of products in another order (the learning rate first, say), unless
+        somebody reads the product.
+        """
+        first, *others = [tensor] if tensor is None else _factors(tensor)
+        if not others:
+            return self._gradient_slot(first)
+        slots = self._gradient_slot(first), *(self._slot(factor) for factor in others)
+        return ProductSlot(tuple(slot for slot in slots if isinstance(slot, Slot)))
+
     def _scalars_slot(self, gradient: Any) -> ScalarsSlot:
         """Like `_gradient_slot`, but only the sums."""
         key = ("scalars", id(gradient))
@@ -390,6 +420,18 @@ class Layout:
         slot = self._slot(self._unscaled[key][0])
         assert slot is not None
         return ScalarsSlot(slot)
+
+
+def _factors(tensor: Any) -> list[Any]:
+    """What a tensor is the product of: itself, unless it was made by multiplication."""
+    if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Mul":
+        return [tensor]
+    sole = [len(factor.consumers()) == 1 for factor in tensor.op.inputs]
+    return [
+        part
+        for factor, alone in zip(tensor.op.inputs, sole, strict=True)
+        for part in (_factors(factor) if alone else [factor])
+    ]
 
 
 def _stages(call: LayerCall) -> tuple[str, ...]:

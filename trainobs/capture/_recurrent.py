@@ -436,25 +436,29 @@ def _cached_masks(cell: Any) -> tuple[list[Any], list[Any]]:
 
 # ---- the walk, compiled ---------------------------------------------------------------------------
 
-#: Traces of `_walk` by layer: step by step in Python it takes ten times as long. Nothing in them
-#: refers to the layer (its variables are arguments), so they go when it goes.
+#: By layer and kind of call the trace of `_walk`, or how many steps were walked without one. Nothing
+#: in a trace refers to its layer (the variables are arguments), so they go when it goes.
 _TRACES: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 _MOST_TRACES = 8  # of one layer
+#: Tracing takes as long as about this many eager steps; afterwards a step is ten times as fast.
+_STEPS_WORTH_A_TRACE = 100
 
 
 def _walked(layer: Any, call: _Call, training: bool) -> _Walked:
-    """`_walk`, compiled where it can be."""
+    """`_walk`, compiled where it is worth it and can be."""
     flat = tf.nest.flatten(call)
     tensors, given = [x for x in flat if x is not None], [x is not None for x in flat]
     walk = _walk_of_tensors(weakref.ref(layer), tf.nest.map_structure(lambda _: 0, call), given, training)
     specs = [x for x in tf.nest.flatten(_specs(layer, call)) if x is not None]
-    traces = _TRACES.setdefault(layer, {})
     key = (training, len(call.initial_state or []), tuple(given), tuple(specs), *_settings(layer))
-    if key not in traces:
-        if len(traces) >= _MOST_TRACES:
-            traces.clear()
-        traces[key] = _trace(walk, specs)
-    return _Walked(*(traces[key] or walk)(*tensors))
+    traces = _TRACES.setdefault(layer, {})
+    if key not in traces and len(traces) >= _MOST_TRACES:
+        traces.clear()
+    run = traces.get(key, 0)
+    if isinstance(run, int):
+        steps = run + call.inputs.shape[1]
+        run = traces[key] = _trace(walk, specs) if steps >= _STEPS_WORTH_A_TRACE else steps
+    return _Walked(*(run if callable(run) else walk)(*tensors))
 
 
 def _walk_of_tensors(

@@ -49,7 +49,9 @@ class ConvOp(_WindowOp):
     """A 1D, 2D or 3D convolution; ``padding`` may be "valid", "same" or "causal" (1D)."""
 
     def apply(self, input: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        padding = self.padding
+        padding, window = self.padding, tuple(kernel.shape[:-2])
+        if max(*window, *self.strides) == self.groups == 1:  # a dense layer at every pixel
+            return tf.tensordot(input, tf.reshape(kernel, kernel.shape[-2:]), axes=1)
         if padding == "causal":
             left = self.dilation[0] * (kernel.shape[0] - 1)
             input = tf.pad(input, [[0, 0], [left, 0], [0, 0]])

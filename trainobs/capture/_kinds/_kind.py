@@ -91,6 +91,8 @@ class Call:
         Given the last preactivation, and what was added last to it, the `Units` of the call.
     output : array or None
         What the layer put out.
+    preactivation : array or None
+        The last preactivation, where the step handed it over.
     output_gradients : tuple of (array or None)
         What arrived at each of its outputs.
     """
@@ -100,6 +102,7 @@ class Call:
     weights: dict[str, Array | None]
     finish: Callable[..., Units]
     output: Array | None
+    preactivation: Array | None
     output_gradients: tuple[Array | None, ...]
 
     @property

@@ -47,7 +47,10 @@ class LinearKind(Kind):
         kernel, bias = call.weights["kernel"], call.weights["bias"]
         assert kernel is not None
         op = self._op(call.layer, call.input.shape)
-        units = call.finish(preactivation(call.layer, op, call.input, kernel, bias), bias)
+        z = call.preactivation
+        if z is None:
+            z = preactivation(call.layer, op, call.input, kernel, bias)
+        units = call.finish(z, bias)
         return [Part("kernel", op, call.input, units), *_bias_part(call, units)]
 
 

@@ -36,8 +36,10 @@ class NormalisationKind(Kind):
         x = np.asarray(call.input, np.float32)
         axes, hat = self.axes(call.layer, x.ndim), self.normalised(call, x)
         scale, shift = (None if w is None else _along(w, axes, x.ndim) for w in (gamma, beta))
-        z = (hat if scale is None else hat * scale) + (0.0 if shift is None else shift)
-        units = call.finish(np.asarray(z, np.float32), None if shift is None else shift)
+        z = call.preactivation
+        if z is None:
+            z = np.asarray((hat if scale is None else hat * scale) + (0 if shift is None else shift), np.float32)
+        units = call.finish(z, shift)
         found = []
         if gamma is not None:
             found.append(Part("gamma", scale_op(x.ndim, axes, gamma.size), hat, units, "scale"))
@@ -55,9 +57,10 @@ def _along(weight: Array, axes: tuple[int, ...], rank: int) -> Array:
 
 
 def _standardised(x: Array, axes: tuple[int, ...], epsilon: float, weights: Array | None = None) -> Array:
-    mean = np.average(x, axes, weights, keepdims=True)
-    variance = np.average((x - mean) ** 2, axes, weights, keepdims=True)
-    return np.asarray((x - mean) / np.sqrt(variance + epsilon), np.float32)
+    centred = x - np.average(x, axes, weights, keepdims=True)
+    variance = np.average(centred * centred, axes, weights, keepdims=True)
+    centred *= 1 / np.sqrt(variance + epsilon)
+    return np.asarray(centred, np.float32)
 
 
 class BatchKind(NormalisationKind):
