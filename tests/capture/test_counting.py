@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import trainobs
 from tests.capture import zoo
+from tests.capture.terms import kernels
 
 
 class Kernels(keras.callbacks.Callback):
@@ -112,7 +113,8 @@ def test_several_recorders():
     assert calls_of(third, kernels) == [0, 3, 6, 9]
     assert {site.layer for record in second.recording for site in record.sites} == {"hidden", "head"}
     assert {site.layer for record in third.recording for site in record.sites} == {"head"}
-    assert {path for statistics in few.recording for path in statistics.sites} == {"net/hidden/kernel"}
+    weights = {"net/hidden/kernel", "net/hidden/bias"}
+    assert {path for statistics in few.recording for path in statistics.sites} == weights
 
 
 def layer(name):
@@ -130,7 +132,7 @@ def test_one_recorder_for_several_models():
     other = keras.Sequential([keras.Input((64,)), layer("only")])
     zoo.compiled(other).fit(x, y, verbose=0, callbacks=[recorder])
     assert recorder.recording.steps == (0, 2, 4, 6, 8)
-    layers = [[(site.layer, site.trainable) for site in record.sites] for record in recorder.recording]
+    layers = [[(site.layer, site.trainable) for site in kernels(record)] for record in recorder.recording]
     assert layers[0] == layers[1] == [("hidden", True), ("head", True)]
     assert layers[2] == [("hidden", False), ("head", True)]
     assert layers[3] == layers[4] == [("only", True)]
@@ -183,6 +185,7 @@ class Mine(keras.layers.Dense):
         ("net/m*", ["mine"]),
         ("net/mine", ["mine"]),
         ("net/mine/kernel", ["mine"]),
+        ("net/*/bias", ["mine", "head"]),
         (["head", Mine], ["mine", "head"]),
     ],
     ids=str,
@@ -193,7 +196,7 @@ def test_layers_mean_the_same_everywhere(layers, expected):
     inputs = [keras.Input((64,)), Mine(8, name="mine"), layer("head")]
     model, recorder = zoo.compiled(keras.Sequential(inputs, name="net")), trainobs.Recorder(layers=layers)
     model.fit(x, y, verbose=0, callbacks=[recorder])
-    assert [site.layer for site in recorder.recording.at().sites] == expected
+    assert list(dict.fromkeys(site.layer for site in recorder.recording.at().sites)) == expected
     report = trainobs.explain_near_zero_gradients(model, x, y, layers=layers)
     assert list(report.layers["layer"]) == expected
 

@@ -410,7 +410,7 @@ def test_after_an_error_in_a_capture(error):
         trainobs.capture_batch(model, x[:8], zoo.one_hot()[:8])
     zoo.assert_same(before, zoo.state(model))
     assert_untouched(untouched, model)
-    assert len(trainobs.capture_batch(model, x[:8], zoo.one_hot()[:8]).sites) == 2
+    assert len(trainobs.capture_batch(model, x[:8], zoo.one_hot()[:8]).sites) == 4  # two kernels, two biases
 
 
 def test_error_of_a_user_keeps_its_type():

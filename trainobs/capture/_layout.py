@@ -114,7 +114,7 @@ class Layout:
             for index, call in enumerate(trace.calls)
             if call.kind is not None and selects(call.layer) and self._is_of(call, in_pass)
         ]
-        samples = [_samples(call.returned[0]) for call in trace.calls if call.returned]
+        samples = [_samples(call) for call in trace.calls if call.returned]
         self.samples = self._slot(tf.stack(samples)) if samples else None
         self.nodes = [
             node
@@ -442,7 +442,11 @@ def _of_pass(found: dict[tuple[int, int], Any], in_pass: int) -> dict[int, Any]:
     return {leaf: gradient for (own, leaf), gradient in found.items() if own == in_pass}
 
 
-def _samples(tensor: Any) -> Any:
+def _samples(call: LayerCall) -> Any:
+    """Size of the batch: of a gradient or an input, for these are read anyway, and the output is not."""
+    gradients = (gradient for (_, leaf), gradient in call.output_gradients.items() if leaf == 0)
+    known = (tensor for tensor in (*gradients, *call.operands.values()) if isinstance(tensor, tf.Tensor))
+    tensor = next(known, call.returned[0])
     return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
 
 
