@@ -284,7 +284,7 @@ class Report:
         readers = [self._sites[w] for w in figures.info.consumers if w in self._sites]
         if not readers:
             return np.full(figures.units, np.nan)
-        first = getattr(figures.info.op, "data_format", None) == "channels_first"
+        first = figures.info.op.units_in_front
         parts = []
         for reader in readers:
             sole = self._flow.reads_only(reader.info.node, figures.info.activation_node)

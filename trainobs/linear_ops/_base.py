@@ -81,6 +81,11 @@ class LinearOp(abc.ABC):
         """Which axes of an array of this rank, in which order, and how many of the last are the units."""
         return tuple(range(rank)), 1
 
+    @property
+    def units_in_front(self) -> bool:
+        """Whether the units stand before the pixels, right behind the batch."""
+        return False
+
     def healthy_weight(self, kernel_shape: Shape) -> float:
         """w* = √(2/fan_in), He's scale, for a kernel of this canonical shape; nan if it has none."""
         return math.sqrt(2.0 / math.prod(kernel_shape[:-1]))

@@ -40,6 +40,10 @@ class _WindowOp(LinearOp):
         return ((order if self.data_format == "channels_last" else _move_axis_of(order)), 1)
 
     @property
+    def units_in_front(self) -> bool:
+        return self.data_format == "channels_first"
+
+    @property
     def _layout(self) -> str:
         return _LAYOUTS[len(self.strides) - 1]
 

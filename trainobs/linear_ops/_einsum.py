@@ -84,6 +84,11 @@ class EinsumOp(LinearOp):
         return self._unit_axes
 
     @property
+    def units_in_front(self) -> bool:
+        order, merged = self._unit_axes
+        return len(order) > 2 and order[-merged:] == tuple(range(1, merged + 1))
+
+    @property
     def _letters(self) -> tuple[str, str, str]:
         operands, output = self.equation.split("->")
         input, kernel = operands.split(",")
