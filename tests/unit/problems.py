@@ -195,7 +195,8 @@ def convolutional_output() -> tuple:
 
 
 def channels_first_output() -> tuple:
-    x, y = random(2, 2, 5, 4), random(2, 3, 5, 4)
+    """No axis but the channels is as long as a bias: Keras would add it along the last one."""
+    x, y = random(2, 2, 4, 5), random(2, 3, 4, 5)
     conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same", data_format="channels_first")
     return regressor(x, y, conv(4, activation="relu"), conv(3))
 
@@ -219,7 +220,7 @@ PROBLEMS: dict[str, Problem] = {
     "conv2d grouped": conv_problem(
         2, (2, 4, 5, 4), kernel_size=2, groups=2, strides=(1, 2), activation="relu6"
     ),
-    "conv2d channels first": conv_problem(2, (2, 2, 5, 4), data_format="channels_first", padding="same"),
+    "conv2d channels first": conv_problem(2, (2, 2, 5, 3), data_format="channels_first", padding="same"),
     "conv2d channels first grouped": conv_problem(
         2, (2, 4, 4, 3), kernel_size=2, data_format="channels_first", groups=2, activation="tanh"
     ),

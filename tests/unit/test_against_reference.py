@@ -5,7 +5,6 @@ functions written by hand, not from the specs and probes of the product.
 """
 
 import dataclasses
-import functools
 import math
 
 import keras
@@ -16,38 +15,27 @@ from keras import layers
 
 import trainobs
 from tests.reference.attribution import CAUSES, FRACTIONS, REASONS, attribute
-from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
+from tests.reference.linear import forward, weight_sums
 from tests.reference.pseudo_inverse import estimate
 from tests.unit.problems import BATCHED, PLANTED, PROBLEMS
+from tests.unit.sites import (
+    RTOL,
+    Told,
+    by_unit,
+    channels_last,
+    healthy_weight,
+    joined,
+    own_layout,
+    positions,
+    sent_back,
+    unit_positions,
+)
 from trainobs.recording import SiteRecord, StepRecord
 
-RTOL = 1e-3  # of NearZero
 MARGIN = 1e-5  # float32 rounding of a compared value is some 1e-7
 ROUNDING = 1e-6
 FLOAT32 = float(np.finfo(np.float32).eps)
-
-
-@dataclasses.dataclass(frozen=True)
-class Phi:
-    """What definitions.md asks about an activation function; no saturation point is 0."""
-
-    piecewise_linear: bool
-    rectifies: bool
-    saturation_point: float = 0.0
-
-
-PHIS = {
-    "linear": Phi(True, False),
-    "relu": Phi(True, True),
-    "relu6": Phi(True, True, 6.0),
-    "leaky_relu": Phi(True, False),
-    "hard_sigmoid": Phi(True, False, 3.0),
-    "sigmoid": Phi(False, False, 4.75),
-    "tanh": Phi(False, False, 3.0),
-    "gelu": Phi(False, True),
-    "elu": Phi(False, True),
-    "softmax": Phi(False, False),
-}
+SHARES = [f"share_{name}" for name in CAUSES]
 
 
 # The oracle's side
@@ -55,98 +43,90 @@ PHIS = {
 
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """A problem with its report, and what the oracle found for each kernel."""
+    """A problem with its report, and by path of each weight what the oracle was given and found."""
 
     model: keras.Model
     record: StepRecord
     report: trainobs.Report
+    told: Told
     given: dict[str, dict]
     found: dict[str, dict]
 
+    @property
+    def sites(self) -> list[SiteRecord]:
+        """The first site of each weight."""
+        return [sites[0] for sites in self.told.by_weight.values()]
 
-def channels_last(layer: layers.Layer, array: np.ndarray) -> np.ndarray:
-    """An array of the layer's layout with the channels at the end."""
-    return np.moveaxis(array, 1, -1) if getattr(layer, "data_format", "") == "channels_first" else array
+    @property
+    def kernels(self) -> list[SiteRecord]:
+        """The first site of each kernel."""
+        return [site for site in self.sites if self.is_kernel(site)]
 
+    def is_kernel(self, site: SiteRecord) -> bool:
+        """Whether the weight is one of those that multiply a signal, and are no scale."""
+        return self.told.name(site).endswith("kernel")
 
-def problem_op(layer: layers.Layer) -> DenseProblem | ConvProblem:
-    """How the layer's kernel meets its input, from the layer's configuration."""
-    if isinstance(layer, layers.Dense):
-        return DenseProblem()
-    return ConvProblem(tuple(layer.strides), layer.padding, tuple(layer.dilation_rate), layer.groups)
+    def is_rounding(self, weight: str) -> bool:
+        """Whether a gradient is 0 but for rounding: a normalisation takes away what a bias adds."""
+        site = self.told.by_weight[weight][0]
+        return site.normalised and self.told.name(site) == "bias"
 
-
-def oracle_arguments(model: keras.Model, site: SiteRecord, g_star: float) -> dict:
-    """What the oracle needs to know about a recorded site."""
-    layer, phi = model.get_layer(site.layer), PHIS[site.activation.name]
-    last = functools.partial(channels_last, layer)
-    nothing = np.zeros_like(site.preactivation)
-    arrays = {
-        "input": last(site.input),
-        "kernel": site.kernel,
-        "bias_offset": 0.0 if site.offset is None else site.offset,
-        "preactivation": last(site.activation_input),
-        "slope": last(site.slope),
-        "output_gradient": last(nothing if site.output_gradient is None else site.output_gradient),
-        "preactivation_gradient": last(
-            nothing if site.preactivation_gradient is None else site.preactivation_gradient
-        ),
-    }
-    arrays = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
-    rule = dict(vars(phi), g_star=g_star, normalised=site.normalised, rtol=RTOL)
-    return {"op": problem_op(layer), **arrays, **rule}
+    def is_frozen(self, weight: str) -> bool:
+        """Whether no gradient is taken of the weight."""
+        return all(variable.path != weight for variable in self.model.trainable_variables)
 
 
-def loudest_output(model: keras.Model, record: StepRecord) -> tuple[float, int]:
+def loudest_output(told: Told) -> tuple[float, int]:
     """g_out and K of the output with the largest g_out, from what the loss sent there."""
     found = []
-    for output in record.outputs:
-        layer = model.get_layer(record.nodes[output.node].layer)
+    for output in told.record.outputs:
+        layer = told.model.get_layer(told.record.nodes[output.node].layer)
         rows = np.asarray(channels_last(layer, output.gradient), np.float64)
         rows = rows.reshape(-1, rows.shape[-1])
         found.append((math.sqrt(np.mean(np.sum((len(rows) * rows) ** 2, axis=1))), rows.shape[-1]))
     return max(found)
 
 
-def gradient_reference(model: keras.Model, record: StepRecord) -> float:
+def gradient_reference(told: Told) -> float:
     """g* of one batch."""
-    g_out, elements = loudest_output(model, record)
+    g_out, elements = loudest_output(told)
     return max(g_out, 1e-3) / math.sqrt(elements)
 
 
 def solved(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Solved:
-    """Explain a problem and ask the oracle about every kernel."""
+    """Explain a problem and ask the oracle about every weight."""
     record, report = trainobs.capture_batch(model, x, y), trainobs.explain_near_zero_gradients(model, x, y)
-    given = {site.weight: oracle_arguments(model, site, report.gradient_scale) for site in record.sites}
-    return Solved(
-        model, record, report, given, {weight: attribute(**arguments) for weight, arguments in given.items()}
-    )
+    told = Told(model, record, x)
+    given = {weight: told.given(weight, report.gradient_scale) for weight in told.by_weight}
+    found = {weight: attributed(told, weight, arguments) for weight, arguments in given.items()}
+    return Solved(model, record, report, told, given, found)
 
 
-def per_unit(values: np.ndarray) -> np.ndarray:
-    """The mean over the weights of each unit."""
-    return values.reshape(-1, values.shape[-1]).mean(axis=0)
+def attributed(told: Told, weight: str, given: dict) -> dict:
+    """What the oracle finds; of weights that are no kernels, nothing is said about their signs."""
+    found = attribute(**given)
+    if not told.name(told.by_weight[weight][0]).endswith("kernel"):
+        found["p_weights"] = np.full_like(found["p_weights"], np.nan)
+        found["layer"]["p_weights"] = math.nan
+    return found
 
 
-def expected_units(found: dict, positions: int) -> dict[str, np.ndarray]:
+def expected_units(given: dict, found: dict) -> dict[str, np.ndarray]:
     """The columns of `Report.units`, but those of other layers and of the pseudo-inverse."""
-    near = found["near_zero"].reshape(-1, found["near_zero"].shape[-1]).sum(axis=0)
+    near = by_unit(given, found["near_zero"]).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        shares = {f"share_{name}": _unit_sums(found["parts"][name]) / near for name in CAUSES}
+        shares = {f"share_{name}": by_unit(given, found["parts"][name]).sum(axis=1) / near for name in CAUSES}
         reasons = {f"off_by_{name}": found[f"off_by_{name}"] / found["off"] for name in REASONS}
+    fractions = "near_zero", "exact_zero", *FRACTIONS
     return {
-        **{name: per_unit(found[name]) for name in ("near_zero", "exact_zero", *FRACTIONS)},
+        **{name: by_unit(given, found[name]).mean(axis=1) for name in fractions},
         "gradient_rms": found["gradient_rms"],
         "p_weights": found["p_weights"],
         "dead": found["dead"],
-        "off": found["off"] / positions,
+        "off": found["off"] / unit_positions(given),
         **shares,
         **reasons,
     }
-
-
-def _unit_sums(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, values.shape[-1]).sum(axis=0)
 
 
 def expected_verdict(found: dict) -> np.ndarray:
@@ -167,53 +147,95 @@ def rounding_of_sums(given: dict) -> np.ndarray:
 
 
 def check_layers(case: Solved) -> None:
-    """Every column of the layers table that is about the layer itself."""
+    """Every column of the layers table that is about the weight itself; a row for every weight."""
     table = case.report.layers
     assert list(table.index) == list(case.found)
+    assert {variable.path for variable in case.model.trainable_variables} <= set(table.index)
     for weight, found in case.found.items():
         sizes = rounding_of_sums(case.given[weight])
-        for column, value in found["layer"].items():
+        nothing = ("near_zero", "exact_zero", "gradient_rms", *SHARES) if case.is_frozen(weight) else ()
+        for column, value in (found["layer"] | dict.fromkeys(nothing, math.nan)).items():
+            if column == "exact_zero" and case.is_rounding(weight):
+                continue
             atol = math.sqrt(np.mean(sizes**2)) if column == "gradient_rms" else 0
             expected = pytest.approx(value, rel=ROUNDING, abs=atol, nan_ok=True)
             assert table.loc[weight, column] == expected, (weight, column)
 
 
+def check_forward(case: Solved) -> None:
+    """What the oracle was told a kernel, scale or table meets gives the recorded preactivation."""
+    for weight, sites in case.told.by_weight.items():
+        given, offsets = case.given[weight], ("bias", "beta")
+        name = case.told.name(sites[0])
+        if name in (*offsets, "depthwise_kernel", "alpha") or len(sites) > 1:
+            continue
+        layer = case.told.layer(sites[0])
+        shift = next((v for v in (case.told.beside(sites[0], o) for o in offsets) if v is not None), None)
+        z = forward(given["op"], given["input"], given["kernel"])
+        if shift is not None:
+            met = case.told.met(shift)
+            z = z + forward(met.op, met.input, met.kernel)
+        recorded = channels_last(layer, sites[0].preactivation)
+        np.testing.assert_allclose(z, recorded, rtol=1e-4, atol=1e-5 * np.abs(z).max(), err_msg=weight)
+
+
 def check_gain_and_residual(case: Solved) -> None:
-    """The gain of every kernel that does not read data, and that its terms explain the gradient."""
-    for site in case.record.sites:
-        given, row = case.given[site.weight], case.report.layers.loc[site.weight]
-        passed = sent_back(case, site, given["preactivation_gradient"])
-        reads_data = case.record.nodes[site.node].producers == (-1,)
-        arrived = math.nan if reads_data else np.linalg.norm(given["output_gradient"])
-        expected = np.linalg.norm(passed) / arrived if arrived else math.nan
-        assert row["gain"] == pytest.approx(expected, rel=1e-5, nan_ok=True), site.weight
+    """The gain of every layer that does not read data, and that terms explain the gradients."""
+    for site in case.sites:
+        row = case.report.layers.loc[site.weight]
         assert row["residual"] < 1e-5, site.weight
+        if len(case.told.by_weight[site.weight]) == 1:
+            expected = expected_gain(case, site)
+            assert row["gain"] == pytest.approx(expected, rel=1e-5, nan_ok=True), site.weight
+
+
+def expected_gain(case: Solved, site: SiteRecord) -> float:
+    """‖dJ/d(input)‖ / ‖dJ/dA‖ of a kernel and its bias; nan for what reads data or only scales."""
+    read_by = site if case.is_kernel(site) else case.told.shifted(site)
+    reads_data = case.record.nodes[site.node].producers == (-1,)
+    if read_by is None or not case.is_kernel(read_by) or reads_data:
+        return math.nan
+    given = case.given[read_by.weight]
+    passed = sent_back(given["op"], given["kernel"], given["preactivation_gradient"], given["input"].shape)
+    arrived = np.linalg.norm(given["output_gradient"])
+    return float(np.linalg.norm(passed) / arrived) if arrived else math.nan
 
 
 def check_flow(case: Solved) -> None:
-    """Size, zeros and slope gain of the gradient at every kernel's node."""
-    flow, (_, elements) = case.report.flow.set_index("node"), loudest_output(case.model, case.record)
-    for site in case.record.sites:
-        own_activation = site.activation_node == site.node
-        arriving = site.output_gradient if own_activation else site.preactivation_gradient
+    """Size and zeros of the gradient at every weight's node; slope gain where a kernel is."""
+    _, elements = loudest_output(case.told)
+    for site in case.sites:
+        arriving, passed = arriving_and_passed(case, site)
         size = math.sqrt(len(arriving) * np.sum(np.square(arriving, dtype=np.float64)) / elements)
-        row = flow.loc[site.layer]
+        row = case.report.flow.iloc[len(case.report.flow) - 1 - site.node]
+        assert row["layer"] == site.layer
         assert row["gradient_rms"] == pytest.approx(size, rel=1e-5), site.weight
         assert row["zero"] == pytest.approx(np.mean(arriving == 0)), site.weight
-        norms = (np.linalg.norm(np.ravel(g).astype(float)) for g in (site.preactivation_gradient, arriving))
-        passed, arrived = norms
-        slope_gain = passed / arrived if arrived else math.nan
+        after, before = (np.linalg.norm(np.ravel(g).astype(float)) for g in (passed, arriving))
+        scales = not case.is_kernel(case.told.shifted(site) or site) and site.role != "table"
+        slope_gain = math.nan if scales or not before else after / before
         assert row["slope_gain"] == pytest.approx(slope_gain, rel=1e-5, nan_ok=True), site.weight
+
+
+def arriving_and_passed(case: Solved, site: SiteRecord) -> tuple[np.ndarray, np.ndarray]:
+    """What arrives at a weight's node, and dJ/dZ."""
+    if case.told.name(site) == "depthwise_kernel":
+        d = case.given[site.weight]["preactivation_gradient"]
+        return d, d
+    own_activation = site.activation_node == site.node
+    arriving = site.output_gradient if own_activation else site.preactivation_gradient
+    return arriving, site.preactivation_gradient
 
 
 def check_units(case: Solved) -> None:
     """Every column of the units table that is about the unit itself."""
     for weight, found in case.found.items():
-        table = case.report.units(weight)
-        positions = math.prod(case.given[weight]["preactivation"].shape[:-1])
-        sizes = rounding_of_sums(case.given[weight])
-        for column, values in expected_units(found, positions).items():
-            atol = np.sqrt(per_unit(sizes**2)).max() if column == "gradient_rms" else 0
+        given, table = case.given[weight], case.report.units(weight)
+        sizes = by_unit(given, rounding_of_sums(given))
+        for column, values in expected_units(given, found).items():
+            if column == "exact_zero" and case.is_rounding(weight):
+                continue
+            atol = np.sqrt(np.mean(sizes**2, axis=1)).max() if column == "gradient_rms" else 0
             np.testing.assert_allclose(table[column], values, ROUNDING, atol, err_msg=f"{weight} {column}")
 
 
@@ -221,8 +243,8 @@ def check_weights(case: Solved) -> None:
     """Near zero, gradient and verdict of every single weight."""
     for weight, found in case.found.items():
         view = case.report.weights(weight)
-        np.testing.assert_array_equal(view.near_zero, found["near_zero"])
-        np.testing.assert_array_equal(view.verdict, expected_verdict(found))
+        np.testing.assert_array_equal(view.near_zero, found["near_zero"], weight)
+        np.testing.assert_array_equal(view.verdict, expected_verdict(found), weight)
         error = np.abs(view.gradient - found["data_gradient"])
         assert (error <= rounding_of_sums(case.given[weight])).all(), weight
 
@@ -232,21 +254,43 @@ def check_weights(case: Solved) -> None:
 
 def readers_of(case: Solved, site: SiteRecord) -> list[SiteRecord]:
     """The sites that read the output of a site, directly or through layers without a kernel."""
-    return [reader for reader in case.record.sites if reader.weight in site.consumers]
+    return [reader for reader in case.kernels if reader.weight in site.consumers]
 
 
-def rows_of_units(case: Solved, site: SiteRecord, reader: SiteRecord) -> np.ndarray | None:
-    """To which unit each row of the reader's kernel belongs; None if that cannot be told."""
-    layer, units = case.model.get_layer(site.layer), site.kernel.shape[-1]
-    rows = reader.kernel.shape[-2]
+def rows_of_units(case: Solved, site: SiteRecord, reader: SiteRecord) -> dict[tuple, int] | None:
+    """To which unit each weight of the reader's kernel belongs; None if that cannot be told.
+
+    A reader in groups has no rows of its own for each unit.
+    """
+    owners = inputs_of_units(case, site, reader)
+    given = case.given[reader.weight]
+    op, shape = given["op"], given["kernel"].shape
+    grouped = getattr(op, "groups", 1) > 1 or "Depthwise" in type(op).__name__
+    if owners is None or grouped:
+        return None
+    found: dict[tuple, set] = {}
+    for kernel_index, input_index, _ in op.terms(owners.shape, shape):
+        found.setdefault(kernel_index, set()).add(owners[input_index])
+    told_apart = all(len(units) == 1 for units in found.values())
+    return {index: units.pop() for index, units in found.items()} if told_apart else None
+
+
+def inputs_of_units(case: Solved, site: SiteRecord, reader: SiteRecord) -> np.ndarray | None:
+    """To which unit of a site each element of a reader's input belongs."""
+    given, layer = case.given[site.weight], case.told.layer(site)
+    op, units = given["op"], given["op"].units(given["kernel"].shape)
     if reads_directly(site, reader):
-        labels = np.broadcast_to(np.arange(units), channels_last(layer, site.output).shape)
-        labels = labels if labels.shape == site.output.shape else np.moveaxis(labels, -1, 1)
-        labels = channels_last(case.model.get_layer(reader.layer), labels.reshape(reader.input.shape))
-        labels = labels.reshape(-1, labels.shape[-1])[0]
-        return labels if labels.size == rows else None
-    pooled = isinstance(case.model.get_layer(reader.layer), layers.Dense) and site.output.ndim > 2
-    return np.arange(rows) % units if rows == units or pooled else None
+        labels = np.zeros(channels_last(layer, site.output).shape, int)
+        for index in np.ndindex(*labels.shape):
+            labels[index] = op.unit_of_output(index, given["kernel"].shape)
+        labels = own_layout(layer, labels).reshape(reader.input.shape)
+        return channels_last(case.told.layer(reader), labels)
+    met = channels_last(case.told.layer(reader), reader.input).shape
+    rows = met[-1]
+    pooled = isinstance(case.told.layer(reader), layers.Dense) and site.output.ndim > 2
+    if rows != units and not pooled:
+        return None
+    return np.broadcast_to(np.arange(rows) % units, met)
 
 
 def reads_directly(site: SiteRecord, reader: SiteRecord) -> bool:
@@ -254,25 +298,29 @@ def reads_directly(site: SiteRecord, reader: SiteRecord) -> bool:
     return site.output.size == reader.input.size and np.array_equal(site.output.ravel(), reader.input.ravel())
 
 
-def near_zero_of_rows(near_zero: np.ndarray, owners: np.ndarray | None, units: int) -> np.ndarray:
+def near_zero_of_rows(
+    case: Solved, reader: SiteRecord, owners: dict[tuple, int] | None, units: int
+) -> np.ndarray:
     """Per unit the fraction of near-zero weights in its rows, or in the whole kernel."""
+    near_zero = case.found[reader.weight]["near_zero"]
     if owners is None:
         return np.full(units, near_zero.mean())
-    return np.array([near_zero[..., owners == unit, :].mean() for unit in range(units)])
+    found: list[list[bool]] = [[] for _ in range(units)]
+    for index, unit in owners.items():
+        found[unit].append(near_zero[index])
+    return np.array([np.mean(values) for values in found])
 
 
 def check_next_gradient(case: Solved) -> None:
     """p_next_gradient is the near-zero fraction of the rows that read each unit."""
-    for site in case.record.sites:
+    for site in case.sites:
+        given = case.given[site.weight]
+        units = given["op"].units(given["kernel"].shape)
         parts = [
-            near_zero_of_rows(
-                case.found[reader.weight]["near_zero"],
-                rows_of_units(case, site, reader),
-                site.kernel.shape[-1],
-            )
+            near_zero_of_rows(case, reader, rows_of_units(case, site, reader), units)
             for reader in readers_of(case, site)
         ]
-        expected = np.mean(parts, axis=0) if parts else np.full(site.kernel.shape[-1], np.nan)
+        expected = np.mean(parts, axis=0) if parts else np.full(units, np.nan)
         column = case.report.units(site.weight)["p_next_gradient"]
         np.testing.assert_allclose(column, expected, ROUNDING, err_msg=site.weight)
         mean = pytest.approx(expected.mean(), rel=ROUNDING, nan_ok=True)
@@ -283,18 +331,9 @@ def preactivation_estimate(case: Solved, site: SiteRecord) -> tuple[np.ndarray, 
     """dJ/dZ of least norm from a site's input and data gradient, its rank, and n."""
     given = case.given[site.weight]
     penalty = 0.0 if site.penalty_gradient is None else site.penalty_gradient
-    shape = given["preactivation"].shape
-    rcond = max(math.prod(shape[:-1]), math.prod(site.kernel.shape[:-1])) * FLOAT32
+    shape, units = given["preactivation"].shape, given["op"].units(given["kernel"].shape)
+    rcond = max(unit_positions(given), site.kernel.size // units) * FLOAT32
     return estimate(given["op"], given["input"], site.kernel_gradient - penalty, shape, rcond)
-
-
-def sent_back(case: Solved, reader: SiteRecord, gradient: np.ndarray) -> np.ndarray:
-    """dJ/d(input) of a reader, in its own layout: every term's d times its weight."""
-    given = case.given[reader.weight]
-    sums, kernel = np.zeros(given["input"].shape), given["kernel"]
-    for kernel_index, input_index, output_index in given["op"].terms(sums.shape, kernel.shape):
-        sums[input_index] += gradient[output_index] * kernel[kernel_index]
-    return sums if sums.shape == reader.input.shape else np.moveaxis(sums, -1, 1)
 
 
 def output_estimate(case: Solved, site: SiteRecord) -> tuple[np.ndarray, float]:
@@ -304,26 +343,32 @@ def output_estimate(case: Solved, site: SiteRecord) -> tuple[np.ndarray, float]:
         gradient, rank, n = preactivation_estimate(case, site)
         return gradient, rank / n
     solutions = [preactivation_estimate(case, reader) for reader in readers]
-    parts = [
-        sent_back(case, r, d).reshape(site.output.shape)
-        for r, (d, _, _) in zip(readers, solutions, strict=True)
-    ]
+    parts = []
+    for reader, (gradient, _, _) in zip(readers, solutions, strict=True):
+        given = case.given[reader.weight]
+        sent = sent_back(given["op"], given["kernel"], gradient, given["input"].shape)
+        parts.append(own_layout(case.told.layer(reader), sent).reshape(site.output.shape))
     trust = min(rank / n for _, rank, n in solutions)
-    return channels_last(case.model.get_layer(site.layer), sum(parts)), trust
+    return channels_last(case.told.layer(site), sum(parts)), trust
 
 
 def check_pseudo_inverse(case: Solved) -> None:
-    """p_backprop_pinv, pinv_trust and the true error of the estimate."""
-    for site in case.record.sites:
+    """p_backprop_pinv, pinv_trust and the true error of the estimate: of kernels only."""
+    kernels = [site.weight for site in case.kernels]
+    others = case.report.layers.drop(index=kernels)
+    assert others[["p_backprop_pinv", "pinv_trust"]].isna().all(axis=None)
+    assert list(case.report.backprop_estimate.index) == kernels
+    for site in case.kernels:
         given = case.given[site.weight]
         gradient, trust = output_estimate(case, site)
-        assert distance(gradient * math.prod(gradient.shape[:-1]), RTOL * given["g_star"]) > MARGIN
+        assert distance(gradient * positions(given), RTOL * given["g_star"]) > MARGIN
         estimated = attribute(**given | {"output_gradient": gradient})["p_backprop"]
         row = case.report.layers.loc[site.weight]
         assert row["p_backprop_pinv"] == pytest.approx(estimated.mean(), rel=ROUNDING)
         assert row["pinv_trust"] == pytest.approx(trust)
         units = case.report.units(site.weight)["p_backprop_pinv"]
-        np.testing.assert_allclose(units, per_unit(estimated), ROUNDING, err_msg=site.weight)
+        expected = by_unit(given, estimated).mean(axis=1)
+        np.testing.assert_allclose(units, expected, ROUNDING, err_msg=site.weight)
         truth = np.linalg.norm(given["output_gradient"])
         if truth:
             error = np.linalg.norm(gradient - given["output_gradient"]) / truth
@@ -342,7 +387,7 @@ def distance(values: np.ndarray, limit: np.ndarray | float) -> float:
 
 def mean_squares(given: dict) -> np.ndarray:
     """For each set of factors and weight the mean square that decides on sufficiency, against rtol²."""
-    n, g_star = math.prod(given["preactivation"].shape[:-1]), given["g_star"]
+    n, g_star = positions(given), given["g_star"]
     a, s = given["input"], given["slope"]
     h, e = (n / g_star * given[name] for name in ("output_gradient", "preactivation_gradient"))
     ones, live = np.ones_like(a), np.ones_like(s)
@@ -354,15 +399,18 @@ def mean_squares(given: dict) -> np.ndarray:
 
 def saturation_distance(given: dict) -> float:
     """How close the sizes that decide why a saturated unit is off come to z*."""
-    op, kernel, point = given["op"], given["kernel"], given["saturation_point"]
+    op, inputs, kernel = given["reads"]
+    point = given["saturation_point"]
     if not point:
         return math.inf
     field = np.zeros((2, *given["preactivation"].shape))
-    for _, at, to in op.terms(given["input"].shape, kernel.shape):
-        field[(slice(None), *to)] += given["input"][at] ** 2, 1
-    norms = np.sqrt(np.sum(kernel**2, axis=tuple(range(kernel.ndim - 1))) / 2)
+    for _, at, to in op.terms(inputs.shape, kernel.shape):
+        field[(slice(None), *to)] += inputs[at] ** 2, 1
+    norms = np.sqrt(np.sum(by_unit({"op": op, "kernel": kernel}, kernel) ** 2, axis=1) / 2)
     excess_input = np.maximum(1, np.sqrt(field[0] / np.maximum(field[1], 1)))
-    excess_kernel = np.broadcast_to(np.maximum(1, norms), excess_input.shape)
+    excess_kernel = np.zeros_like(excess_input)
+    for index in np.ndindex(*excess_kernel.shape):
+        excess_kernel[index] = max(1, norms[op.unit_of_output(index, kernel.shape)])
     free = np.abs(given["preactivation"] - given["bias_offset"])
     healthy = (excess_input == 1) & (excess_kernel == 1)
     return min(
@@ -374,26 +422,24 @@ def saturation_distance(given: dict) -> float:
 def check_distances(case: Solved) -> None:
     """Every comparison is clear by more than float32 can round, so the other tests compare meaning."""
     for weight, given in case.given.items():
-        kernel, n = given["kernel"], math.prod(given["preactivation"].shape[:-1])
-        w_star = math.sqrt(2 / math.prod(kernel.shape[:-1]))
+        small = RTOL * healthy_weight(given)
         distances = {
             "input": distance(given["input"], RTOL),
             "slope": math.inf if given["piecewise_linear"] else distance(given["slope"], 1e-2),
-            "backprop": distance(n * given["output_gradient"], RTOL * given["g_star"]),
-            "weights": distance(np.maximum(kernel, 0), RTOL * w_star),
+            "backprop": distance(positions(given) * given["output_gradient"], RTOL * given["g_star"]),
+            "weights": distance(np.maximum(given["kernel"], 0), small),
             "causes": distance(mean_squares(given), RTOL**2),
             "saturation": saturation_distance(given),
         }
         assert min(distances.values()) > MARGIN, (weight, distances)
-        assert gradients_are_clear(given, case.found[weight]), weight
+        assert gradients_are_clear(given, case.found[weight], case.is_rounding(weight)), weight
 
 
-def gradients_are_clear(given: dict, found: dict) -> bool:
+def gradients_are_clear(given: dict, found: dict, is_rounding: bool) -> bool:
     """Whether no D is within rounding of its threshold, and none that is not 0 within rounding of 0."""
-    n = math.prod(given["preactivation"].shape[:-1])
-    thresholds = RTOL * given["g_star"] * np.sqrt(found["terms"]) / n
+    thresholds = RTOL * given["g_star"] * np.sqrt(found["terms"]) / positions(given)
     size, rounding = np.abs(found["data_gradient"]), rounding_of_sums(given)
-    clear = (np.abs(size - thresholds) > rounding) & ((size == 0) | (size > rounding))
+    clear = (np.abs(size - thresholds) > rounding) & (is_rounding | (size == 0) | (size > rounding))
     return bool((clear | (found["terms"] == 0)).all())
 
 
@@ -402,10 +448,11 @@ def gradients_are_clear(given: dict, found: dict) -> bool:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_report_equals_the_oracle(name):
-    """Tables and weights of a report hold what definitions.md says, for every kernel of the model."""
+    """Tables and weights of a report hold what definitions.md says, for every weight of the model."""
     case = solved(*PROBLEMS[name]())
-    reference = gradient_reference(case.model, case.record)
+    reference = gradient_reference(case.told)
     assert case.report.gradient_scale == pytest.approx(reference, rel=ROUNDING)
+    check_forward(case)
     check_distances(case)
     check_layers(case)
     check_gain_and_residual(case)
@@ -420,11 +467,12 @@ def test_report_equals_the_oracle(name):
 
 def concatenated(parts: list[dict], g_star: float) -> dict:
     """What the oracle is given about all batches: gradients are those of the mean loss over all data."""
-    sizes = [math.prod(part["preactivation"].shape[:-1]) for part in parts]
-    joined = {name: np.concatenate([p[name] for p in parts]) for name in ("input", "preactivation", "slope")}
-    for name in ("output_gradient", "preactivation_gradient"):
-        joined[name] = np.concatenate([n * p[name] for n, p in zip(sizes, parts, strict=True)]) / sum(sizes)
-    return parts[0] | joined | {"g_star": g_star}
+    sizes = [positions(part) for part in parts]
+    scaled = []
+    for size, part in zip(sizes, parts, strict=True):
+        names = "output_gradient", "preactivation_gradient"
+        scaled.append(part | {name: size / sum(sizes) * part[name] for name in names})
+    return joined(scaled) | {"g_star": g_star, "positions": sum(sizes)}
 
 
 def counted_by_batch(parts: list[dict]) -> dict[str, np.ndarray]:
@@ -440,23 +488,22 @@ def solved_by_batch(model: keras.Model, x: np.ndarray, y: np.ndarray, size: int)
     report = trainobs.explain_near_zero_gradients(model, x, y, batch_size=size)
     batches = [slice(start, start + size) for start in range(0, len(x), size)]
     records = [trainobs.capture_batch(model, x[batch], y[batch]) for batch in batches]
+    told = [Told(model, *pair) for pair in zip(records, (x[batch] for batch in batches), strict=True)]
     given, found = {}, {}
-    for sites in zip(*(record.sites for record in records), strict=True):
-        weight, references = sites[0].weight, [gradient_reference(model, record) for record in records]
-        parts = [oracle_arguments(model, *pair) for pair in zip(sites, references, strict=True)]
+    for weight in told[0].by_weight:
+        parts = [batch.given(weight, gradient_reference(batch)) for batch in told]
         given[weight] = concatenated(parts, report.gradient_scale)
-        found[weight] = attribute(**given[weight]) | counted_by_batch(parts)
+        found[weight] = attributed(told[0], weight, given[weight]) | counted_by_batch(parts)
         means = {name: float(found[weight][name].mean()) for name in FRACTIONS}
         found[weight]["layer"] |= means
         check_backprop_distances(parts)
-    return Solved(model, records[0], report, given, found)
+    return Solved(model, records[0], report, told[0], given, found)
 
 
 def check_backprop_distances(parts: list[dict]) -> None:
     """No output gradient of a batch is close to that batch's own threshold."""
     for part in parts:
-        n = math.prod(part["preactivation"].shape[:-1])
-        assert distance(n * part["output_gradient"], RTOL * part["g_star"]) > MARGIN
+        assert distance(positions(part) * part["output_gradient"], RTOL * part["g_star"]) > MARGIN
 
 
 @pytest.mark.parametrize("name", BATCHED)
