@@ -264,18 +264,33 @@ class Told:
         found = [self.beside(site, name) for name in names]
         return next((other for other in found if other is not None), None)
 
+    def normalised_by(self, site: SiteRecord) -> SiteRecord | None:
+        """Of a scale, the kernel whose units it normalises before their activation."""
+        if self.name(site) not in STANDARDISED:
+            return None
+        for other in self.record.sites:
+            feeds = other.normalised and other.activation_node == site.activation_node
+            if feeds and self.name(other).endswith("kernel"):
+                return other
+        return None
+
+    def off_with(self, site: SiteRecord) -> SiteRecord:
+        """The site that says why the units of this one are off."""
+        other = self.shifted(site) or self.normalised_by(site)
+        return site if other is None else self.off_with(other)
+
     def given(self, weight: str, g_star: float) -> dict[str, Any]:
         """What `attribute` is given about a weight: all calls, one behind the other."""
         sites = self.by_weight[weight]
         parts = [self._given(site) for site in sites]
-        rule = dict(vars(PHIS[sites[0].activation.name]), normalised=sites[0].normalised)
+        rule = dict(vars(PHIS[sites[0].activation.name]), normalised=self.off_with(sites[0]).normalised)
         if self.name(sites[0]) == "depthwise_kernel":
             rule = dict(vars(PHIS["linear"]), normalised=False)
         return joined(parts) | rule | {"g_star": g_star, "rtol": RTOL}
 
     def _given(self, site: SiteRecord) -> dict[str, Any]:
-        met, shifted = self.met(site), self.shifted(site)
-        reads = met if shifted is None else self.met(shifted)
+        met, off_with = self.met(site), self.off_with(site)
+        reads = met if off_with is site else self.met(off_with)
         return {
             **vars(met),
             **{name: np.asarray(array, np.float64) for name, array in self._units(site).items()},
