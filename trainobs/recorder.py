@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from trainobs.analysis import Statistics, gather
-from trainobs.capture import CapturedStep, TappedTrainFunction, check_weights, check_model
+from trainobs.capture import (
+    CapturedStep,
+    CaughtStep,
+    TappedTrainFunction,
+    WatchedModels,
+    check_model,
+    check_weights,
+)
 from trainobs.errors import InvalidArgument
 from trainobs.near_zero import NearZero
 from trainobs.recording import Recording, SiteRecord
@@ -134,6 +142,7 @@ class Recorder(keras.callbacks.Callback):
         self._checked = False
         self._twin: TappedTrainFunction | None = None
         self._twin_of: Any = None
+        self._watched: dict[tuple[int, ...], WatchedModels] = {}
 
     @property
     def recording(self) -> Recording:
@@ -143,6 +152,70 @@ class Recorder(keras.callbacks.Callback):
 
     def __repr__(self) -> str:
         return f"Recorder(recorded steps: {[item.step for item in self._records]})"
+
+    @contextlib.contextmanager
+    def watch(self, *models: keras.Model) -> Iterator[None]:
+        """Record a step of a loop that you wrote, around your own `tf.GradientTape`.
+
+        Parameters
+        ----------
+        *models : keras.Model
+            The models that the step trains; they need not be compiled.
+
+        Raises
+        ------
+        InvalidArgument
+            If no model is given, or something else.
+
+        Notes
+        -----
+        A step is one `with` block. Its weights' gradients are those that `tape.gradient` returns,
+        before any clipping. Inside of a `tf.function` (not one with ``jit_compile=True``: compiled code
+        can't call back) or around its call, the function is traced once, and hands out what it
+        computes when a step is due. Inside is better: a function that was called before, outside of
+        the block, has been traced without it.
+
+        Examples
+        --------
+        >>> import tensorflow as tf
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> recorder = Recorder(every=1)
+        >>> with recorder.watch(model):
+        ...     with tf.GradientTape() as tape:
+        ...         loss = tf.reduce_mean(model(tf.ones((8, 4))) ** 2)
+        ...     gradients = tape.gradient(loss, model.trainable_variables)
+        >>> recorder.recording.steps
+        (0,)
+        """
+        for model in models:
+            if not isinstance(model, keras.Model):
+                raise InvalidArgument(
+                    f"`watch` takes the models that the step trains. Received: {model!r} (of type "
+                    f"{type(model).__name__})."
+                )
+        if not models:
+            raise InvalidArgument("`watch` needs at least one model. Received none.")
+        key = tuple(map(id, models))
+        if key not in self._watched:
+            self._watched[key] = WatchedModels(list(models), self.selects, self._begin_own, self._end_own)
+        with self._watched[key].step():
+            yield
+
+    def _begin_own(self) -> bool:
+        return self._is_due(self._steps.begin())
+
+    def _end_own(self, caught: CaughtStep | None) -> None:
+        (step,) = self._steps.ran()
+        if caught is not None:
+            self._add(CapturedStep(lambda: caught.record(step), step, caught.nbytes, self._selects_site))
+        elif self._is_due(range(step, step + 1)):
+            warnings.warn(
+                f"Step {step} was due, but the watched block took no gradient of the model's weights that could "
+                f"be recorded. If it calls a tf.function that was traced before, put "
+                f"`with recorder.watch(model):` inside of that function.",
+                stacklevel=6,
+            )
+        self._steps.end()
 
     # ---- called by Keras ---------------------------------------------------------------------
 
@@ -203,10 +276,13 @@ class Recorder(keras.callbacks.Callback):
         """Keep what was captured, or its statistics, and let go what no longer fits."""
         ran = self._steps.ran()
         if self._is_due(ran):
-            item = twin.record(captured, ran[-1], self._epoch, self._selects_site)
-            self._records.append(item if self._keep == "tensors" else gather(item.record(), self._near_zero))
-            self._release()
+            self._add(twin.record(captured, ran[-1], self._epoch, self._selects_site))
         self._steps.end()  # also if another callback breaks the fit off before it comes to this one
+
+    def _add(self, item: CapturedStep) -> None:
+        """Keep a step, or its statistics."""
+        self._records.append(item if self._keep == "tensors" else gather(item.record(), self._near_zero))
+        self._release()
 
     def _selects_site(self, site: SiteRecord) -> bool:
         return self._selection.matches(site.layer, site.weight, site.bases)

@@ -25,7 +25,6 @@ from trainobs.analysis import (
     diagnose,
     evidence,
     remedy,
-    shares,
 )
 from trainobs.errors import NotRecorded
 from trainobs.near_zero import NearZero
@@ -45,6 +44,7 @@ LIKELIHOODS = (
     "p_activation_backprop",
 )
 SHARES = tuple(f"share_{name}" for name in CAUSE_NAMES)
+_OF_INPUT = ("p_input", "p_input_activation")  # 1 where a weight has no terms
 OFF_COLUMNS = tuple(f"off_by_{reason}" for reason in OFF_REASONS)
 
 
@@ -234,7 +234,7 @@ class Report:
             "threshold": float(np.max(figures.thresholds, initial=0.0)),
         }
         row |= {
-            name: figures.mean(values, unused=float(name in ("p_input", "p_input_activation")))
+            name: figures.mean(values, unused=float(name in _OF_INPUT))
             for name, values in self._likelihoods(figures).items()
         }
         row |= _named(figures.shares)
@@ -311,12 +311,15 @@ class Report:
     def _unit_rows(self, figures: SiteFigures) -> pd.DataFrame:
         table: dict[str, Any] = {"part": figures.info.part} if figures.info.part else {}
         table |= {
-            "near_zero": figures.per_unit(figures.near_zero),
-            "exact_zero": figures.per_unit(figures.gradient == 0),
+            "near_zero": figures.per_unit(figures.near_zero, unused=1.0),
+            "exact_zero": figures.per_unit(figures.gradient == 0, unused=1.0),
             "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
         }
-        table |= {name: figures.per_unit(values) for name, values in self._likelihoods(figures).items()}
-        table |= _named(shares(figures.verdict, per_unit=True))
+        table |= {
+            name: figures.per_unit(values, unused=float(name in _OF_INPUT))
+            for name, values in self._likelihoods(figures).items()
+        }
+        table |= _named(figures.shares_per_unit)
         table |= {"dead": figures.dead, "off": figures.off / figures.unit_positions}
         for reason in OFF_REASONS:
             table[f"off_by_{reason}"] = [figures.off_by(reason, unit) for unit in range(figures.units)]

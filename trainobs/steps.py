@@ -27,10 +27,13 @@ class StepCounter:
         self._updates: int | None = None
         self._optimizer: Any = None
 
-    def begin(self, model: keras.Model) -> range:
-        """Numbers of the steps that the coming call of the train function holds at most."""
-        self._most = model.steps_per_execution
-        if self._most > 1:
+    def begin(self, model: keras.Model | None = None) -> range:
+        """Numbers of the steps that the coming call of the train function holds at most.
+
+        Without a model the coming step is one that the user wrote.
+        """
+        self._most = 1 if model is None else model.steps_per_execution
+        if model is not None and self._most > 1:
             self._optimizer = model.optimizer
             self._updates = _updates(model.optimizer)
         return range(self.first, self.first + self._most)

@@ -199,10 +199,22 @@ class SiteFigures:
         """Root mean square of the kernel's weights."""
         return float(np.sqrt(np.mean(np.square(self.statistics.kernel, dtype=np.float64))))
 
-    def per_unit(self, values: Array) -> Array:
-        """Mean over each unit's weights of a (compact) array, shape (j,)."""
+    def per_unit(self, values: Array, unused: float = 0.0) -> Array:
+        """Mean over each unit's weights of a (compact) array, shape (j,); `unused` as of `mean`."""
         full = np.broadcast_to(values, self.shape)
-        return full.mean(axis=tuple(range(full.ndim - 1)))
+        mean = full.mean(axis=tuple(range(full.ndim - 1)))
+        return mean + (unused - mean) * self.unused / self.size if self.unused else mean
+
+    @property
+    def shares_per_unit(self) -> dict[Cause, Array]:
+        """Part of each unit's near-zero weights that belongs to each cause."""
+        found = shares(self.verdict, per_unit=True)
+        if not self.unused:
+            return found
+        known, rest = np.sum(self.near_zero, axis=0), self.unused / self.units
+        parts = {cause: np.nan_to_num(part) * known for cause, part in found.items()}
+        parts[Cause.INPUT] = parts[Cause.INPUT] + rest
+        return {cause: part / (known + rest) for cause, part in parts.items()}
 
     @property
     def off(self) -> Array:
@@ -225,8 +237,8 @@ class SiteFigures:
         return self.off >= self.unit_positions
 
     def off_by(self, reason: str, unit: slice | int = slice(None)) -> float:
-        """Part of the off pairs (of all units, or one) with a reason; nan where none is off."""
-        total = np.sum(self.off[unit])
+        """Part of the off pairs (of all units, or one) with a reason; nan where none is off or known."""
+        total = sum(np.sum(self._sums[f"off_{name}"][unit]) for name in OFF_REASONS)
         return float(np.sum(self._sums[f"off_{reason}"][unit]) / total) if total else float("nan")
 
     @functools.cached_property

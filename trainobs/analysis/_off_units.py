@@ -95,6 +95,8 @@ def _rectified(
     op: LinearOp, rule: OffRule, near_zero: NearZero, input: Tensor, kernel: Tensor, free: Tensor
 ) -> list[tuple[str, Tensor]]:
     shape = tuple(kernel.shape)
+    if op.constant_input:
+        return [("weights", op.apply(input, kernel) <= 0), ("bias", free > 0)]
     limit = near_zero.rtol * near_zero.activation_scale
     live = tf.cast(tf.abs(input) > limit, tf.float32)
     reasons = [("input", sum_receptive_field(op, live, shape) == 0)]
@@ -118,10 +120,7 @@ def _saturated(
     op: LinearOp, rule: OffRule, near_zero: NearZero, input: Tensor, kernel: Tensor, free: Tensor
 ) -> list[tuple[str, Tensor]]:
     shape, size = tuple(kernel.shape), tf.abs(free)
-    mean_square = tf.math.divide_no_nan(
-        sum_receptive_field(op, input * input, shape), sum_receptive_field(op, tf.ones_like(input), shape)
-    )
-    input_excess = tf.maximum(tf.sqrt(mean_square) / near_zero.activation_scale, 1.0)
+    input_excess = 1.0 if op.constant_input else _input_excess(op, near_zero, input, shape)
     norm = tf.sqrt(tf.reduce_sum(kernel * kernel, axis=list(range(len(shape) - 1))))
     kernel_excess = tf.maximum(norm / _HEALTHY_KERNEL_NORM, 1.0)
     point = rule.saturation_point
@@ -130,6 +129,13 @@ def _saturated(
         ("input", (input_excess >= kernel_excess) & (size / input_excess < point)),
         ("weights", (kernel_excess > input_excess) & (size / kernel_excess < point)),
     ]
+
+
+def _input_excess(op: LinearOp, near_zero: NearZero, input: Tensor, shape: tuple[int, ...]) -> Tensor:
+    mean_square = tf.math.divide_no_nan(
+        sum_receptive_field(op, input * input, shape), sum_receptive_field(op, tf.ones_like(input), shape)
+    )
+    return tf.maximum(tf.sqrt(mean_square) / near_zero.activation_scale, 1.0)
 
 
 def _mask(condition: Tensor) -> Tensor:

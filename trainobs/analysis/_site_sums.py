@@ -55,7 +55,7 @@ class SiteRule:
             off_rule=OffRule.of(site.activation, site.normalised, near_zero),
             near_zero=near_zero,
             binary_slope=site.logits or set(site.activation.probed_slopes) in ({0.0, 1.0}, {1.0}),
-            never_off=site.logits or site.activation.linear or site.op.constant_input,
+            never_off=site.logits or site.activation.linear or site.role == "bias",
             linear=site.activation.linear and site.output_gradient is site.preactivation_gradient,
         )
 
@@ -93,7 +93,7 @@ def sum_site(
     }
     fixed = {
         "kernel": kernel,
-        "offset": None if site.offset is None else _float32(_offset(op, site.offset, shape)),
+        "offset": None if site.offset is None else _float32(_offset(op, site.offset, shape, site.units)),
         "gradient_scale": tf.constant(gradient_scale, tf.float32),
         "positions": tf.constant(positions, tf.float32),
     }
@@ -138,13 +138,12 @@ def sum_scale(
     return scale_sums(of_units, near_zero, **rows, positions=positions, slope_limit=limit)
 
 
-def _offset(op: LinearOp, offset: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What was added last before the activation, one number per unit."""
-    if offset.ndim == 1:
+def _offset(op: LinearOp, offset: np.ndarray, shape: tuple[int, ...], units: int) -> np.ndarray:
+    """What was added last before the activation: one number per unit, or for a sample's units (1, *q, j)."""
+    if offset.ndim == 1 and offset.size == units:
         return offset
-    whole = np.broadcast_to(offset.reshape((1,) * (len(shape) - offset.ndim) + offset.shape), shape)
-    canonical = op.canonical_units(whole)
-    return np.asarray(canonical.reshape(-1, canonical.shape[-1])[0])
+    own = offset.reshape((1,) * (len(shape) - offset.ndim) + offset.shape)
+    return np.asarray(op.canonical_units(np.broadcast_to(own, (1, *shape[1:]))))
 
 
 def _windows(unit: np.ndarray, kernel: Tensor) -> list[slice]:

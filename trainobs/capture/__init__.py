@@ -10,17 +10,20 @@ or anything that draws. How a step is tapped, in the order of the files:
    length of a `with` block.
 5. `_wiring` finds out who consumes whom; `_layout` turns a trace into records.
 6. `_tapped_step` compiles the tapped twin of a model's train function; `_batch` runs one batch
-   through it with the update withheld.
+   through it with the update withheld; `_watched` records steps of loops that users write.
 """
 
 from trainobs.capture._batch import BatchCapture, capture_batch
 from trainobs.capture._readiness import check_weights, check_model
 from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
+from trainobs.capture._watched import CaughtStep, WatchedModels
 
 __all__ = [
     "BatchCapture",
     "CapturedStep",
+    "CaughtStep",
     "TappedTrainFunction",
+    "WatchedModels",
     "capture_batch",
     "check_weights",
     "check_model",

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture import _sites
+from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
 from trainobs.recording import OPERATIONS
@@ -432,6 +433,16 @@ def _factors(tensor: Any) -> list[Any]:
         for factor, alone in zip(tensor.op.inputs, sole, strict=True)
         for part in (_factors(factor) if alone else [factor])
     ]
+
+
+def owned_weights(models: list[Any]) -> list[Owned]:
+    """The trainable variables of models, each once, with the innermost layer that holds it."""
+    layers = [layer for model in models for layer in (model, *all_layers(model))]
+    owner = {}
+    for layer in sorted(layers, key=lambda layer: -len(layer.weights)):  # the smaller ones win
+        owner |= {id(variable): layer for variable in layer.weights}
+    trainable = {id(v): v for model in models for v in model.trainable_variables}
+    return [Owned(variable, owner[number]) for number, variable in trainable.items()]
 
 
 def _stages(call: LayerCall) -> tuple[str, ...]:

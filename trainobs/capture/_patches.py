@@ -30,7 +30,7 @@ _ABSENT = object()
 
 
 class Patches:
-    """Taps on one model's layers, output, loss and optimizers.
+    """Taps on the layers, outputs, losses and optimizers of one or more models.
 
     Inside ``with patches.installed():`` calls go through the taps; they record only inside
     ``with patches.tracing() as trace:``, and only on the thread that entered it (a
@@ -38,12 +38,15 @@ class Patches:
 
     Parameters
     ----------
-    model : keras.Model
-        The model whose step is recorded.
+    models : list of keras.Model
+        The models whose step is recorded.
     losses : list
-        Its compiled losses, as objects.
+        Their compiled losses, as objects.
     withhold_update : bool
         Whether the optimizers' `apply` is kept from running.
+    on_pass : callable, optional
+        Called with the trace after each pass that differentiated weights. With it, calls in graphs
+        that are traced inside of the block have traces of their own (see `watch`).
 
     Attributes
     ----------
@@ -51,8 +54,16 @@ class Patches:
         By id of the layer, its activation function and what it does.
     """
 
-    def __init__(self, model: keras.Model, losses: list[Any], *, withhold_update: bool = False) -> None:
-        self._model = model
+    def __init__(
+        self,
+        models: list[keras.Model],
+        losses: list[Any],
+        *,
+        withhold_update: bool = False,
+        on_pass: Callable[[StepTrace], None] | None = None,
+    ) -> None:
+        self._models = models
+        self._on_pass = on_pass
         self._sought = ops_sought_by(losses)
         self._withhold_update = withhold_update
         self._local = threading.local()
@@ -85,22 +96,22 @@ class Patches:
             self._patch_layers()
             for target, name, wrapper in self._wrappers():
                 self._stack.enter_context(replaced(target, name, wrapper))
-            self._stack.enter_context(replaced(tf.GradientTape, "gradient", self._gradient))
             self._stack = self._stack.pop_all()
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[StepTrace]:
         """Record the calls that this thread makes inside the block."""
         trace = StepTrace(graph=_current_graph())
+        self._local.traces = {id(trace.graph): trace}
         self._local.trace = trace
         try:
             yield trace
         finally:
-            del self._local.trace
+            del self._local.trace, self._local.traces
 
     def _patch_layers(self) -> None:
         """Patch the layers there are; called again where a layer's `build` has made new ones."""
-        for node in _nodes(self._model):
+        for node in (node for model in self._models for node in _nodes(model)):
             if id(node) not in self._patched:
                 self._patched.add(id(node))
                 self._describe_activation(node)
@@ -120,23 +131,37 @@ class Patches:
             self.activations[id(node)] = activation, function
 
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
-        yield self._model, "call", self._model_call
-        yield self._model, "compute_loss", self._compute_loss
-        for optimizer in optimizers_of(self._model):
-            yield optimizer, "apply", self._apply
-            yield optimizer, "scale_loss", self._scale_loss
+        for model in self._models:
+            yield model, "call", functools.partial(self._model_call, model)
+            yield model, "compute_loss", functools.partial(self._compute_loss, model)
+            for optimizer in optimizers_of(model):
+                yield optimizer, "apply", self._apply
+                yield optimizer, "scale_loss", self._scale_loss
+        yield tf.GradientTape, "gradient", self._gradient
+        if self._on_pass is not None:  # the optimizer of a hand-written loop is not the model's
+            yield keras.optimizers.LossScaleOptimizer, "scale_loss", self._scale_any_loss
 
     @property
     def _trace(self) -> StepTrace | None:
         return getattr(self._local, "trace", None)
 
+    @property
+    def _trace_here(self) -> StepTrace | None:
+        """The trace that calls belong to right now: none where tensors can't be handed out."""
+        graph = _current_graph()
+        if self._trace is None or self._trace.graph is graph:
+            return self._trace
+        if self._on_pass is None or graph is None:
+            return None  # inside a loop's body, say
+        return self._local.traces.setdefault(id(graph), StepTrace(graph=graph))
+
     # Each method below stands in for one method or function of the user's model. `original` is
     # what it replaces; without an open trace it does nothing else.
 
     def _call(self, layer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        trace = self._trace
-        if trace is None or trace.graph is not _current_graph():
-            return original(*args, **kwargs)  # inside a loop's body tensors can't be handed out
+        trace = self._trace_here
+        if trace is None:
+            return original(*args, **kwargs)
         if _has_parts(layer):  # its `build` has just made them
             self._patch_layers()
             trace.open_composites.append(layer)
@@ -157,70 +182,71 @@ class Patches:
         return keras.tree.pack_sequence_as(outputs, leaves)
 
     def _activation(self, original: Callable[[Any], Any], preactivation: Any) -> Any:
-        trace = self._trace
-        if trace is None or not trace.open_calls or trace.graph is not _current_graph():
+        trace = self._trace_here
+        if trace is None or not trace.open_calls:
             return original(preactivation)
         keeper = _keeper(trace, trace.open_calls[-1], "preactivation_gradients")
         return original(gradient_tap(preactivation, keeper))
 
-    def _model_call(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        trace = self._trace
-        if trace is None or trace.graph is not _current_graph():
+    def _model_call(self, model: keras.Model, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        trace = self._trace_here
+        if trace is None:
             return original(*args, **kwargs)
         self._patch_layers()
         outputs = in_this_graph(original)(*args, **kwargs)
         return keras.tree.map_structure(lambda t: self._tap_model_output(trace, t), outputs)
 
-    def _compute_loss(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _compute_loss(
+        self, model: keras.Model, original: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         loss = original(*args, **kwargs)
-        trace = self._trace
-        if trace is not None and trace.graph is _current_graph():
+        trace = self._trace_here
+        if trace is not None:
             trace.loss = loss
             given = dict(zip(("x", "y", "y_pred"), args, strict=False)) | kwargs
-            targets = self._in_the_order_of_outputs(given.get("y"), given.get("y_pred"))
+            targets = _in_the_order_of_outputs(model, given.get("y"), given.get("y_pred"))
             if len(targets) == len(trace.outputs):
                 for output, target in zip(trace.outputs, targets, strict=True):
                     output.target = target if tf.is_tensor(target) else None
         return loss
 
-    def _in_the_order_of_outputs(self, targets: Any, predictions: Any) -> list[Any]:
-        """Targets by name are listed as the model lists its outputs."""
-        names = getattr(self._model, "output_names", None) or ()
-        if isinstance(targets, dict) and not isinstance(predictions, dict) and set(names) >= set(targets):
-            return [targets.get(name) for name in names]
-        return keras.tree.flatten(targets)
-
     def _scale_loss(self, original: Callable[[Any], Any], loss: Any) -> Any:
-        trace = self._trace
-        if trace is not None and trace.graph is _current_graph():
+        trace = self._trace_here
+        if trace is not None:
             one = tf.ones((), tf.float32)
             scale = original(one)
             trace.loss_scale = None if scale is one else scale
         return original(loss)
 
+    def _scale_any_loss(self, original: Callable[..., Any], optimizer: Any, loss: Any) -> Any:
+        return self._scale_loss(functools.partial(original, optimizer), loss)
+
     def _apply(self, original: Callable[..., Any], grads: Any, trainable_variables: Any = None) -> Any:
         trace = self._trace
         if trace is None:
             return original(grads, trainable_variables)
-        variables = list(trainable_variables or self._model.trainable_variables)
+        variables = list(trainable_variables or self._models[0].trainable_variables)
         grads = list(grads)
         if all(getattr(gradient, "graph", trace.graph) is trace.graph for gradient in grads):
             with contextlib.nullcontext() if trace.graph is None else trace.graph.as_default():
                 self._keep_missing(trace, variables, grads)
         elif self._withhold_update:  # TensorFlow would keep the trace, and never update again
             raise ModelNotReady(
-                f"The train step of {self._model.name!r} updates its weights inside a tf.function of its "
+                f"The train step of {self._models[0].name!r} updates its weights inside a tf.function of its "
                 f"own, where the update can't be withheld. Remove that @tf.function: Keras compiles the "
                 f"train step anyway."
             )
         return None if self._withhold_update else original(grads, variables)
 
     def _keep_missing(self, trace: StepTrace, variables: list[Any], grads: list[Any]) -> None:
-        """Keep penalties, read before the update, and gradients that came from no tape we saw."""
+        """Keep gradients that came from no tape we saw, and read their penalties before the update."""
         known = {key for found in trace.variable_gradients.values() for key in found}
         missing = {id(v): g for v, g in zip(variables, grads, strict=True) if id(v) not in known}
         if missing:
             trace.variable_gradients.setdefault(trace.passes[0], {}).update(missing)
+            self._keep_penalties(trace, [variable for variable in variables if id(variable) in missing])
+
+    def _keep_penalties(self, trace: StepTrace, variables: list[Any]) -> None:
         for variable in variables:
             if id(variable) not in trace.penalty_gradients:
                 trace.penalty_gradients[id(variable)] = _penalty_gradient(variable)
@@ -229,19 +255,23 @@ class Patches:
         self, original: Callable[..., Any], tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """One pass of backprop; what it finds for weights is kept as it is, before any clipping."""
-        trace = self._trace
-        if trace is None or trace.graph is not _current_graph():
+        trace = self._trace_here
+        if trace is None:
             return original(tape, target, sources, *args, **kwargs)
         own = trace.current_pass
         try:
             found = original(tape, target, sources, *args, **kwargs)
         finally:
             trace.current_pass = own + 1
-        weights = {id(key): id(v) for v in self._model.variables for key in (v, v.value)}
+        weights = {id(k): v for model in self._models for v in model.variables for k in (v, v.value)}
         pairs = zip(tf.nest.flatten(sources), tf.nest.flatten(found), strict=True)
-        own_weights = {weights[id(source)]: gradient for source, gradient in pairs if id(source) in weights}
+        own_weights = [(weights[id(source)], gradient) for source, gradient in pairs if id(source) in weights]
         if own_weights:
-            trace.variable_gradients[own] = own_weights
+            trace.variable_gradients[own] = {id(variable): gradient for variable, gradient in own_weights}
+            self._keep_penalties(trace, [variable for variable, _ in own_weights])
+            if self._on_pass is not None:
+                trace.loss = target if tf.is_tensor(target) and target.shape.rank == 0 else None
+                self._on_pass(trace)
         return found
 
     def _tap_output(self, trace: StepTrace, record: LayerCall, leaf: int, tensor: Any) -> Any:
@@ -287,6 +317,14 @@ def _set(target: Any, name: str, value: Any) -> None:
         setattr(target, name, value)
     else:
         vars(target)[name] = value
+
+
+def _in_the_order_of_outputs(model: keras.Model, targets: Any, predictions: Any) -> list[Any]:
+    """Targets by name are listed as the model lists its outputs."""
+    names = getattr(model, "output_names", None) or ()
+    if isinstance(targets, dict) and not isinstance(predictions, dict) and set(names) >= set(targets):
+        return [targets.get(name) for name in names]
+    return keras.tree.flatten(targets)
 
 
 def _current_graph() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.capture._filling import fill, nbytes
-from trainobs.capture._keras_internals import all_layers
-from trainobs.capture._layout import Layout, Owned
+from trainobs.capture._layout import Layout, owned_weights
 from trainobs.capture._patches import Patches, in_this_graph, replaced
 from trainobs.recording import SiteRecord, StepRecord
 
@@ -37,7 +37,7 @@ class TappedStep:
         self._selects = selects
         self._losses = _losses_of(model)
         compiled = [loss for loss in self._losses if loss is not None]
-        self._patches = Patches(model, compiled, withhold_update=withhold_update)
+        self._patches = Patches([model], compiled, withhold_update=withhold_update)
         self._layouts: list[Layout] = []
 
     def __call__(self, data: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class TappedStep:
         with self._patches.installed(), self._patches.tracing() as trace:
             logs = in_this_graph(self._train_step)(data)
         losses = [_describe(loss) for loss in self._losses]
-        layout = Layout(trace, self._patches.activations, self._selects, losses, owned_weights(self._model))
+        layout = Layout(trace, self._patches.activations, self._selects, losses, owned_weights([self._model]))
         if tf.inside_function():
             self._layouts.append(layout)
         else:
@@ -100,7 +100,8 @@ class TappedTrainFunction:
         self, captured: dict[str, Any], step: int, epoch: int, selects: Callable[[SiteRecord], bool]
     ) -> CapturedStep:
         """The record of one executed step, to be filled when it is asked for."""
-        return CapturedStep(self._step, captured, step, epoch, selects)
+        make = functools.partial(self._step.record, captured, step, epoch)
+        return CapturedStep(make, step, self._step.nbytes(captured), selects)
 
 
 class CapturedStep:
@@ -108,29 +109,27 @@ class CapturedStep:
 
     Parameters
     ----------
-    tapped : TappedStep
-        Where it was captured.
-    captured : dict
-        Its tensors.
-    step, epoch : int
-        Of the record.
+    make : callable
+        Makes the record.
+    step : int
+        Its number.
+    nbytes : int
+        Memory that the record takes.
     selects : callable
         Given a site, whether the record holds it.
     """
 
     def __init__(
         self,
-        tapped: TappedStep,
-        captured: dict[str, Any],
+        make: Callable[[], StepRecord],
         step: int,
-        epoch: int,
+        nbytes: int,
         selects: Callable[[SiteRecord], bool],
     ) -> None:
-        self.step = step
+        self.step, self.nbytes = step, nbytes
         self._selects = selects
-        self._make: Any = lambda: tapped.record(captured, step, epoch)
+        self._make: Any = make
         self._record: StepRecord | None = None
-        self.nbytes = tapped.nbytes(captured)
 
     def record(self) -> StepRecord:
         """The record; made once."""
@@ -154,10 +153,3 @@ def _describe(loss: Any) -> tuple[str, bool]:
     """Name of a loss, and whether it was told to expect logits."""
     name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
     return str(name), bool(getattr(loss, "from_logits", False))
-
-
-def owned_weights(model: keras.Model) -> list[Owned]:
-    """The trainable variables of a model, each with the innermost layer that holds it."""
-    layers = sorted([model, *all_layers(model)], key=lambda layer: len(layer.weights))
-    owner = {id(variable): layer for layer in reversed(layers) for variable in layer.weights}
-    return [Owned(variable, owner[id(variable)]) for variable in model.trainable_variables]
