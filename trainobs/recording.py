@@ -86,6 +86,8 @@ class SiteRecord:
         Of a table, the rows that were looked up: arrays of the kernel hold only them.
     loss : int
         Which gradient of the step this belongs to, of a step that takes several.
+    steps : int
+        Time steps of the units' second axis (of pixels, in the first one); 0 without time.
     """
 
     layer: str
@@ -119,6 +121,7 @@ class SiteRecord:
     shape: tuple[int, ...] = ()
     rows: Array | None = None
     loss: int = 0
+    steps: int = 0
 
     @property
     def key(self) -> str:

@@ -44,7 +44,8 @@ LIKELIHOODS = (
     "p_activation_backprop",
 )
 SHARES = tuple(f"share_{name}" for name in CAUSE_NAMES)
-_OF_INPUT = ("p_input", "p_input_activation")  # 1 where a weight has no terms
+#: What a weight without terms counts for; None: the figure is not one of weights.
+_UNUSED = {"p_input": 1.0, "p_input_activation": 1.0, "p_next_gradient": None}
 OFF_COLUMNS = tuple(f"off_by_{reason}" for reason in OFF_REASONS)
 
 
@@ -234,7 +235,7 @@ class Report:
             "threshold": float(np.max(figures.thresholds, initial=0.0)),
         }
         row |= {
-            name: figures.mean(values, unused=float(name in _OF_INPUT))
+            name: figures.mean(values, unused=_UNUSED.get(name, 0.0))
             for name, values in self._likelihoods(figures).items()
         }
         row |= _named(figures.shares)
@@ -316,7 +317,7 @@ class Report:
             "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
         }
         table |= {
-            name: figures.per_unit(values, unused=float(name in _OF_INPUT))
+            name: figures.per_unit(values, unused=_UNUSED.get(name, 0.0))
             for name, values in self._likelihoods(figures).items()
         }
         table |= _named(figures.shares_per_unit)

@@ -83,9 +83,9 @@ class SiteFigures:
         """Root mean square of the data gradient over all weights."""
         return float(np.sqrt(np.sum(np.square(self.gradient)) / self.size))
 
-    def mean(self, values: Array, unused: float = 0.0) -> float:
-        """Mean over all weights of a (compact) array; `unused` for those without terms."""
-        if not self.unused:
+    def mean(self, values: Array, unused: float | None = 0.0) -> float:
+        """Mean over all weights of a (compact) array; `unused` (None: nothing) for those without terms."""
+        if not self.unused or unused is None:
             return float(np.mean(values))
         total = float(np.sum(np.broadcast_to(values, self.shape)))
         return (total + unused * self.unused) / self.size
@@ -199,11 +199,13 @@ class SiteFigures:
         """Root mean square of the kernel's weights."""
         return float(np.sqrt(np.mean(np.square(self.statistics.kernel, dtype=np.float64))))
 
-    def per_unit(self, values: Array, unused: float = 0.0) -> Array:
+    def per_unit(self, values: Array, unused: float | None = 0.0) -> Array:
         """Mean over each unit's weights of a (compact) array, shape (j,); `unused` as of `mean`."""
         full = np.broadcast_to(values, self.shape)
         mean = full.mean(axis=tuple(range(full.ndim - 1)))
-        return mean + (unused - mean) * self.unused / self.size if self.unused else mean
+        if not self.unused or unused is None:
+            return np.asarray(mean)
+        return np.asarray(mean + (unused - mean) * self.unused / self.size)
 
     @property
     def shares_per_unit(self) -> dict[Cause, Array]:

@@ -96,7 +96,8 @@ def _rectified(
 ) -> list[tuple[str, Tensor]]:
     shape = tuple(kernel.shape)
     if op.constant_input:
-        return [("weights", op.apply(input, kernel) <= 0), ("bias", free > 0)]
+        met = [] if rule.normalised else [("weights", op.apply(input, kernel) <= 0)]
+        return [*met, ("bias", free > 0)]
     limit = near_zero.rtol * near_zero.activation_scale
     live = tf.cast(tf.abs(input) > limit, tf.float32)
     reasons = [("input", sum_receptive_field(op, live, shape) == 0)]

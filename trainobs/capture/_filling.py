@@ -44,7 +44,13 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
     arrays = [to_numpy(value) for value in values]
     loss = _filled(layout.loss, arrays)
     activated: Activated = {}
-    sites = [site for fields in layout.calls for site in _sites(_filled(fields, arrays), activated)]
+    sites: list[SiteRecord] = []
+    weights = [_weight(_filled(fields, arrays)) for fields in layout.weights]
+    for slots in layout.calls:
+        fields = _filled(slots, arrays)
+        found = _sites(fields, activated)
+        sites += found
+        weights += [] if found else _unexplained(fields)
     return StepRecord(
         step=step,
         epoch=epoch,
@@ -52,8 +58,18 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
         sites=tuple(sites),
         nodes=_nodes(layout, sites, arrays),
         outputs=tuple(OutputRecord(**_filled(fields, arrays)) for fields in layout.outputs),
-        weights=tuple(_weight(_filled(fields, arrays)) for fields in layout.weights),
+        weights=tuple(weights),
     )
+    for part in (*record.sites, *record.outputs, *record.weights):
+        _write_protect(part)
+    return record
+
+
+def _write_protect(record: Any) -> None:
+    """What was worked out here too: records are kept, and shared."""
+    for value in vars(record).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
 
 
 def nbytes(layout: Layout, values: list[Any]) -> int:
@@ -102,6 +118,12 @@ def _sites(fields: dict[str, Any], activated: Activated) -> list[SiteRecord]:
     return [_site(fields, part) for part in fields["kind"].parts(call)]
 
 
+def _unexplained(fields: dict[str, Any]) -> list[WeightRecord]:
+    """The weights of a call of which its kind, once it saw the values, could say nothing."""
+    own = {"layer": fields["layer"], "nodes": (fields["node"],)}
+    return [_weight({**own, **weight}) for weight in fields["weights"].values() if weight["trainable"]]
+
+
 def _site(fields: dict[str, Any], part: Part) -> SiteRecord:
     layer, weight, units = fields["layer"], fields["weights"][part.weight], part.units
     inner = part.stage >= 0
@@ -113,6 +135,7 @@ def _site(fields: dict[str, Any], part: Part) -> SiteRecord:
         weight=weight["path"],
         role=part.role,
         part=part.name,
+        steps=part.steps,
         shape=weight["shape"],
         call=fields["call"],
         loss=fields["loss"],

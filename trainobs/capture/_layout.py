@@ -109,6 +109,7 @@ class Layout:
         self._read_anyway = {id(tensor) for call in trace.calls for tensor in call.operands.values()}
         self._read_anyway |= {id(output.value) for output in trace.outputs}
         self._numbers = self._numbered()
+        self._paths = _unique_paths([*(own.variable for own in owned), *_variables_of(trace)])
         self.calls = [
             self._call(index, call, in_pass)
             for in_pass in trace.passes
@@ -307,7 +308,7 @@ class Layout:
     def _weight(self, variable: Any, value: Any, in_pass: int) -> dict[str, Any]:
         asked = any(id(variable) in found for found in self._trace.variable_gradients.values())
         return {
-            "path": variable.path,
+            "path": self._paths[id(variable)],
             "shape": tuple(variable.shape),
             "trainable": asked or bool(variable.trainable),
             "value": self._slot(value),
@@ -337,8 +338,8 @@ class Layout:
     def _consumers(self, node: int) -> tuple[str, ...]:
         calls = self._trace.calls
         readers = (calls[i] for i in self._wiring.next_sites(calls, node))
-        paths = (next(iter(c.kind.variables(c.layer).values())).path for c in readers if c.kind is not None)
-        return tuple(dict.fromkeys(paths))
+        first = (next(iter(c.kind.variables(c.layer).values())) for c in readers if c.kind is not None)
+        return tuple(dict.fromkeys(self._paths[id(variable)] for variable in first))
 
     # ---- all other weights, outputs ----------------------------------------------------------
 
@@ -348,7 +349,7 @@ class Layout:
         found = []
         for own in owned:
             asked = [p for p, them in self._trace.variable_gradients.items() if id(own.variable) in them]
-            if own.variable.path in known or not selects(own.layer):
+            if self._paths[id(own.variable)] in known or not selects(own.layer):
                 continue
             in_pass = asked[0] if asked else self._trace.passes[0]
             nodes = [
@@ -451,6 +452,27 @@ def _stages(call: LayerCall) -> tuple[str, ...]:
 
 def _of_pass(found: dict[tuple[int, int], Any], in_pass: int) -> dict[int, Any]:
     return {leaf: gradient for (own, leaf), gradient in found.items() if own == in_pass}
+
+
+def _variables_of(trace: StepTrace) -> list[Any]:
+    """The variables of all calls of known kinds."""
+    kinds = ((call.kind, call.layer) for call in trace.calls if call.kind is not None)
+    return [v for kind, layer in kinds for v in kind.variables(layer).values() if v is not None]
+
+
+def _unique_paths(variables: list[Any]) -> dict[int, str]:
+    """By id: paths, numbered where layers of one model have the same name."""
+    given = {id(variable): variable.path for variable in variables}
+    found: dict[int, str] = {}
+    taken: set[str] = set()
+    for key, path in given.items():
+        (layer, _, name), number, unique = path.rpartition("/"), 0, path
+        while unique in taken or (number and unique in given.values()):
+            number += 1
+            unique = f"{layer}_{number}/{name}"
+        taken.add(unique)
+        found[key] = unique
+    return found
 
 
 def _samples(call: LayerCall) -> Any:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.capture import _sites
+from trainobs.capture import _activation_functions, _sites
 from trainobs.capture._keras_internals import (
     all_layers,
     logits_behind,
@@ -123,11 +123,11 @@ class Patches:
 
     def _describe_activation(self, node: Any) -> None:
         """Probe an activation function once, while it is the user's own, and outside of any graph."""
-        if id(node) not in self.activations and (_sites.has_activation(node) or _sites.is_activation(node)):
-            function = _sites.activation_function(node)
+        if id(node) not in self.activations and (_sites.has_activation(node) or _activation_functions.is_activation(node)):
+            function = _activation_functions.activation_function(node)
             # a thread of its own is in no graph and under no tape, whatever this one is tracing
             with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:
-                activation = elsewhere.submit(_sites.describe_activation, node).result()
+                activation = elsewhere.submit(_activation_functions.describe_activation, node).result()
             self.activations[id(node)] = activation, function
 
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainobs.capture import _sites
+from trainobs.capture import _activation_functions, _sites
 from trainobs.capture._trace import LayerCall, StepTrace
 
 _TRANSPARENT_OPS = frozenset({"Identity", "IdentityN", "Cast"})
@@ -59,7 +59,7 @@ class Wiring:
             layer = calls[node].layer
             if (previous, node) not in self.direct or len(calls[node].received) != 1:
                 break
-            if _sites.is_activation(layer):
+            if _activation_functions.is_activation(layer):
                 found.append(node)
                 normalised = normalised or seen_normalisation
             elif _sites.is_normalisation(layer) and not found:

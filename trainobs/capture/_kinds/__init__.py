@@ -2,7 +2,8 @@
 
 A kind is one line of `KINDS` and, if no other layer is like it, one short class. May import
 `activations` and `linear_ops`. `_kind` says what a kind has to answer; `_linear` holds kernels,
-`_scale` normalisations and PReLU, `_lookup` embeddings. Layers of any other kind are explained as a whole.
+`_scale` normalisations and PReLU, `_lookup` embeddings, `_recurrent` what runs over time (its `_replay`
+works out what happened inside of the loop). Layers of any other kind are explained as a whole.
 docs/new_layer_kind.md adds one.
 """
 
@@ -22,6 +23,7 @@ from trainobs.capture._kinds._linear import (
     transpose_op,
 )
 from trainobs.capture._kinds._lookup import LookupKind
+from trainobs.capture._kinds._recurrent import RecurrentKind
 from trainobs.capture._kinds._scale import (
     BatchKind,
     GroupKind,
@@ -45,6 +47,8 @@ _BUILT_IN: dict[str, Kind] = {
     "GroupNormalization": GroupKind(),
     "RMSNormalization": RootMeanSquareKind(),
     "PReLU": NegativeSlopeKind(),
+    **dict.fromkeys(("SimpleRNN", "GRU", "LSTM"), RecurrentKind()),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN"), RecurrentKind()),
 }
 
 KINDS: dict[type, Kind] = {

@@ -59,6 +59,9 @@ class Part:
         Where the part lies in the weight.
     stage : int
         The node it belongs to, of the nodes that the call is made of; -1 for the last.
+    steps : int
+        Time steps, where the second axis of the units (or, of pixels, the first one) runs over them; 0
+        where there is no time.
     read_by : str
         Name of the weight that reads these units, if it is one of this very call.
     rows : array or None
@@ -74,6 +77,7 @@ class Part:
     index: tuple[Any, ...] = ()
     stage: int = -1
     read_by: str = ""
+    steps: int = 0
     rows: Array | None = None
 
 

@@ -43,7 +43,7 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from trainobs.activations import Activation
 from trainobs.capture._keras_internals import all_layers
-from trainobs.capture._sites import describe_activation
+from trainobs.capture._activation_functions import describe_activation
 from trainobs.capture._taps import slope_of
 
 Array = np.ndarray
@@ -91,6 +91,8 @@ class GatePart:
     conv : dict or None
         For a ConvLSTM `strides`, `padding`, `dilation` and `data_format` of the convolution; a bias has
         those of the kernel.
+    cell : int
+        Number of the cell in a stack, from 0.
     """
 
     weight: int
@@ -107,6 +109,7 @@ class GatePart:
     bias: int | None = None
     bias_row: int | None = None
     conv: dict[str, Any] | None = None
+    cell: int = 0
 
 
 # ---- which layers are known -----------------------------------------------------------------------
@@ -202,6 +205,12 @@ def _has_plain_weights(cell: Any) -> bool:
 def _cells(layer: Any) -> list[Any]:
     """The cells that have weights."""
     return list(layer.cell.cells) if isinstance(layer.cell, keras.layers.StackedRNNCells) else [layer.cell]
+
+
+def gates_of(layer: Any) -> list[tuple[int, str]]:
+    """The gates of a layer: number of the cell, and name."""
+    kinds = enumerate(_kind(cell) for cell in _cells(layer))
+    return [(cell, gate) for cell, kind in kinds if kind is not None for gate in kind.gates]
 
 
 def variables_of(layer: Any) -> list[Any]:
@@ -673,6 +682,7 @@ def _parts(layer: Any, taps: _CellTaps) -> list[GatePart]:
             bias=bias,
             bias_row=row if bias is not None and _resets_after(cell) else None,
             conv=_conv(cell, role),
+            cell=_cells(layer).index(cell),
         )
         for k in range(len(gates))
         for role, gate, multiplied, row in _uses(taps, gates, k)
