@@ -201,7 +201,197 @@ def channels_first_output() -> tuple:
     return regressor(x, y, conv(4, activation="relu"), conv(3))
 
 
+def layer_problem(x_shape: tuple, layer: Callable[..., layers.Layer], *arguments, **options) -> Problem:
+    """A layer with a bias that is not 0, before a Dense one; `activation` is ReLU unless given."""
+    options = {"activation": "relu", "bias_initializer": "random_normal"} | options
+    return lambda: classifier(random(*x_shape), layer(*arguments, **options))
+
+
+def einsum_problem(equation: str, x_shape: tuple, output_shape: tuple, bias_axes: str | None) -> Problem:
+    """An EinsumDense layer; `output_shape` in full, so that the layer behind it knows its inputs."""
+    return layer_problem(
+        x_shape, layers.EinsumDense, equation, output_shape, bias_axes=bias_axes, activation="relu"
+    )
+
+
+def scaled(
+    x_shape: tuple, layer: Callable[[], layers.Layer], *behind: Callable, dense_first: int = 0
+) -> Problem:
+    """A normalisation or PReLU between Dense layers, its weights not those it begins with."""
+
+    def make() -> tuple:
+        first = (layers.Dense(dense_first),) if dense_first else ()
+        found = layer()
+        problem = classifier(random(*x_shape), *first, found, *(part() for part in behind))
+        generator = np.random.default_rng(9)
+        for variable in found.weights:
+            if "seed" not in variable.name:
+                variable.assign(np.abs(generator.normal(1.0, 0.5, variable.shape)))
+        return problem
+
+    return make
+
+
+def attention_problem(layer: Callable[..., layers.Layer], **options) -> Problem:
+    """Self-attention between two layers, as a functional model."""
+
+    def make() -> tuple:
+        data = keras.Input((3, 4))
+        hidden = dense(4, "tanh")(data)
+        seen = layer(name="attention", **options)(hidden, hidden)
+        head = layers.Dense(3, "softmax")(layers.Flatten()(seen))
+        model = keras.Model(data, head)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model, random(3, 3, 4), np.arange(3)
+
+    return make
+
+
+def lookup_problem(ids: list, rows: int, *behind: Callable[[], layers.Layer]) -> Problem:
+    """An Embedding of width 3."""
+
+    def make() -> tuple:
+        table = layers.Embedding(rows, 3, name="table")
+        data = keras.Input(np.shape(ids)[1:], dtype="int32")
+        stack = table, *(part() for part in behind), layers.Flatten(), layers.Dense(3, "softmax")
+        model = keras.Sequential([data, *stack])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        table.embeddings.assign(random(rows, 3))
+        return model, np.array(ids), np.arange(len(ids)) % 3
+
+    return make
+
+
+def shared_lookup() -> tuple:
+    """One table that looks up two columns of the data, each in a call of its own."""
+    data = keras.Input((4,), dtype="int32")
+    table = layers.Embedding(7, 3, name="table")
+    joined = layers.Concatenate()([table(data[:, :2]), table(data[:, 2:])])
+    head = layers.Dense(3, "softmax")(layers.Flatten()(joined))
+    model = keras.Model(data, head)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model, np.array([[0, 1, 1, 2], [5, 1, 0, 0], [2, 2, 2, 5]]), np.arange(3)
+
+
+NEW_KINDS: dict[str, Problem] = {
+    "depthwise 1d": layer_problem((3, 6, 2), layers.DepthwiseConv1D, 3),
+    "depthwise 1d multiplied, same strided": layer_problem(
+        (3, 6, 2), layers.DepthwiseConv1D, 3, depth_multiplier=2, padding="same", strides=2, activation="tanh"
+    ),
+    "depthwise 1d dilated": layer_problem(
+        (2, 7, 2), layers.DepthwiseConv1D, 2, depth_multiplier=2, dilation_rate=3, use_bias=False
+    ),
+    "depthwise 2d": layer_problem((2, 4, 5, 2), layers.DepthwiseConv2D, (3, 2), activation="elu"),
+    "depthwise 2d multiplied, same strided": layer_problem(
+        (2, 5, 4, 2), layers.DepthwiseConv2D, 3, depth_multiplier=2, padding="same", strides=2
+    ),
+    "depthwise 2d dilated": layer_problem(
+        (2, 5, 5, 2), layers.DepthwiseConv2D, 2, dilation_rate=2, padding="same", activation="sigmoid"
+    ),
+    "depthwise 2d channels first": layer_problem(
+        (2, 3, 4, 5), layers.DepthwiseConv2D, 2, depth_multiplier=2, data_format="channels_first"
+    ),
+    "separable 1d": layer_problem((3, 6, 2), layers.SeparableConv1D, 4, 3),
+    "separable 1d same strided": layer_problem(
+        (3, 7, 2), layers.SeparableConv1D, 3, 3, padding="same", strides=2, depth_multiplier=2,
+        activation="tanh",
+    ),
+    "separable 2d": layer_problem((2, 4, 5, 2), layers.SeparableConv2D, 3, 2, depth_multiplier=2),
+    "separable 2d behind another": lambda: classifier(
+        random(2, 5, 5, 2),
+        layers.SeparableConv2D(3, 2, activation="relu"),
+        layers.SeparableConv2D(2, 3, padding="same", use_bias=False, activation="sigmoid"),
+    ),
+    "transposed 1d": layer_problem((3, 4, 2), layers.Conv1DTranspose, 3, 3),
+    "transposed 1d same strided": layer_problem(
+        (3, 3, 2), layers.Conv1DTranspose, 3, 3, padding="same", strides=2, activation="tanh"
+    ),
+    "transposed 1d output padding": layer_problem(
+        (2, 3, 2), layers.Conv1DTranspose, 2, 2, strides=3, output_padding=2
+    ),
+    "transposed 2d": layer_problem((2, 2, 3, 2), layers.Conv2DTranspose, 3, (2, 3), strides=(1, 2)),
+    "transposed 2d same": layer_problem(
+        (2, 2, 3, 2), layers.Conv2DTranspose, 3, 3, padding="same", strides=2, activation="elu"
+    ),
+    "transposed 2d channels first": layer_problem(
+        (2, 2, 2, 2), layers.Conv2DTranspose, 3, 2, strides=2, data_format="channels_first"
+    ),
+    "transposed 3d": layer_problem((2, 2, 1, 2, 2), layers.Conv3DTranspose, 3, 2, strides=(1, 2, 1)),
+    "transposed 3d same output padding": layer_problem(
+        (2, 2, 1, 2, 2), layers.Conv3DTranspose, 2, 2, padding="same", strides=2, output_padding=1
+    ),
+    "transposed behind convolution": lambda: classifier(
+        random(2, 4, 4, 1),
+        layers.Conv2D(3, 2, strides=2, activation="relu"),
+        layers.Conv2DTranspose(2, 2, strides=2, activation="relu"),
+    ),
+    "einsum dense": einsum_problem("ab,bc->ac", (6, 4), (5,), "c"),
+    "einsum of two unit axes": einsum_problem("abc,cde->abde", (2, 3, 4), (3, 2, 3), "de"),
+    "einsum of two summed axes": einsum_problem("abde,dec->abc", (2, 2, 3, 2), (2, 4), "c"),
+    "einsum with a kernel per step": einsum_problem("abc,bcd->abd", (4, 3, 2), (3, 4), "d"),
+    "einsum with units in front": einsum_problem("abc,dbc->adb", (4, 2, 3), (5, 2), None),
+    "einsum with a bias per step": einsum_problem("abc,cd->abd", (4, 3, 2), (3, 4), "bd"),
+    "einsum with a bias along a part of its units": einsum_problem(
+        "abc,cde->abde", (2, 3, 4), (3, 2, 5), "e"
+    ),
+    "einsum with a bias of length 1 along an axis": einsum_problem(
+        "abc,cde->adbe", (2, 3, 4), (2, 3, 4), "de"
+    ),
+    "einsum with a bias of length 1 along two axes": einsum_problem(
+        "abc,cde->adbe", (2, 3, 4), (2, 3, 5), "d"
+    ),
+    "einsum behind an ellipsis": lambda: classifier(
+        random(4, 5), layers.EinsumDense("...b,bc->...c", (4,), bias_axes="c", activation="tanh")
+    ),
+    "einsum that scales": einsum_problem("abc,c->abc", (4, 3, 2), (3, 2), None),
+    "attention": attention_problem(layers.MultiHeadAttention, num_heads=2, key_dim=3),
+    "attention without bias": attention_problem(
+        layers.MultiHeadAttention, num_heads=1, key_dim=2, value_dim=3, use_bias=False
+    ),
+    "attention in groups": attention_problem(
+        layers.GroupQueryAttention, head_dim=3, num_query_heads=4, num_key_value_heads=2
+    ),
+    "lookup": lookup_problem([[0, 3], [5, 1], [3, 3]], 8),
+    "lookup of one row": lookup_problem([[2, 2], [2, 2], [2, 2]], 4),
+    "lookup of single ids": lookup_problem([3, 0, 3, 1, 1], 6, lambda: dense(4, "relu")),
+    "lookup, normalisation, relu": lookup_problem(
+        [[0, 3], [5, 1], [3, 3]], 6, layers.LayerNormalization, layers.ReLU
+    ),
+    "lookup, relu": lookup_problem([[0, 3], [5, 1], [3, 3]], 6, layers.ReLU),
+    "lookup by two calls": shared_lookup,
+    "batch normalisation": scaled((8, 4), layers.BatchNormalization, dense_first=3),
+    "batch normalisation without scale": scaled(
+        (8, 4), lambda: layers.BatchNormalization(scale=False), layers.ReLU
+    ),
+    "batch normalisation without shift": scaled(
+        (8, 4), lambda: layers.BatchNormalization(center=False), lambda: layers.Activation("tanh")
+    ),
+    "batch normalisation of images": scaled((2, 3, 4, 2), layers.BatchNormalization, layers.ReLU),
+    "batch normalisation channels first": scaled((3, 2, 4, 3), lambda: layers.BatchNormalization(axis=1)),
+    "batch normalisation frozen": scaled(
+        (8, 4), lambda: layers.BatchNormalization(trainable=False), layers.ReLU, dense_first=3
+    ),
+    "layer normalisation": scaled((4, 3, 5), layers.LayerNormalization, dense_first=4),
+    "layer normalisation of two axes": scaled(
+        (4, 3, 5), lambda: layers.LayerNormalization(axis=[1, 2]), layers.ReLU
+    ),
+    "group normalisation": scaled((3, 4, 6), lambda: layers.GroupNormalization(3), layers.ReLU),
+    "group normalisation channels first": scaled(
+        (3, 4, 5), lambda: layers.GroupNormalization(2, axis=1), dense_first=5
+    ),
+    "prelu": scaled((4, 3, 2), layers.PReLU),
+    "prelu shared along an axis": scaled((4, 3, 2), lambda: layers.PReLU(shared_axes=[1]), dense_first=4),
+    "prelu shared along two axes": scaled(
+        (2, 3, 4, 2), lambda: layers.PReLU(shared_axes=[1, 2]), lambda: dense(3, "relu")
+    ),
+}  # fmt: skip
+if hasattr(layers, "RMSNormalization"):
+    NEW_KINDS["root mean square normalisation"] = scaled(
+        (4, 3, 5), layers.RMSNormalization, layers.ReLU, dense_first=4
+    )
+
 PROBLEMS: dict[str, Problem] = {
+    **NEW_KINDS,
     **{f"dense {name}": activation_problem(name) for name in ACTIVATIONS},
     "dense on time steps": lambda: classifier(random(3, 4, 3), dense(4, "relu"), dense(3, "tanh")),
     "dense to time steps": lambda: regressor(

@@ -85,18 +85,12 @@ def received(model: keras.Model, layer: layers.Layer, x: np.ndarray, call: int, 
     return np.asarray(inner(x, training=True), np.float64)
 
 
-def in_training(layer: layers.Layer) -> bool:
-    """Whether a normalisation over the batch takes the batch's own statistics."""
-    asked = layer._inbound_nodes[-1].arguments.kwargs.get("training")
-    return layer.trainable and asked is not False
-
-
 def normalised(layer: layers.Layer, x: np.ndarray) -> np.ndarray:
     """x̂, what a normalisation multiplies by its scale."""
     if isinstance(layer, layers.BatchNormalization):
         axis = layer.axis % x.ndim
         others = tuple(a for a in range(x.ndim) if a != axis)
-        if in_training(layer):
+        if layer.trainable:
             return standardised(x, others, layer.epsilon)
         shape = [-1 if a == axis else 1 for a in range(x.ndim)]
         mean, variance = (v.numpy().reshape(shape) for v in (layer.moving_mean, layer.moving_variance))
@@ -213,7 +207,7 @@ class Told:
 
     def __init__(self, model: keras.Model, record: StepRecord, x: np.ndarray) -> None:
         self.model, self.record, self._x = model, record, x
-        self._weights = weights_of(model)
+        self.weights = weights_of(model)
 
     @property
     def by_weight(self) -> dict[str, list[SiteRecord]]:
@@ -225,15 +219,15 @@ class Told:
 
     def layer(self, site: SiteRecord) -> layers.Layer:
         """The layer of a site."""
-        return self._weights[site.weight][0]
+        return self.weights[site.weight][0]
 
     def name(self, site: SiteRecord) -> str:
         """The name of a site's weight."""
-        return self._weights[site.weight][1]
+        return self.weights[site.weight][1]
 
     def met(self, site: SiteRecord) -> Met:
         """How the site's weight met its input."""
-        layer, name = self._weights[site.weight]
+        layer, name = self.weights[site.weight]
         if isinstance(layer, SEPARABLE) and name != "bias":
             return separable(layer, self.beside(site, "depthwise_kernel"))[name]
         if isinstance(layer, layers.Embedding):
@@ -265,12 +259,12 @@ class Told:
         return next((other for other in found if other is not None), None)
 
     def normalised_by(self, site: SiteRecord) -> SiteRecord | None:
-        """Of a scale, the kernel whose units it normalises before their activation."""
+        """Of a scale, the kernel or table whose units it normalises before their activation."""
         if self.name(site) not in STANDARDISED:
             return None
         for other in self.record.sites:
             feeds = other.normalised and other.activation_node == site.activation_node
-            if feeds and self.name(other).endswith("kernel"):
+            if feeds and self.name(other).endswith(("kernel", "embeddings")):
                 return other
         return None
 

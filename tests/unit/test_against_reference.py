@@ -67,9 +67,14 @@ class Solved:
         return self.told.name(site).endswith("kernel")
 
     def is_rounding(self, weight: str) -> bool:
-        """Whether a gradient is 0 but for rounding: a normalisation takes away what a bias adds."""
-        site = self.told.by_weight[weight][0]
-        return site.normalised and self.told.name(site) == "bias"
+        """Whether a gradient is 0 but for rounding: something takes away what a bias adds.
+
+        A batch's normalisation does, and the softmax behind an attention's keys.
+        """
+        layer, name = self.told.weights[weight]
+        readers = [node.operation for node in layer._outbound_nodes]
+        normalised = any(isinstance(r, layers.BatchNormalization) and r.trainable for r in readers)
+        return name == "bias" and (normalised or layer.name == "key")
 
     def is_frozen(self, weight: str) -> bool:
         """Whether no gradient is taken of the weight."""
@@ -103,11 +108,20 @@ def solved(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Solved:
 
 
 def attributed(told: Told, weight: str, given: dict) -> dict:
-    """What the oracle finds; of weights that are no kernels, nothing is said about their signs."""
-    found = attribute(**given)
-    if not told.name(told.by_weight[weight][0]).endswith("kernel"):
-        found["p_weights"] = np.full_like(found["p_weights"], np.nan)
-        found["layer"]["p_weights"] = math.nan
+    """What the oracle finds, but what is not said of a weight.
+
+    Of weights that are no kernels, nothing is said about their signs. Why units are off is asked of a kernel,
+    scale or table: a bias without one, or with other units than its kernel, does not know.
+    """
+    found, site = attribute(**given), told.by_weight[weight][0]
+    silent = [] if told.name(site).endswith("kernel") else ["p_weights"]
+    op, _, kernel = given["reads"]
+    other_units = op.units(kernel.shape) != given["op"].units(given["kernel"].shape)
+    if told.name(site) in ("bias", "beta") and (told.shifted(site) is None or other_units):
+        silent += [f"off_by_{name}" for name in REASONS]
+    for name in silent:
+        found[name] = np.full(found[name].shape, np.nan)
+        found["layer"][name] = math.nan
     return found
 
 
