@@ -51,7 +51,7 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
         found = _sites(fields, activated)
         sites += found
         weights += [] if found else _unexplained(fields)
-    return StepRecord(
+    record = StepRecord(
         step=step,
         epoch=epoch,
         loss=float("nan") if loss is None else float(loss),

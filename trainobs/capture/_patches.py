@@ -398,6 +398,8 @@ def _keeper(
     def keep(gradient: Any) -> None:
         trace, record = (reference() for reference in references)
         if trace is not None and record is not None:
+            if isinstance(gradient, tf.IndexedSlices):  # somebody picked rows of what a layer put out
+                gradient = tf.convert_to_tensor(gradient)
             getattr(record, name)[trace.current_pass, leaf] = gradient
 
     return keep

@@ -196,6 +196,7 @@ def normalised_skips_eager() -> Training:
     """The same without a graph."""
     return compiled(normalised_skips_net(), run_eagerly=True), flat(x=images())
 
+
 def nested_models() -> Training:
     """A model in a model in a model."""
     inner = keras.Sequential([keras.Input((12,)), layers.Dense(8, "relu"), layers.Dropout(0.2)])
@@ -352,7 +353,9 @@ class Twins(keras.Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = keras.Sequential([layers.Dense(12, "relu"), layers.BatchNormalization(), layers.Dense(6)])
+        self.encoder = keras.Sequential(
+            [layers.Dense(12, "relu"), layers.BatchNormalization(), layers.Dense(6)]
+        )
         self.guess, self.seeds = layers.Dense(6), keras.random.SeedGenerator(2)
 
     def call(self, inputs: Any, training: bool = False) -> Any:

@@ -183,7 +183,9 @@ class OwnLoss(keras.Sequential):
         super().__init__(stack)
         self.tracker = keras.metrics.Mean(name="error")
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **settings: Any) -> Any:
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **settings: Any
+    ) -> Any:
         error = keras.ops.mean(keras.ops.abs(y_pred - keras.ops.one_hot(y, 10)) ** 1.5) + sum(self.losses)
         self.tracker.update_state(error)
         return error
@@ -234,7 +236,9 @@ class Distiller(keras.Model):
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.student(inputs, training=training)
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **settings: Any) -> Any:
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **settings: Any
+    ) -> Any:
         softer = keras.ops.softmax(keras.ops.tanh(self.teacher(x, training=False)) * 2.0)
         distance = keras.losses.kl_divergence(softer, keras.ops.softmax(y_pred / 3.0))
         own = keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)

@@ -111,9 +111,7 @@ def shared_embedding() -> Training:
     outputs = layers.Dense(10)(layers.Concatenate()(pooled))
     words = tokens()
     words[:, ::6] += 1  # no side is masked as a whole
-    return compiled(keras.Model([left, right], outputs)), flat(
-        x=[words[:, :6], words[:, 6:].astype("int32")]
-    )
+    return compiled(keras.Model([left, right], outputs)), flat(x=[words[:, :6], words[:, 6:].astype("int32")])
 
 
 @problem
