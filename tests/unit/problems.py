@@ -316,6 +316,9 @@ NEW_KINDS: dict[str, Problem] = {
     "transposed 2d channels first": layer_problem(
         (2, 2, 2, 2), layers.Conv2DTranspose, 3, 2, strides=2, data_format="channels_first"
     ),
+    "transposed 2d dilated": layer_problem(
+        (2, 2, 3, 2), layers.Conv2DTranspose, 3, 2, dilation_rate=(1, 2), activation="sigmoid"
+    ),
     "transposed 3d": layer_problem((2, 2, 1, 2, 2), layers.Conv3DTranspose, 3, 2, strides=(1, 2, 1)),
     "transposed 3d same output padding": layer_problem(
         (2, 2, 1, 2, 2), layers.Conv3DTranspose, 2, 2, padding="same", strides=2, output_padding=1

@@ -85,6 +85,8 @@ class DepthwiseConvOp(_WindowOp):
     """
 
     def apply(self, input: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if len(set(self.strides)) > 1:  # TensorFlow has no such kernel for float64
+            return ConvOp(self.strides, self.padding, self.dilation, self.groups).apply(input, kernel)
         window, units = tuple(kernel.shape[:-2]), kernel.shape[-1] // self.groups
         kernel = tf.reshape(kernel, (*window, self.groups, units))
         kernel, dilation = _one_at_a_time(kernel, self.strides, self.dilation)
@@ -118,16 +120,16 @@ class ConvTransposeOp(_WindowOp):
     output_padding: Shape | None = None
 
     def apply(self, input: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        own = tf.linalg.matrix_transpose(kernel)
-        spatial = [self._size(axis, tf.shape(input)[axis + 1], size) for axis, size in enumerate(own.shape[:-2])]
+        own = _spread(tf.linalg.matrix_transpose(kernel), self.dilation)  # float64 has no dilated kernel
+        spatial = [
+            self._size(axis, tf.shape(input)[axis + 1], reach) for axis, reach in enumerate(own.shape[:-2])
+        ]
         shape = [tf.shape(input)[0], *spatial, own.shape[-2]]
-        return tf.nn.conv_transpose(
-            input, own, shape, self.strides, self.padding.upper(), self._layout, self.dilation
-        )
+        return tf.nn.conv_transpose(input, own, shape, self.strides, self.padding.upper(), self._layout)
 
-    def _size(self, axis: int, input: Any, kernel: int) -> Any:
+    def _size(self, axis: int, input: Any, reach: int) -> Any:
         """Output size along an axis, as Keras has it."""
-        stride, reach = self.strides[axis], (kernel - 1) * self.dilation[axis] + 1
+        stride = self.strides[axis]
         if self.output_padding is None:
             return input * stride + (max(reach - stride, 0) if self.padding == "valid" else 0)
         margin = 0 if self.padding == "valid" else reach // 2
@@ -151,6 +153,8 @@ def _one_at_a_time(kernel: tf.Tensor, strides: Shape, dilation: Shape) -> tuple[
 def _spread(kernel: tf.Tensor, dilation: Shape) -> tf.Tensor:
     """The kernel with the zeros written out that a dilated one leaves between its taps."""
     for axis, rate in enumerate(dilation):
+        if rate == 1:
+            continue
         taps = kernel.shape[axis]
         gaps = [[0, rate - 1] if other == axis + 1 else [0, 0] for other in range(kernel.shape.rank + 1)]
         spread = tf.pad(tf.expand_dims(kernel, axis + 1), gaps)

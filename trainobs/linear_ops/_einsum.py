@@ -118,7 +118,9 @@ class EinsumOp(LinearOp):
     @property
     def _unit_axes(self) -> tuple[Shape, int]:
         input, kernel, output = self._letters
-        merged = self._groups + "".join(letter for letter in kernel if letter in output and letter not in input)
+        merged = self._groups + "".join(
+            letter for letter in kernel if letter in output and letter not in input
+        )
         return _axes(output, self._positions + merged), len(merged)
 
     @property
