@@ -319,6 +319,8 @@ class OutputRecord:
         The loss the model was compiled with for this output; "" if it is not known.
     from_logits : bool
         Whether that loss was told to expect logits.
+    sample_weight, mask : array or None
+        What the loss was weighted with, and which positions count; None if the step did not say.
     """
 
     node: int
@@ -328,6 +330,8 @@ class OutputRecord:
     logits: bool
     loss_name: str = ""
     from_logits: bool = False
+    sample_weight: Array | None = None
+    mask: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from trainobs.capture import _recurrent
-from trainobs.capture._recurrent import GatePart, is_recurrent, replay, variables_of
+from trainobs.capture._kinds._replay import GatePart, is_recurrent, replay, variables_of
 
 layers = keras.layers
 N, T, FEATURES = 3, 5, 4
@@ -46,10 +50,15 @@ CELLS: dict[str, Callable[..., Any]] = {
     "rnn_of_gru_cell": lambda **s: layers.RNN(layers.GRUCell(3), **s),
     "rnn_of_lstm_cell": lambda **s: layers.RNN(layers.LSTMCell(3), **s),
     "stacked_lstm_gru_simple": lambda **s: stack(
-        layers.LSTMCell(3), layers.GRUCell(4), layers.GRUCell(2, reset_after=False), layers.SimpleRNNCell(3), **s
+        layers.LSTMCell(3),
+        layers.GRUCell(4),
+        layers.GRUCell(2, reset_after=False),
+        layers.SimpleRNNCell(3),
+        **s,
     ),
-    "stacked_one_lstm": lambda **s: stack(layers.LSTMCell(3), **s),
-    "stack_layer": lambda **s: layers.RNN(layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)]), **s),
+    "stack_layer": lambda **s: layers.RNN(
+        layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)]), **s
+    ),
     "conv_lstm_1d": lambda **s: layers.ConvLSTM1D(2, 3, padding="same", **s),
     "conv_lstm_2d": lambda **s: layers.ConvLSTM2D(2, (3, 2), strides=(2, 1), **s),
     "conv_lstm_3d": lambda **s: layers.ConvLSTM3D(2, 2, **s),
@@ -103,6 +112,10 @@ SINGLE: dict[str, tuple[Callable[[], Any], frozenset[str]]] = {
         lambda: layers.RNN(layers.LSTMCell(3, implementation=1, dropout=0.4)),
         frozenset(),
     ),
+    "stack_of_one": (
+        lambda: stack(layers.LSTMCell(3), return_state=True),
+        frozenset(),
+    ),  # masked, Keras fails
     "simple_rnn-no_bias": (lambda: layers.SimpleRNN(3, use_bias=False), frozenset()),
     "gru-no_bias": (lambda: layers.GRU(3, use_bias=False), frozenset()),
     "gru_reset_before-no_bias": (lambda: layers.GRU(3, use_bias=False, reset_after=False), frozenset()),
@@ -132,23 +145,38 @@ SINGLE: dict[str, tuple[Callable[[], Any], frozenset[str]]] = {
 }
 
 
+#: Situations and single cases that run as a graph too, plainly and replayed.
+IN_GRAPHS = frozenset(
+    {
+        *("mask_zero_output", "backwards_mask", "stateful", "sequences_and_states", "initial_state"),
+        *("simple_rnn-dropout", "gru-both_dropouts", "lstm-both_dropouts-stateful", "stack-dropouts"),
+        *("conv_lstm-both_dropouts", "gru_reset_before-mixed", "lstm-lambda", "lstm-layer", "stack_of_one"),
+    }
+)
+#: Cells whose combinations are left to the slow tests: others like them are in the fast ones.
+SLOW = frozenset({"rnn_of_simple_cell", "rnn_of_gru_cell", "rnn_of_lstm_cell", "conv_lstm_3d"})
+SLOW_IN_GRAPHS = CELLS.keys() - {"lstm", "gru_reset_after", "conv_lstm_1d"}
+
+
 def cases() -> list[Any]:
-    """Every case as (make, shape of a step, how it is called)."""
-    combined = [
-        pytest.param(
-            lambda cell=cell, situation=situation: CELLS[cell](**SITUATIONS[situation][0]),
-            SHAPES.get(cell, (FEATURES,)),
-            SITUATIONS[situation][1],
-            id=f"{cell}-{situation}",
-        )
-        for cell in CELLS
-        for situation in SITUATIONS
-    ]
-    single = [
-        pytest.param(make, (7, 2) if "conv" in name else (FEATURES,), how, id=name)
-        for name, (make, how) in SINGLE.items()
-    ]
-    return combined + single
+    """Every case as (make, shape of a step, how it is called, whether in a graph)."""
+    found = []
+    for graph in (False, True):
+        mode = "graph" if graph else "eager"
+        for name, (make, how) in SINGLE.items():
+            if not graph or name in IN_GRAPHS:
+                shape = (7, 2) if "conv" in name else (FEATURES,)
+                found.append(pytest.param(make, shape, how, graph, id=f"{name}-{mode}"))
+        for cell, situation in itertools.product(CELLS, SITUATIONS):
+            if not graph or situation in IN_GRAPHS:
+                settings, how = SITUATIONS[situation]
+                make = functools.partial(CELLS[cell], **settings)
+                shape = SHAPES.get(cell, (FEATURES,))
+                slow = [pytest.mark.slow] if cell in (SLOW_IN_GRAPHS if graph else SLOW) else []
+                found.append(
+                    pytest.param(make, shape, how, graph, id=f"{cell}-{situation}-{mode}", marks=slow)
+                )
+    return found
 
 
 # ---- a plain step, and what its parts come to ---------------------------------------------------
@@ -236,10 +264,9 @@ def summed(part: GatePart, shape: tuple[int, ...]) -> np.ndarray:
     kernel = tf.zeros((*shape[:-1], d.shape[-1]))
     with tf.GradientTape() as tape:
         tape.watch(kernel)
-        z = tf.nn.convolution(
-            merged[0], kernel, part.conv["strides"], part.conv["padding"].upper(), dilations=part.conv["dilation"],
-            data_format=("NWC", "NHWC", "NDHWC")[len(shape) - 3],
-        )  # fmt: skip
+        layout = ("NWC", "NHWC", "NDHWC")[len(shape) - 3]
+        strides, padding, dilation, _ = part.conv.values()
+        z = tf.nn.convolution(merged[0], kernel, strides, padding.upper(), layout, dilation)
     return tape.gradient(z, kernel, merged[1]).numpy()
 
 
@@ -268,15 +295,25 @@ def assert_same(actual: np.ndarray, expected: np.ndarray, rtol: float, what: str
 # ---- the identity -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
-@pytest.mark.parametrize(("make", "shape", "how"), cases())
+@pytest.mark.parametrize(("make", "shape", "how", "graph"), cases())
 def test_parts_add_up_to_the_gradients(
-    make: Callable[[], Any], shape: tuple[int, ...], how: frozenset[str], graph: bool
+    make: Callable[[], Any],
+    shape: tuple[int, ...],
+    how: frozenset[str],
+    graph: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Summed over terms and put side by side, the parts are the gradients of a plain tape."""
     layer, inputs = prepared(make, shape, how)
     step = Step(layer, inputs, how, graph=graph)
+    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0 if graph else 10**9)
     parts = step.replayed()
+    assert [callable(trace) for trace in _recurrent._TRACES[layer].values()] == [graph]
+    assert_right(layer, step, parts)
+
+
+def assert_right(layer: Any, step: Step, parts: list[GatePart]) -> None:
+    """Every weight is put together, and every part fits together."""
     variables = variables_of(layer)
     total = added_up(parts, variables)
     expected = {i: v for i, v in enumerate(variables) if any(v is w for w in layer.trainable_variables)}
@@ -309,9 +346,7 @@ def test_preactivation_is_inputs_times_weights(cell: str) -> None:
     for gate in {p.gate for p in parts}:
         own = [p for p in parts if p.gate == gate]
         by_role = {p.role: p for p in own if p.role != "bias"}
-        products = {
-            role: p.input @ step.variables[p.weight][..., p.columns] for role, p in by_role.items()
-        }
+        products = {role: p.input @ step.variables[p.weight][..., p.columns] for role, p in by_role.items()}
         biases = [_bias_value(p, step.variables) for p in own if p.role == "bias"]
         x, h = by_role["kernel"], by_role["recurrent_kernel"]
         if gate == "candidate" and h.bias_row == 1:
@@ -368,6 +403,63 @@ def test_softmax_gate_has_the_diagonal_of_its_jacobian_as_slope() -> None:
     np.testing.assert_allclose(parts[0].slope, parts[0].output * (1 - parts[0].output), rtol=1e-6)
 
 
+# ---- traces ----------------------------------------------------------------------------------------
+
+
+def test_a_trace_serves_batches_of_any_size_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One trace for a layer, whatever the shape of a batch."""
+    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    layer, inputs = prepared(lambda: layers.LSTM(3, dropout=0.4), (FEATURES,), frozenset())
+    Step(layer, inputs, frozenset(), graph=False).replayed()
+    shorter = Step(layer, inputs[:2, :3], frozenset(), graph=False)
+    total = added_up(shorter.replayed(), variables_of(layer))
+    for i, gradient in enumerate(shorter.gradients):
+        assert_same(total[i], gradient, 1e-4, str(i))
+    assert len(_recurrent._TRACES[layer]) == 1
+
+
+def test_a_changed_layer_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace does not outlive what it was made of: settings and activation functions."""
+    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    layer, inputs = prepared(lambda: layers.LSTM(3), (FEATURES,), frozenset())
+    for name, value in (("", None), ("activation", tf.sin), ("dropout", 0.4)):
+        if name:
+            setattr(layer.cell, name, value)
+        step = Step(layer, inputs, frozenset(), graph=False)
+        assert_right(layer, step, step.replayed())
+    layer.go_backwards = True
+    step = Step(layer, inputs, frozenset(), graph=False)
+    assert_right(layer, step, step.replayed())
+    assert len(_recurrent._TRACES[layer]) == 4
+
+
+def test_a_function_that_no_graph_can_hold_is_replayed_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An activation that asks for values, in a model that runs eagerly."""
+    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    layer, inputs = prepared(lambda: layers.LSTM(3, _asks_for_values), (FEATURES,), frozenset())
+    step = Step(layer, inputs, frozenset(), graph=False)
+    for _ in range(2):
+        assert_right(layer, step, step.replayed())
+
+
+def _asks_for_values(z: Any) -> Any:
+    return tf.tanh(z) if float(tf.reduce_sum(z)) < 1e9 else z
+
+
+def test_traces_go_when_their_layer_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is kept holds the layer."""
+    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    layer, inputs = prepared(
+        lambda: layers.GRU(3, layers.LeakyReLU(0.2), dropout=0.3), (FEATURES,), frozenset()
+    )
+    Step(layer, inputs, frozenset(), graph=False).replayed()
+    before, gone = len(_recurrent._TRACES), weakref.ref(layer)
+    del layer
+    gc.unfreeze()
+    gc.collect()
+    assert gone() is None and len(_recurrent._TRACES) < before
+
+
 # ---- nothing changes ----------------------------------------------------------------------------
 
 
@@ -393,10 +485,14 @@ KEPT = {
 }
 
 
+@pytest.mark.parametrize("traced", [False, True], ids=["eager", "traced"])
 @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
 @pytest.mark.parametrize("name", KEPT)
-def test_layer_is_left_as_it_was(name: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layer_is_left_as_it_was(
+    name: str, fails: bool, traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Variables, attributes, activation functions and cached masks are the same objects and values."""
+    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0 if traced else 10**9)
     layer, inputs = prepared(KEPT[name], (7, 2) if name == "conv_lstm" else (FEATURES,), frozenset())
     step = Step(layer, inputs, frozenset(), graph=False)
     step.variables = [np.zeros_like(v) if "seed" not in w.path else v for v, w in _valued(step)]
@@ -446,7 +542,9 @@ class OwnCell(layers.LSTMCell):
 class OwnLayer(layers.GRU):
     """A layer that does something else."""
 
-    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
         """Doubled."""
         return super().call(2 * sequences, initial_state, mask, training)
 
@@ -465,14 +563,18 @@ class MinimalCell(layers.Layer):
         return inputs[:, :3] + states[0], [states[0]]
 
 
-SHARED = layers.GRUCell(3)
+def twice(cell: Any) -> Any:
+    """A layer that stacks one cell on itself."""
+    return stack(cell, cell)
+
+
 UNKNOWN = {
     "own_cell": lambda: layers.RNN(OwnCell(3)),
     "own_cell_in_stack": lambda: stack(layers.LSTMCell(3), OwnCell(3)),
     "own_layer": lambda: OwnLayer(3),
     "user_cell": lambda: layers.RNN(MinimalCell()),
     "stack_of_stacks": lambda: stack(layers.StackedRNNCells([layers.GRUCell(3)]), layers.GRUCell(3)),
-    "shared_cell": lambda: stack(SHARED, SHARED),
+    "shared_cell": lambda: twice(layers.GRUCell(3)),
     "bidirectional": lambda: layers.Bidirectional(layers.LSTM(3)),
     "dense": lambda: layers.Dense(3),
 }
@@ -499,8 +601,8 @@ def test_a_cell_that_calls_its_functions_otherwise_is_refused(monkeypatch: pytes
     kinds = tuple(k if k.cell is not layers.LSTMCell else _reversed(k) for k in _recurrent._KINDS)
     monkeypatch.setattr(_recurrent, "_KINDS", kinds)
     before = everything_about(layer)
-    with pytest.raises(AssertionError):
-        step.replayed()
+    nothing = dict(initial_state=None, mask=None, training=True, output_gradients=step.output_gradients)
+    assert replay(layer, step.variables, inputs, **nothing) is None
     assert everything_about(layer) == before
 
 

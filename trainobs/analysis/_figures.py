@@ -296,6 +296,12 @@ class SiteFigures:
         return size / scale if scale else (0.0 if size == 0 else float("inf"))
 
     @property
+    def flushed_fraction(self) -> float:
+        """Part of the gradients that are not zero in float32, but are in the step's half precision."""
+        of = float(self._sums.get("flushed_of", 0.0))
+        return float(self._sums["flushed"]) / of if of else 0.0
+
+    @property
     def half(self) -> bool:
         """Whether the kernel was used in half precision."""
         return self.info.dtype in ("float16", "bfloat16")

@@ -106,7 +106,7 @@ def diagnose(
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
     silent = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
     walk = Walk(flow, settings, silent)
-    outputs = list(_output_mismatches(statistics, flow))
+    outputs = [*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True)]
     origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
     direct = [*outputs, *_direct(statistics, sites, flow, settings, walk, silent)]
     known = sites | others
@@ -194,13 +194,19 @@ def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, Figures]
     lost = sum(sites[weight].near_zero_count for weight in hit)
     affects = dict.fromkeys(sites[w].info.layer for w in hit if sites[w].info.layer != root.layer)
     return Finding(
-        "info" if "joint" in root.detail else _SEVERITY.get(root.cause, "error"),
+        _severity(root),
         root.cause,
         root.layer,
         lost / total if total else 0.0,
         tuple(affects),
         root.detail,
     )
+
+
+def _severity(root: Origin) -> str:
+    """"info" where no factor does it alone, and where only some positions have no weight."""
+    some_masked = 0.0 < float(root.detail.get("weightless", 1.0)) < 1.0
+    return "info" if "joint" in root.detail or some_masked else _SEVERITY.get(root.cause, "error")
 
 
 # ---- seen without a walk -------------------------------------------------------------------------
@@ -214,7 +220,8 @@ def _direct(
     walk: Walk,
     silent: bool,
 ) -> Iterator[Origin]:
-    mismatched = {origin.layer for origin in _output_mismatches(statistics, flow)}
+    at_output = (*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True))
+    mismatched = {origin.layer for origin in at_output}
     if silent and not mismatched:
         g_out = statistics.loudest_output()[0]
         last = _output_layer(statistics, flow)
@@ -232,7 +239,25 @@ def _direct(
             yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
         if figures.residual > (settings.residual_half if figures.half else settings.residual):
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
+    yield from _underflows(sites, walk)
+    yield from _masked(statistics, flow, whole=False)
     yield from _exploding(statistics, sites, settings)
+
+
+def _underflows(sites: dict[str, SiteFigures], walk: Walk) -> Iterator[Origin]:
+    """The layer, from the loss, at which half precision begins to flush gradients to zero."""
+    for figures in reversed(list(sites.values())):
+        if figures.info.trainable and walk.underflows(figures):
+            yield walk.of_underflow(figures)
+            return
+
+
+def _masked(statistics: Statistics, flow: Flow, *, whole: bool) -> Iterator[Origin]:
+    """Outputs of which the loss leaves positions out: all of them (`whole`), or some."""
+    for output in statistics.outputs:
+        if output.masked_fraction and (output.masked_fraction == 1.0) == whole:
+            layer = flow.records[output.node].layer if output.node != DATA else "the output"
+            yield Origin("masked", layer, (), {"weightless": output.masked_fraction})
 
 
 def _frozen(sites: dict[str, SiteFigures]) -> Iterator[Origin]:

@@ -98,6 +98,8 @@ class Walk:
         info = figures.info
         if not info.connected:
             return self.disconnection(figures)
+        if self.underflows(figures):
+            return self.of_underflow(figures)
         factor = main_factor(figures)
         start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if factor == "cancellation":
@@ -139,6 +141,15 @@ class Walk:
         if rectifies and reason == "input" and info.weight not in seen:
             return self.of_input(figures, seen | {info.weight}).after(step)
         return Origin("dead_activation" if rectifies else "saturated_activation", info.layer, (step,), detail)
+
+    def underflows(self, figures: SiteFigures) -> bool:
+        """Whether half precision flushed most of a weight's gradients to zero."""
+        return figures.flushed_fraction > self._settings.flushed
+
+    def of_underflow(self, figures: SiteFigures) -> Origin:
+        """Half precision as the origin."""
+        detail: dict[str, float | str] = {"flushed": figures.flushed_fraction, "dtype": figures.info.dtype}
+        return Origin("underflow", figures.info.layer, (figures.info.layer,), detail)
 
     def reads_unscaled(self, figures: SiteFigures) -> bool:
         """Whether a layer reads data of a scale far from 1."""
@@ -259,6 +270,10 @@ class Walk:
         path = self._path_to_loss(node)
         if self._silent_loss or not path:
             return Origin("zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",))
+        for passed in (node, *path):
+            site = self._flow.site_at(passed) or self._flow.site_of_activation(passed)
+            if site is not None and self.underflows(site):
+                return _chained(self.of_underflow(site), (site.info.layer,))
         before = [node, *path[:-1]]
         losses = [(self._loss_of(reader, maker), reader) for reader, maker in zip(path, before, strict=True)]
         total = sum(loss for (loss, _), _ in losses if loss > 0)

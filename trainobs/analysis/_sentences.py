@@ -130,6 +130,14 @@ def _disconnected(layer: str, d: Detail) -> str:
     return f"The gradient ends at {layer}: {d['reader']} behind it has one, but none comes through."
 
 
+def _masked(layer: str, d: Detail) -> str:
+    if "weightless" in d:
+        part = float(d["weightless"])
+        many = "All" if part == 1.0 else f"{part:.0%} of the"
+        return f"{many} positions of {layer} have weight 0 in the loss: they send no gradient."
+    return f"{layer} puts out zeros only: neither signal nor gradient passes it."
+
+
 def _exploding(layer: str, d: Detail) -> str:
     return (
         f"Going back from the output, the gradient grows to {float(d['growth']):.3g} times its size, "
@@ -171,7 +179,11 @@ _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
     "output_mismatch": _mismatch,
     "unscaled_input": _unscaled,
     "disconnected": _disconnected,
-    "masked": lambda layer, d: f"{layer} puts out zeros only: neither signal nor gradient passes it.",
+    "masked": _masked,
+    "underflow": lambda layer, d: (
+        f"{float(d['flushed']):.0%} of the gradients of {layer} that are not zero in float32 are exactly 0 in "
+        f"{d['dtype']}."
+    ),
     "frozen": lambda layer, d: (
         f"{layer} is not trainable: no gradient is taken of its {_count(d['weights'])} weights."
     ),
@@ -196,9 +208,16 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
         "bias": "Reset the bias to 0.",
     }.get(str(d.get("reason")), "Normalise before the activation, or use a ReLU-like activation."),
     "zero_weights": "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid).",
-    "masked": "Check the mask, or whatever this layer multiplies with.",
+    "masked": lambda d: (
+        "Check the sample weights, class weights or mask that the loss is given."
+        if "weightless" in d
+        else "Check the mask, or whatever this layer multiplies with."
+    ),
+    "underflow": "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16.",
     "vanishing": lambda d: (
-        "Use ReLU-like activations, normalisation or residual connections."
+        "Scale what this layer reads to unit size (embeddings times √d, or a normalisation before it)."
+        if d.get("direction") == "node"
+        else "Use ReLU-like activations, normalisation or residual connections."
         if d.get("factor") == "slope" and d.get("rectifies") != "True"
         else "Use He initialisation (Glorot for tanh, sigmoid), normalisation or residual connections."
     ),

@@ -53,6 +53,9 @@ class FindingSettings:
     pinv_trust : float, default 0.75
         With backprop by pseudo-inverse: rank/n from which "no gradient arrives" is believed (the
         expected relative error is then at most √(1 − 0.75) = 0.5).
+    flushed : float, default 0.5
+        Half precision loses a layer's gradients when more of them than this are flushed to zero: those
+        that are left are too few to train it (as for dead units).
     slope_atol, rtol : float
         Copies of `NearZero`.
     """
@@ -73,5 +76,6 @@ class FindingSettings:
     residual: float = 1e-4
     residual_half: float = 1e-2
     pinv_trust: float = 0.75
+    flushed: float = 0.5
     slope_atol: float = 1e-2
     rtol: float = 1e-3

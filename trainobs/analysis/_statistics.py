@@ -16,6 +16,7 @@ import tensorflow as tf
 from trainobs.activations import Activation
 from trainobs.analysis._others import OtherStatistics, gather_others
 from trainobs.analysis._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
+from trainobs.analysis._half_precision import flushed_on_the_way, flushed_sums
 from trainobs.analysis._site_sums import bias_sums, sum_scale, sum_site
 from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import LinearOp, input_vjp
@@ -128,6 +129,13 @@ class OutputStatistics:
     target_high: float
     loss_name: str
     from_logits: bool
+    masked: float = 0.0
+    weighted: float = 0.0
+
+    @property
+    def masked_fraction(self) -> float:
+        """Part of the positions (or samples) that the loss gives weight 0."""
+        return self.masked / self.weighted if self.weighted else 0.0
 
     @property
     def g_out(self) -> float:
@@ -148,6 +156,8 @@ class OutputStatistics:
             high=max(self.high, other.high),
             target_low=min(self.target_low, other.target_low),
             target_high=max(self.target_high, other.target_high),
+            masked=self.masked + other.masked,
+            weighted=self.weighted + other.weighted,
         )
 
 
@@ -269,6 +279,7 @@ def _sum_sites(
     errors: dict[Any, dict[str, Array]],
     backprop: str,
 ) -> dict[str, SiteStatistics]:
+    flushed = flushed_on_the_way(record)
     by_weight: dict[str, list[SiteRecord]] = {}
     for site in record.sites:
         by_weight.setdefault(site.key, []).append(site)
@@ -287,6 +298,8 @@ def _sum_sites(
         if backprop == "pinv" and calls[0].kernel_gradient is not None:
             sums["gradient"] = positions * _data_gradient(calls[0])
         sums |= _residual_sums(calls, total.rows, sums)
+        if calls[0].dtype == "float16":
+            sums |= flushed_sums(calls, sums, flushed.get(name))
         found[name] = dataclasses.replace(total, sums=sums)
     return found
 
@@ -451,6 +464,7 @@ def _output(output: OutputRecord, channels: int) -> OutputStatistics:
     square = 0.0 if gradient is None else positions**2 * float(np.sum(np.square(gradient, dtype=np.float64)))
     target = np.empty(0) if output.target is None else np.asarray(output.target)
     numeric = target.dtype.kind in "fiub" and target.size > 0
+    left_out = _left_out(output)
     return OutputStatistics(
         node=output.node,
         elements=elements,
@@ -464,6 +478,21 @@ def _output(output: OutputRecord, channels: int) -> OutputStatistics:
         target_high=float(target.max()) if numeric else np.nan,
         loss_name=output.loss_name,
         from_logits=output.from_logits,
+        masked=float(np.sum(left_out)),
+        weighted=float(left_out.size),
+    )
+
+
+def _left_out(output: OutputRecord) -> Array:
+    """Which positions (or samples) the loss gives weight 0; empty if the step did not say."""
+    weight, mask = output.sample_weight, output.mask
+    parts = [] if weight is None else [np.asarray(weight) == 0]
+    parts += [] if mask is None else [~np.asarray(mask, bool)]
+    if not parts:
+        return np.zeros(0, bool)
+    rank = max(part.ndim for part in parts)
+    return functools.reduce(
+        np.logical_or, (part.reshape(part.shape + (1,) * (rank - part.ndim)) for part in parts)
     )
 
 

@@ -67,9 +67,14 @@ def carry_attributes(source: Any, target: Any, sought: frozenset[str]) -> None:
     logits = logits_behind(source, sought)
     if logits is not None:
         target._keras_logits = logits
-    mask = getattr(source, "_keras_mask", None)
+    mask = mask_of(source)
     if mask is not None:
         target._keras_mask = mask
+
+
+def mask_of(tensor: Any) -> Any | None:
+    """Which positions of a prediction count: Keras' losses leave the others out."""
+    return getattr(tensor, "_keras_mask", None)
 
 
 def replace_logits(tensor: Any, logits: Any) -> None:

@@ -368,6 +368,8 @@ class Layout:
             "node": DATA if node == DATA else self._numbers[in_pass, node],
             "value": self._slot(output.value),
             "target": self._slot(output.target),
+            "sample_weight": self._slot(output.sample_weight),
+            "mask": self._slot(output.mask),
             "gradient": self._gradient_slot(behind if logits else direct),
             "logits": logits,
         }

@@ -18,6 +18,7 @@ from trainobs.capture import _activation_functions, _sites
 from trainobs.capture._keras_internals import (
     all_layers,
     logits_behind,
+    mask_of,
     ops_sought_by,
     replace_logits,
 )
@@ -203,11 +204,10 @@ class Patches:
         trace = self._trace_here
         if trace is not None:
             trace.loss = loss
-            given = dict(zip(("x", "y", "y_pred"), args, strict=False)) | kwargs
-            targets = _in_the_order_of_outputs(model, given.get("y"), given.get("y_pred"))
-            if len(targets) == len(trace.outputs):
-                for output, target in zip(trace.outputs, targets, strict=True):
-                    output.target = target if tf.is_tensor(target) else None
+            names = ("x", "y", "y_pred", "sample_weight")
+            given = dict(zip(names, args, strict=False)) | kwargs
+            _keep_per_output(model, trace, given.get("y"), given.get("y_pred"), "target")
+            _keep_per_output(model, trace, given.get("sample_weight"), given.get("y_pred"), "sample_weight")
         return loss
 
     def _scale_loss(self, original: Callable[[Any], Any], loss: Any) -> Any:
@@ -281,7 +281,7 @@ class Patches:
         """Tap the prediction and, where the loss may read them instead, the logits behind it."""
         if not is_float_tensor(tensor):
             return tensor
-        output = ModelOutput(tensor)
+        output = ModelOutput(tensor, mask=mask_of(tensor))
         trace.outputs.append(output)
         tapped = gradient_tap(tensor, _keeper(trace, output, "gradients"), self._sought)
         logits = logits_behind(tensor, self._sought)
@@ -317,6 +317,14 @@ def _set(target: Any, name: str, value: Any) -> None:
         setattr(target, name, value)
     else:
         vars(target)[name] = value
+
+
+def _keep_per_output(model: keras.Model, trace: StepTrace, values: Any, predictions: Any, name: str) -> None:
+    """Keep what the loss is given for each output, as a field of the output."""
+    found = _in_the_order_of_outputs(model, values, predictions)
+    if len(found) == len(trace.outputs):
+        for output, value in zip(trace.outputs, found, strict=True):
+            setattr(output, name, value if tf.is_tensor(value) else None)
 
 
 def _in_the_order_of_outputs(model: keras.Model, targets: Any, predictions: Any) -> list[Any]:

@@ -46,6 +46,8 @@ class ModelOutput:
 
     value: Tensor
     target: Tensor | None = None
+    sample_weight: Tensor | None = None
+    mask: Tensor | None = None
     gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
     logits_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
 

@@ -1,0 +1,92 @@
+"""Gradients that half precision flushed to zero: what the step computed against what float32 gives.
+
+float16 has no number between 0 and 6e-8. A product of recorded numbers that is not zero in float32,
+where the step itself has an exact zero, was too small for the step's precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainobs.linear_ops import input_vjp
+from trainobs.recording import SiteRecord, StepRecord
+
+Array = Any
+#: How many were flushed, and of how many that are not zero.
+Flushed = tuple[float, float]
+
+
+def flushed_sums(calls: list[SiteRecord], sums: dict[str, Array], sent: Flushed | None) -> dict[str, Array]:
+    """The largest part of gradients that were flushed: of the weights, of dJ/dZ, or of dJ/dA.
+
+    Parameters
+    ----------
+    calls : list of SiteRecord
+        The calls of one weight.
+    sums : dict of str to array
+        Its sums, with `gradient` in float32.
+    sent : (float, float) or None
+        Of dJ/dA, see `flushed_on_the_way`.
+
+    Returns
+    -------
+    dict of str to array
+        ``flushed`` and ``flushed_of`` ().
+    """
+    found = [_of_weights(calls[0], sums), *(_of_slopes(call) for call in calls)]
+    found += [] if sent is None else [sent]
+    lost, of = max(found, key=lambda pair: pair[0] / max(pair[1], 1.0))
+    return {"flushed": np.float64(lost), "flushed_of": np.float64(of)}
+
+
+def _of_weights(site: SiteRecord, sums: dict[str, Array]) -> Flushed:
+    if site.kernel_gradient is None or site.rows is not None or site.penalty_gradient is not None:
+        return 0.0, 0.0
+    live = np.broadcast_to(sums["gradient"], site.op.canonical_kernel(site.kernel).shape) != 0
+    return _counted(site.op.canonical_kernel(site.kernel_gradient), live)
+
+
+def _of_slopes(site: SiteRecord) -> Flushed:
+    if site.output_gradient is None or site.preactivation_gradient is None or site.normalised:
+        return 0.0, 0.0
+    if not site.activation.elementwise:
+        return 0.0, 0.0
+    return _counted(site.preactivation_gradient, (site.output_gradient != 0) & (site.slope != 0))
+
+
+def _counted(found: Array, live: Array) -> Flushed:
+    return float(np.sum(live & (found == 0))), float(np.sum(live))
+
+
+def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:
+    """Of each site's dJ/dA: what the only kernel that reads it sends in float32, but not in half.
+
+    Returns
+    -------
+    dict of site key to (float, float)
+    """
+    makers = {(site.activation_node, site.loss): site for site in record.sites if site.role == "kernel"}
+    found = {}
+    for reader in record.sites:
+        node = record.nodes[reader.node]
+        sole = node.input_gradients[:1] != (None,) and node.producers[:1] != (-1,) and node.producers
+        maker = makers.get((node.producers[0], reader.loss)) if sole else None
+        if reader.dtype != "float16" or reader.role != "kernel" or maker is None:
+            continue
+        if maker.output_gradient is None or reader.preactivation_gradient is None:
+            continue
+        sent = _sent(reader)
+        if sent.shape == maker.output_gradient.shape:
+            found[maker.key] = _counted(maker.output_gradient, sent != 0)
+    return found
+
+
+def _sent(site: SiteRecord) -> Array:
+    op = site.op
+    kernel = tf.cast(op.canonical_kernel(site.kernel), tf.float32)
+    arriving = tf.cast(op.canonical_units(site.preactivation_gradient), tf.float32)
+    sent = input_vjp(op, kernel, arriving, op.canonical_input(site.input).shape).numpy()
+    return op.own_input(sent, site.input.shape)
