@@ -220,6 +220,39 @@ class Report:
         names = [(figures.info.weight, figures.info.part) for figures in found]
         return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(names, names=["weight", "part"]))
 
+    def time_steps(self, layer: str) -> pd.DataFrame:
+        """A row per gate and time step of a recurrent layer: which of them receive no gradient.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index (`part`, `time_step`); `off` (fraction of the gate's values with a slope near zero),
+            `gradient_rms` (of n · dJ/dZ, to be held against g*) and `near_zero` (whether that is at most
+            rtol · g*).
+
+        Raises
+        ------
+        NotRecorded
+            If the layer has no time steps.
+        """
+        found = [f for f in self._sites.values() if f.info.layer == layer and f.steps and f.carries]
+        if not found:
+            timed = dict.fromkeys(f.info.layer for f in self._sites.values() if f.steps)
+            raise NotRecorded(
+                f"The layer {layer!r} has no time steps in this report. Layers that have: "
+                f"{', '.join(timed) or 'none'}."
+            )
+        tables = [
+            pd.DataFrame({"off": f.step_off, "gradient_rms": f.step_gradient_rms, "near_zero": f.step_near_zero})
+            for f in found
+        ]
+        return pd.concat(tables, keys=[f.info.part for f in found], names=["part", "time_step"])
+
     def _layer_row(self, figures: SiteFigures) -> dict[str, Any]:
         info, origin = figures.info, self._diagnosis.origins.get(figures.info.key)
         row: dict[str, Any] = {

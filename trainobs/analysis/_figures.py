@@ -296,6 +296,26 @@ class SiteFigures:
         return size / scale if scale else (0.0 if size == 0 else float("inf"))
 
     @property
+    def steps(self) -> int:
+        """Time steps; 0 where there is no time."""
+        return len(self._sums["step_size"]) if "step_size" in self._sums else 0
+
+    @property
+    def step_off(self) -> Array:
+        """Per time step, the part of the values that are off."""
+        return self._sums["step_off"] / self._sums["step_size"]
+
+    @property
+    def step_gradient_rms(self) -> Array:
+        """Per time step, root mean square of n · dJ/dZ."""
+        return np.sqrt(self._sums["step_gradient_sq"] / self._sums["step_size"])
+
+    @property
+    def step_near_zero(self) -> Array:
+        """At which time steps next to no gradient arrives: rms(n · dJ/dZ) ≤ rtol · g*."""
+        return self.step_gradient_rms <= self._near_zero.rtol * self._scale
+
+    @property
     def flushed_fraction(self) -> float:
         """Part of the gradients that are not zero in float32, but are in the step's half precision."""
         of = float(self._sums.get("flushed_of", 0.0))

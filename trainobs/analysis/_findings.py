@@ -10,7 +10,7 @@ import numpy as np
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
 from trainobs.analysis._other_figures import OtherFigures
-from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel
+from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel, name_inputs
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import OutputStatistics, Statistics
 from trainobs.recording import NodeRecord
@@ -199,8 +199,19 @@ def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, Figures]
         root.layer,
         lost / total if total else 0.0,
         tuple(affects),
-        root.detail,
+        {**root.detail, **_where_in_time([sites[weight] for weight in hit])},
     )
+
+
+def _where_in_time(hit: list[Figures]) -> dict[str, float | str]:
+    """Which gates of recurrent layers a finding concerns, and at which time steps."""
+    timed = [f for f in hit if isinstance(f, SiteFigures) and f.steps and f.info.role == "kernel"]
+    told = []
+    for figures in timed:
+        steps, name = name_inputs(figures.step_near_zero), figures.info.part or "units"
+        when = f" at time steps {steps} of {figures.steps}" if steps else ""
+        told.append(f"the {name} of {figures.info.layer}{when}")
+    return {"gates": "; ".join(told)} if told else {}
 
 
 def _severity(root: Origin) -> str:

@@ -10,8 +10,9 @@ Detail = dict[str, float | str]
 
 
 def evidence(finding: Finding) -> str:
-    """One sentence with the numbers that show the mechanism."""
-    return _EVIDENCE[finding.cause](finding.layer, finding.detail)
+    """A sentence with the numbers that show the mechanism, and one on gates and time steps if it has any."""
+    sentence = _EVIDENCE[finding.cause](finding.layer, finding.detail)
+    return f"{sentence} Near-zero gradients: {finding.detail['gates']}." if "gates" in finding.detail else sentence
 
 
 def remedy(finding: Finding) -> str:

@@ -18,6 +18,7 @@ from trainobs.analysis._others import OtherStatistics, gather_others
 from trainobs.analysis._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
 from trainobs.analysis._half_precision import flushed_on_the_way, flushed_sums
 from trainobs.analysis._site_sums import bias_sums, sum_scale, sum_site
+from trainobs.analysis._time import added_steps, step_sums
 from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import LinearOp, input_vjp
 from trainobs.near_zero import NearZero
@@ -290,6 +291,7 @@ def _sum_sites(
         parts = []
         for call in calls:
             sums = _sums_of_call(call, near_zero, scale, positions, of_units)
+            sums = {**sums, **step_sums(call, near_zero, positions)}
             estimate = estimates.get(key(call))
             pinv = _pinv_sums(call, estimate, near_zero, scale) | errors.get(key(call), {})
             parts.append(_statistics_of(call, sums | pinv))
@@ -537,4 +539,8 @@ def _added_nodes(a: NodeRecord, b: NodeRecord) -> NodeRecord:
 
 def _added(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
     names = [*a, *(name for name in b if name not in a)]
-    return {name: np.asarray(a.get(name, 0.0), np.float64) + b.get(name, 0.0) for name in names}
+    return {name: _plus(name, np.asarray(a.get(name, 0.0), np.float64), b.get(name, 0.0)) for name in names}
+
+
+def _plus(name: str, a: Array, b: Array) -> Array:
+    return added_steps(a, b) if name.startswith("step_") and np.ndim(a) == np.ndim(b) == 1 else a + b
