@@ -210,8 +210,8 @@ class Recorder(keras.callbacks.Callback):
             self._add(CapturedStep(lambda: caught.record(step), step, caught.nbytes, self._selects_site))
         elif self._is_due(range(step, step + 1)):
             warnings.warn(
-                f"Step {step} was due, but the watched block took no gradient of the model's weights that could "
-                f"be recorded. If it calls a tf.function that was traced before, put "
+                f"Step {step} was due, but the watched block took no gradient of the model's weights that "
+                f"could be recorded. If it calls a tf.function that was traced before, put "
                 f"`with recorder.watch(model):` inside of that function.",
                 stacklevel=6,
             )

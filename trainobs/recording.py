@@ -253,7 +253,7 @@ def scalars_of(values: Array | None) -> Scalars | None:
     square_sum, non_finite = float(np.dot(flat, flat)) if values.dtype == np.float32 else 0.0, 0
     if not _SAFE_SQUARES[0] < square_sum < _SAFE_SQUARES[1]:  # or float32 lost the squares
         square_sum = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
-        non_finite = size - np.count_nonzero(np.isfinite(flat))
+        non_finite = size - int(np.count_nonzero(np.isfinite(flat)))
     return Scalars(square_sum, float(np.count_nonzero(flat == 0)), float(non_finite), float(size))
 
 

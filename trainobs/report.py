@@ -248,7 +248,9 @@ class Report:
                 f"{', '.join(timed) or 'none'}."
             )
         tables = [
-            pd.DataFrame({"off": f.step_off, "gradient_rms": f.step_gradient_rms, "near_zero": f.step_near_zero})
+            pd.DataFrame(
+                {"off": f.step_off, "gradient_rms": f.step_gradient_rms, "near_zero": f.step_near_zero}
+            )
             for f in found
         ]
         return pd.concat(tables, keys=[f.info.part for f in found], names=["part", "time_step"])
@@ -559,7 +561,7 @@ class Report:
         """
         layers = self.kernels
         held = [_largest_share(row) for _, row in layers[list(SHARES)].iterrows()]
-        many = {weight: 0 for weight in layers.index}
+        many = dict.fromkeys(layers.index, 0)
         for figures in self._sites.values():
             if figures.info.weight in many:
                 many[figures.info.weight] += figures.units

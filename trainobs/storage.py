@@ -30,7 +30,8 @@ from trainobs.recording import (
 
 FORMAT = "trainobs-recording-2"
 _KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Activation, NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, WeightRecord)
+    kind.__name__: kind
+    for kind in (Activation, NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, WeightRecord)
 }
 
 

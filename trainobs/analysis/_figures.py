@@ -347,7 +347,7 @@ def _reasons_of_units(counts: Array) -> Array:
     without the bias it would fire at a tenth or more of the positions that live input reaches: a
     healthy ReLU does no more. Else the more frequent of weights and their combination counts.
     """
-    input, weights, bias, combination = counts
+    _, weights, bias, combination = counts
     reached = weights + bias + combination
     order = {reason: place for place, reason in enumerate(OFF_REASONS)}
     other = np.where(weights >= combination, order["weights"], order["combination"])

@@ -9,8 +9,8 @@ import numpy as np
 
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
-from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel, name_inputs
+from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import OutputStatistics, Statistics
 from trainobs.recording import NodeRecord
@@ -154,11 +154,7 @@ def _is_redundant(figures: Figures, origin: Origin) -> bool:
     A normalisation takes its mean away, attention's softmax what all scores have in common: the terms
     of such a bias cancel in every healthy model.
     """
-    return (
-        isinstance(figures, SiteFigures)
-        and figures.info.role == "bias"
-        and origin.cause == "cancellation"
-    )
+    return isinstance(figures, SiteFigures) and figures.info.role == "bias" and origin.cause == "cancellation"
 
 
 def _origins(
@@ -183,8 +179,7 @@ def _other_origins(
     return {
         weight: walk.other_origin(other)
         for weight, other in others.items()
-        if other.info.trainable
-        and (not other.info.connected or other.near_zero_fraction > settings.affected)
+        if other.info.trainable and (not other.info.connected or other.near_zero_fraction > settings.affected)
     }
 
 
@@ -215,7 +210,7 @@ def _where_in_time(hit: list[Figures]) -> dict[str, float | str]:
 
 
 def _severity(root: Origin) -> str:
-    """"info" where no factor does it alone, and where only some positions have no weight."""
+    """ "info" where no factor does it alone, and where only some positions have no weight."""
     some_masked = 0.0 < float(root.detail.get("weightless", 1.0)) < 1.0
     return "info" if "joint" in root.detail or some_masked else _SEVERITY.get(root.cause, "error")
 

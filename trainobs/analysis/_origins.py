@@ -269,7 +269,9 @@ class Walk:
         """Why the gradient that arrives at a node of this layer is near zero."""
         path = self._path_to_loss(node)
         if self._silent_loss or not path:
-            return Origin("zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",))
+            return Origin(
+                "zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",)
+            )
         for passed in (node, *path):
             site = self._flow.site_at(passed) or self._flow.site_of_activation(passed)
             if site is not None and self.underflows(site):

@@ -42,9 +42,7 @@ class OtherStatistics:
     samples: float
 
     def __add__(self, other: OtherStatistics) -> OtherStatistics:
-        return OtherStatistics(
-            self.info, self.gradient + other.gradient, self.samples + other.samples
-        )
+        return OtherStatistics(self.info, self.gradient + other.gradient, self.samples + other.samples)
 
 
 def gather_others(record: StepRecord) -> dict[str, OtherStatistics]:

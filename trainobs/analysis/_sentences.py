@@ -12,7 +12,11 @@ Detail = dict[str, float | str]
 def evidence(finding: Finding) -> str:
     """A sentence with the numbers that show the mechanism, and one on gates and time steps if it has any."""
     sentence = _EVIDENCE[finding.cause](finding.layer, finding.detail)
-    return f"{sentence} Near-zero gradients: {finding.detail['gates']}." if "gates" in finding.detail else sentence
+    return (
+        f"{sentence} Near-zero gradients: {finding.detail['gates']}."
+        if "gates" in finding.detail
+        else sentence
+    )
 
 
 def remedy(finding: Finding) -> str:
@@ -161,8 +165,8 @@ def _non_finite(layer: str, d: Detail) -> str:
 def _unexplained(layer: str, d: Detail) -> str:
     if d.get("where") == "layer":
         return (
-            f"Values and gradients arrive at {layer}, but next to none reach its weights: what happens inside "
-            f"of a layer of its kind is not known."
+            f"Values and gradients arrive at {layer}, but next to none reach its weights: what happens "
+            f"inside of a layer of its kind is not known."
         )
     return (
         f"The terms of the weights of {layer} do not add up to their gradient (relative residual "
@@ -182,8 +186,8 @@ _EVIDENCE: dict[str, Callable[[str, Detail], str]] = {
     "disconnected": _disconnected,
     "masked": _masked,
     "underflow": lambda layer, d: (
-        f"{float(d['flushed']):.0%} of the gradients of {layer} that are not zero in float32 are exactly 0 in "
-        f"{d['dtype']}."
+        f"{float(d['flushed']):.0%} of the gradients of {layer} that are not zero in float32 are exactly 0 "
+        f"in {d['dtype']}."
     ),
     "frozen": lambda layer, d: (
         f"{layer} is not trainable: no gradient is taken of its {_count(d['weights'])} weights."

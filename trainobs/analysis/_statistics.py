@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import Activation
+from trainobs.analysis._half_precision import flushed_on_the_way, flushed_sums
 from trainobs.analysis._others import OtherStatistics, gather_others
 from trainobs.analysis._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
-from trainobs.analysis._half_precision import flushed_on_the_way, flushed_sums
 from trainobs.analysis._site_sums import bias_sums, sum_scale, sum_site
 from trainobs.analysis._time import added_steps, step_sums
 from trainobs.errors import InvalidArgument
@@ -99,9 +99,7 @@ class SiteStatistics:
         rows = np.union1d(self.rows, other.rows)
         parts = [_at_rows(part, rows) for part in (self, other)]
         kernel = np.where(np.isin(rows, self.rows)[:, None], parts[0].kernel, parts[1].kernel)
-        return dataclasses.replace(
-            self, rows=rows, kernel=kernel, sums=_added(parts[0].sums, parts[1].sums)
-        )
+        return dataclasses.replace(self, rows=rows, kernel=kernel, sums=_added(parts[0].sums, parts[1].sums))
 
     @property
     def positions(self) -> float:
@@ -357,7 +355,10 @@ def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, 
     site, positions = calls[0], float(sums["positions"])
     if site.kernel_gradient is None:
         return {"residual": np.float64(0), "residual_scale": np.float64(0)}
-    gradient, penalty = _delivered(calls, rows, "kernel_gradient"), _delivered(calls, rows, "penalty_gradient")
+    gradient, penalty = (
+        _delivered(calls, rows, "kernel_gradient"),
+        _delivered(calls, rows, "penalty_gradient"),
+    )
     difference = sums["gradient"] / positions + penalty - gradient
     scale = np.sqrt(np.sum(sums["terms"] * sums["all_sq"])) / positions + np.linalg.norm(penalty)
     return {
@@ -374,13 +375,15 @@ def _delivered(calls: list[SiteRecord], rows: Array | None, name: str) -> Array:
         return np.asarray(calls[0].op.canonical_kernel(getattr(calls[0], name)), np.float64)
     whole = np.zeros((rows.size, calls[0].units))
     for call in calls:  # each call holds the rows that it looked up, of the gradient of all calls
-        whole[np.searchsorted(rows, call.rows)] = getattr(call, name)
+        places: Any = call.rows
+        whole[np.searchsorted(rows, places)] = getattr(call, name)
     return whole
 
 
 def _data_gradient(site: SiteRecord) -> Array:
-    penalty = 0.0 if site.penalty_gradient is None else site.penalty_gradient
-    return np.asarray(site.op.canonical_kernel(site.kernel_gradient - penalty), np.float64)
+    delivered = np.asarray(site.kernel_gradient)
+    own = delivered if site.penalty_gradient is None else delivered - site.penalty_gradient
+    return np.asarray(site.op.canonical_kernel(own), np.float64)
 
 
 def _pinv_sums(

@@ -25,7 +25,8 @@ Tensor = Any
 #: The sums of a site that speak of its units alone, not of what the kernel met or of dJ/dZ.
 OF_UNITS = frozenset({
     "off", "off_input", "off_weights", "off_bias", "off_combination", "output_gradient_sq", "unit_positions",
-    "unit_slope_zero", "unit_backprop_zero", "unit_slope_or_backprop_zero", "unit_slope_sq", "unit_backprop_sq",
+    "unit_slope_zero", "unit_backprop_zero", "unit_slope_or_backprop_zero", "unit_slope_sq",
+    "unit_backprop_sq",
 })  # fmt: skip
 
 

@@ -14,7 +14,7 @@ or anything that draws. How a step is tapped, in the order of the files:
 """
 
 from trainobs.capture._batch import BatchCapture, capture_batch
-from trainobs.capture._readiness import check_weights, check_model
+from trainobs.capture._readiness import check_model, check_weights
 from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
 from trainobs.capture._watched import CaughtStep, WatchedModels
 
@@ -25,6 +25,6 @@ __all__ = [
     "TappedTrainFunction",
     "WatchedModels",
     "capture_batch",
-    "check_weights",
     "check_model",
+    "check_weights",
 ]

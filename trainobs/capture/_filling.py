@@ -222,9 +222,7 @@ def _joined(described: list[Activation], layer: str) -> Activation:
     return Activation(" → ".join(part.name for part in described), described[-1].layer)
 
 
-def _activated(
-    functions: list[tuple[Activation, Function]], sloped: int, read: Array
-) -> tuple[Array, Array]:
+def _activated(functions: list[tuple[Activation, Function]], sloped: int, read: Array) -> tuple[Array, Array]:
     """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
     if not functions:
         return read, _ones(read)
@@ -331,5 +329,3 @@ def to_numpy(tensor: Any) -> Array:
     except (TypeError, ValueError, BufferError):  # bfloat16 has no buffer format; GPU memory
         array = tensor.numpy()
         return np.asarray(array, np.float32) if array.dtype.kind == "V" else np.asarray(array)
-
-

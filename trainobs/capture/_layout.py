@@ -118,11 +118,7 @@ class Layout:
         ]
         samples = [_samples(call) for call in trace.calls if call.returned]
         self.samples = self._slot(tf.stack(samples)) if samples else None
-        self.nodes = [
-            node
-            for in_pass in trace.passes
-            for node in self._pass_nodes(in_pass)
-        ]
+        self.nodes = [node for in_pass in trace.passes for node in self._pass_nodes(in_pass)]
         self.outputs = [
             self._output(node, output, in_pass)
             for in_pass in trace.passes
@@ -163,7 +159,9 @@ class Layout:
             if origin:
                 arriving = output.gradients.get((in_pass, 0))
                 node = self._operations("the output", origin, in_pass)
-                found.append({**node, "output_gradient": None if arriving is None else [self._sums_of(arriving)]})
+                found.append(
+                    {**node, "output_gradient": None if arriving is None else [self._sums_of(arriving)]}
+                )
         return found
 
     def _call_nodes(self, index: int, call: LayerCall, in_pass: int) -> list[dict[str, Any]]:
@@ -171,7 +169,9 @@ class Layout:
         node = self._node(index, call, in_pass)
         before = [
             self._operations(call.layer.name, origin, in_pass, call)
-            for origin, changed in zip(self._wiring.producers[index], self._wiring.changed[index], strict=True)
+            for origin, changed in zip(
+                self._wiring.producers[index], self._wiring.changed[index], strict=True
+            )
             if changed
         ]
         if not stages:
@@ -202,8 +202,13 @@ class Layout:
     def _sole_reader(self, maker: int, in_pass: int) -> int:
         """The node of a call that is read at one place only, DATA of any other."""
         wiring = self._wiring
-        places = [(i, k) for i, origins in enumerate(wiring.producers) for k, o in enumerate(origins) if maker in o]
-        outputs = sum(maker in (*changed, node) for changed, node in zip(wiring.outputs_changed, wiring.output_nodes, strict=True))
+        places = [
+            (i, k) for i, origins in enumerate(wiring.producers) for k, o in enumerate(origins) if maker in o
+        ]
+        outputs = sum(
+            maker in (*changed, node)
+            for changed, node in zip(wiring.outputs_changed, wiring.output_nodes, strict=True)
+        )
         return self._numbers[in_pass, maker] if len(places) + outputs == 1 else DATA
 
     def _node(self, index: int, call: LayerCall, in_pass: int) -> dict[str, Any]:
@@ -395,7 +400,8 @@ class Layout:
             return None
         if isinstance(tensor, tf.IndexedSlices):
             values, rows = self._gradient_slot(tensor.values), self._slot(tensor.indices)
-            assert isinstance(values, Slot) and rows is not None
+            assert isinstance(values, Slot)
+            assert rows is not None
             return SparseSlot(values, rows)
         if id(tensor) not in self._unscaled:
             dense = tf.convert_to_tensor(tensor)
@@ -441,7 +447,7 @@ def _factors(tensor: Any) -> list[Any]:
 def owned_weights(models: list[Any]) -> list[Owned]:
     """The trainable variables of models, each once, with the innermost layer that holds it."""
     layers = [layer for model in models for layer in (model, *all_layers(model))]
-    owner = {}
+    owner: dict[int, Any] = {}
     for layer in sorted(layers, key=lambda layer: -len(layer.weights)):  # the smaller ones win
         owner |= {id(variable): layer for variable in layer.weights}
     trainable = {id(v): v for model in models for v in model.trainable_variables}

@@ -124,7 +124,9 @@ class Patches:
 
     def _describe_activation(self, node: Any) -> None:
         """Probe an activation function once, while it is the user's own, and outside of any graph."""
-        if id(node) not in self.activations and (_sites.has_activation(node) or _activation_functions.is_activation(node)):
+        if id(node) not in self.activations and (
+            _sites.has_activation(node) or _activation_functions.is_activation(node)
+        ):
             function = _activation_functions.activation_function(node)
             # a thread of its own is in no graph and under no tape, whatever this one is tracing
             with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:
@@ -298,11 +300,12 @@ def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[No
     """
     original = getattr(target, name)
     before = vars(target).get(name, _ABSENT)
-    wrapped = functools.partial(wrapper, original)
-    if isinstance(target, type):  # a plain function, so that it is bound like the method it replaces
-        own = wrapped
-        wrapped = lambda *args, **kwargs: own(*args, **kwargs)  # noqa: E731
-    _set(target, name, functools.wraps(original)(wrapped))
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:  # a function: a class binds it like its own method
+        return wrapper(original, *args, **kwargs)
+
+    _set(target, name, wrapped)
     try:
         yield
     finally:
@@ -404,7 +407,7 @@ def _keeper(
     references = weakref.ref(trace), weakref.ref(record)
 
     def keep(gradient: Any) -> None:
-        trace, record = (reference() for reference in references)
+        trace, record = references[0](), references[1]()
         if trace is not None and record is not None:
             if isinstance(gradient, tf.IndexedSlices):  # somebody picked rows of what a layer put out
                 gradient = tf.convert_to_tensor(gradient)

@@ -19,8 +19,8 @@ class LayerCall:
     """One call of a layer without sublayers.
 
     `received` and `returned` are the very tensors that layers pass to each other; the wiring is
-    read from them. `inside` is the innermost layer that it is a part of. `operands` and `weights` are what the layer's kind asks for. Gradients are
-    filled in when backprop comes by, by pass.
+    read from them. `inside` is the innermost layer that it is a part of. `operands` and `weights` are
+    what the layer's kind asks for. Gradients are filled in when backprop comes by, by pass and leaf.
     """
 
     layer: Any

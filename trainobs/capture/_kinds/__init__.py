@@ -51,7 +51,7 @@ _BUILT_IN: dict[str, Kind] = {
     **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN"), RecurrentKind()),
 }
 
-KINDS: dict[type, Kind] = {
+KINDS: dict[Any, Kind] = {
     getattr(keras.layers, name): kind for name, kind in _BUILT_IN.items() if hasattr(keras.layers, name)
 }
 

@@ -80,7 +80,8 @@ class SeparableKind(Kind):
     def parts(self, call: Call) -> list[Part]:
         layer, x, bias = call.layer, call.input, call.weights["bias"]
         first, second = call.weights["depthwise_kernel"], call.weights["pointwise_kernel"]
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         depthwise = depthwise_op(layer, x.shape)
         ones = (1,) * len(depthwise.strides)
         pointwise = ConvOp(ones, "valid", ones, data_format=layer.data_format)
@@ -97,7 +98,9 @@ class SeparableKind(Kind):
 
 def dense_float(tensor: Any, dtype: str) -> Any:
     """What a kernel meets: integers as floats, a sparse tensor made dense."""
-    dense = tf.sparse.to_dense(tensor) if isinstance(tensor, tf.SparseTensor) else tf.convert_to_tensor(tensor)
+    dense = (
+        tf.sparse.to_dense(tensor) if isinstance(tensor, tf.SparseTensor) else tf.convert_to_tensor(tensor)
+    )
     return dense if dense.dtype.is_floating else tf.cast(dense, dtype)
 
 

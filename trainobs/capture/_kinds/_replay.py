@@ -42,8 +42,8 @@ import tensorflow as tf
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from trainobs.activations import Activation
-from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._activation_functions import describe_activation
+from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._taps import slope_of
 
 Array = np.ndarray

@@ -38,7 +38,9 @@ class NormalisationKind(Kind):
         scale, shift = (None if w is None else _along(w, axes, x.ndim) for w in (gamma, beta))
         z = call.preactivation
         if z is None:
-            z = np.asarray((hat if scale is None else hat * scale) + (0 if shift is None else shift), np.float32)
+            z = np.asarray(
+                (hat if scale is None else hat * scale) + (0 if shift is None else shift), np.float32
+            )
         units = call.finish(z, shift)
         found = []
         if gamma is not None:
