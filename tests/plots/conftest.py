@@ -54,7 +54,7 @@ def kernel_report() -> Callable[..., Any]:
         row = {"layer": "big", "activation": "relu", "shape": verdict.shape, "near_zero": 0.5}
         return types.SimpleNamespace(
             layers=pd.DataFrame([row], index=["model/big/kernel"]),
-            weights=lambda name: types.SimpleNamespace(verdict=verdict),
+            weights=lambda name: types.SimpleNamespace(verdict=verdict, grid=verdict),
             units=lambda name: pd.DataFrame(
                 {"off": np.linspace(0, 1, units), "dead": np.arange(units) == units - 1}
             ),

@@ -67,9 +67,9 @@ def test_fragment_parses_and_tells_the_finding(report: Report) -> None:
 
 
 def test_fragment_has_a_row_for_every_kernel(report: Report) -> None:
-    """The summary table is as long as `layers`, plus its head."""
+    """The summary table is as long as `kernels`, plus its head."""
     parsed = Page(fragment(report))
-    assert parsed.tags["tr"] == len(report.layers) + 1
+    assert parsed.tags["tr"] == len(report.kernels) + 1
     assert all(name in parsed.text for name in report.layers["layer"])
 
 
@@ -78,7 +78,7 @@ def test_bars_have_the_causes_colours(report: Report) -> None:
     styles = [style for style in Page(fragment(report)).values("style") if "width:" in style]
     expected = [
         f"width: {100 * row['near_zero'] * row[name]:.2f}%; background: {COLOURS[cause]}"
-        for _, row in report.layers.iterrows()
+        for _, row in report.kernels.iterrows()
         for cause, name in COLUMNS.items()
         if row["near_zero"] * row[name] > 0
     ]
@@ -128,7 +128,7 @@ def test_page_parses_and_has_all_tables(page: str, report: Report) -> None:
     for table in (report.layers, report.flow, report.findings):
         assert all(column in parsed.text for column in table.columns)
     rows = sum(map(len, (report.layers, report.flow, report.findings)))
-    assert parsed.tags["tr"] == rows + 3 + len(report.layers) + 1
+    assert parsed.tags["tr"] == rows + 3 + len(report.kernels) + 1
 
 
 def test_page_has_the_pictures_inside(page: str, report: Report) -> None:

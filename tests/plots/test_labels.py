@@ -35,7 +35,7 @@ def test_repeated_names_become_paths() -> None:
     """Two layers of one name are told apart by their paths."""
     paths = ["a/dense/kernel", "b/dense/kernel", "out/kernel"]
     table = pd.DataFrame({"layer": ["dense", "dense", "out"]}, index=paths)
-    labels = kernel_labels(types.SimpleNamespace(layers=table))  # type: ignore[arg-type]
+    labels = kernel_labels(types.SimpleNamespace(kernels=table))  # type: ignore[arg-type]
     assert labels == {"a/dense/kernel": "a/dense", "b/dense/kernel": "b/dense", "out/kernel": "out"}
 
 

@@ -79,12 +79,37 @@ def draw(plant: Plant) -> StepRecord:
     """A record with random arrays: d = s · g, and dJ/dW the sum of its terms."""
     rng = np.random.default_rng(plant.seed)
     record = captured(plant.kind)
-    sites = tuple(_drawn(site, plant, rng) for site in record.sites)
     outputs = tuple(
         dataclasses.replace(output, gradient=_normal(rng, output.value.shape, 1 / SAMPLES))
         for output in record.outputs
     )
-    return dataclasses.replace(record, sites=sites, outputs=outputs)
+    kernels = [_drawn(site, plant, rng) for site in kernels_of(record)]
+    return dataclasses.replace(_with_kernels(record, kernels), outputs=outputs)
+
+
+def kernels_of(record: StepRecord) -> list[SiteRecord]:
+    """Its sites but those of biases."""
+    return [site for site in record.sites if site.role == "kernel"]
+
+
+def _with_kernels(record: StepRecord, kernels: list[SiteRecord]) -> StepRecord:
+    """The record with these kernels, and each bias that of the kernel in its layer."""
+    by_layer = {site.layer: site for site in kernels}
+    sites = (
+        by_layer[site.layer] if site.role == "kernel" else _bias_of(site, by_layer[site.layer])
+        for site in record.sites
+    )
+    return dataclasses.replace(record, sites=tuple(sites))
+
+
+def _bias_of(site: SiteRecord, kernel: SiteRecord) -> SiteRecord:
+    """The site of a bias that shifts the units of a kernel."""
+    units = {name: getattr(kernel, name) for name in (*BY_POSITION[1:], *GRADIENTS, "offset")}
+    d = kernel.preactivation_gradient
+    return dataclasses.replace(
+        site, **units, input=np.broadcast_to(np.float32(1), d.shape[:-1]), kernel=kernel.bias,
+        kernel_gradient=d.reshape(-1, d.shape[-1]).sum(axis=0),
+    )  # fmt: skip
 
 
 def _drawn(site: SiteRecord, plant: Plant, rng: np.random.Generator) -> SiteRecord:
@@ -128,9 +153,9 @@ def report_of(record: StepRecord, near_zero: NearZero | None = None) -> Report:
 def with_samples(record: StepRecord, order: np.ndarray) -> StepRecord:
     """The record of these samples, in this order; gradients are those of their mean loss."""
     scale = np.float32(SAMPLES / len(order))
-    sites = tuple(_site_with_samples(site, order, scale) for site in record.sites)
+    kernels = [_site_with_samples(site, order, scale) for site in kernels_of(record)]
     outputs = tuple(_output_with_samples(output, order, scale) for output in record.outputs)
-    return dataclasses.replace(record, sites=sites, outputs=outputs)
+    return dataclasses.replace(_with_kernels(record, kernels), outputs=outputs)
 
 
 def _site_with_samples(site: SiteRecord, order: np.ndarray, scale: np.float32) -> SiteRecord:
@@ -151,21 +176,22 @@ def _output_with_samples(output: OutputRecord, order: np.ndarray, scale: np.floa
 
 def with_units(record: StepRecord, order: np.ndarray) -> StepRecord:
     """The same step with the hidden units in another order: columns of one kernel, rows of the next."""
-    hidden, head = record.sites
+    hidden, head = kernels_of(record)
     columns = (*BY_POSITION[1:], *GRADIENTS, "kernel", "bias", "offset", "kernel_gradient")
     hidden = dataclasses.replace(hidden, **{name: getattr(hidden, name)[..., order] for name in columns})
     rows = {name: getattr(head, name)[..., order, :] for name in ("kernel", "kernel_gradient")}
     head = dataclasses.replace(head, input=head.input[..., order], **rows)
-    return dataclasses.replace(record, sites=(hidden, head))
+    return _with_kernels(record, [hidden, head])
 
 
 def with_loss_times(record: StepRecord, factor: float) -> StepRecord:
     """The same step with a larger loss."""
     factor = np.float32(factor)
     names = (*GRADIENTS, "kernel_gradient")
-    sites = tuple(
+    kernels = [
         dataclasses.replace(site, **{name: factor * getattr(site, name) for name in names})
-        for site in record.sites
-    )
+        for site in kernels_of(record)
+    ]
     outputs = tuple(dataclasses.replace(o, gradient=factor * o.gradient) for o in record.outputs)
-    return dataclasses.replace(record, sites=sites, outputs=outputs, loss=float(factor) * record.loss)
+    changed = _with_kernels(record, kernels)
+    return dataclasses.replace(changed, outputs=outputs, loss=float(factor) * record.loss)

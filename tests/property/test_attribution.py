@@ -103,6 +103,8 @@ def test_permuting_units_permutes_the_result(plant: Plant, order: list[int]):
             before.weights("head")[name][..., order, :],
         )
         np.testing.assert_allclose(after.weights("hidden")[name], columns, **CLOSE)
+        bias = before.layers.index[1]
+        np.testing.assert_allclose(after.weights(bias)[name], before.weights(bias)[name][order], **CLOSE)
         np.testing.assert_allclose(after.weights("head")[name], rows, **CLOSE)
 
 

@@ -130,7 +130,7 @@ def test_a_pinv_report_equals_the_measured_one_where_the_rank_suffices():
     model.compile("sgd", "mse")
     x = np.random.default_rng(0).normal(size=(5, 9))
     measured, estimated = (
-        trainobs.explain_near_zero_gradients(model, x, np.ones((5, 3)), backprop=backprop).layers
+        trainobs.explain_near_zero_gradients(model, x, np.ones((5, 3)), backprop=backprop).kernels
         for backprop in ("tape", "pinv")
     )
     assert (estimated["pinv_trust"] == 1).all()

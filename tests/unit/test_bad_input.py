@@ -45,26 +45,37 @@ class TestModel:
         """A model that was never called is built by the first batch."""
         model = keras.Sequential([keras.layers.Dense(3)])
         model.compile("sgd", "mse")
-        assert list(explain(model, X, Y).layers["shape"]) == [(4, 3)]
+        assert list(explain(model, X, Y).layers["shape"]) == [(4, 3), (3,)]
 
     def test_no_model(self):
         """Something that is no model is named with its type."""
         with pytest.raises(InvalidArgument, match=r"Expected a compiled `keras\.Model`.*type int"):
             explain(3, X, Y)
 
-    def test_no_kernel(self):
-        """A model without a kernel: its layers are listed."""
+    def test_no_weights(self):
+        """A model without weights: its layers are listed."""
         model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(2.0), keras.layers.ReLU()])
         model.compile("sgd", "mse")
-        with pytest.raises(ModelNotReady, match=r"no layer with a kernel.*ReLU, Rescaling"):
+        with pytest.raises(
+            ModelNotReady, match=r"has no weights, so it has no gradients to explain.*ReLU, Rescaling"
+        ):
             explain(model, X, X)
 
-    def test_fit_without_kernel(self):
+    def test_fit_without_weights(self):
         """A Recorder says so before the first step."""
+        model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
+        model.compile("sgd", "mse")
+        with pytest.raises(ModelNotReady, match="has no weights, so it has no gradients to explain"):
+            model.fit(X, X, verbose=0, callbacks=[trainobs.Recorder()])
+
+    def test_no_kernel_is_no_reason(self):
+        """A model whose only weights are those of an activation has a row for them, recorded or not."""
         model = keras.Sequential([keras.Input((4,)), keras.layers.PReLU()])
         model.compile("sgd", "mse")
-        with pytest.raises(ModelNotReady, match="no layer with a kernel"):
-            model.fit(X, X, verbose=0, callbacks=[trainobs.Recorder()])
+        recorder = trainobs.Recorder()
+        model.fit(X, X, verbose=0, callbacks=[recorder])
+        for report in (explain(model, X, X), explain(recorder.recording)):
+            assert list(report.layers["shape"]) == [(4,)]
 
     def test_other_backend(self, monkeypatch):
         """On another Keras backend the error says which environment variable to set.

@@ -68,8 +68,10 @@ class TestRecords:
         """Weights after a recorded step are those before minus learning rate times its gradient."""
         model = dense_model()
         record = recorded(trainobs.Recorder(at=[7]), model).at(7)
+        trained = {variable.path: variable.numpy() for variable in model.trainable_variables}
+        assert [site.weight for site in record.sites] == list(trained)
         for site in record.sites:
-            after = model.get_layer(site.layer).kernel.numpy()
+            after = trained[site.weight]
             np.testing.assert_array_equal(after, site.kernel - np.float32(0.1) * site.kernel_gradient)
 
     def test_loss_is_that_of_the_batch(self):

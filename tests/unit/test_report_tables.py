@@ -105,18 +105,29 @@ def healthy() -> Report:
 
 
 def test_layers_table(sick, healthy):
-    """A row per kernel in the order of the forward pass, indexed by the path of its variable."""
+    """A row per weight in the order of the forward pass, indexed by the path of its variable."""
     for report in (sick, healthy):
         table = report.layers
         assert schema(table) == LAYERS
         assert table.index.name == "weight" and table.index.is_unique
-    assert list(sick.layers.layer) == ["first", "dead", "frozen", "head"]
-    assert [path.split("/")[-2:] for path in sick.layers.index] == [[n, "kernel"] for n in sick.layers.layer]
-    assert list(sick.layers["kind"]) == ["Dense", "Conv1D", "Dense", "Dense"]
-    assert list(sick.layers["activation"]) == ["relu", "relu", "linear", "linear"]
-    assert list(sick.layers["shape"]) == [(3, 4), (2, 4, 2), (2, 2), (8, 2)]
-    assert list(sick.layers["size"]) == [12, 16, 4, 16]
-    assert list(sick.layers["positions"]) == [30, 24, 24, 6]
+    names = ["first", "dead", "frozen", "head"]
+    paths = [[name, weight] for name in names for weight in ("kernel", "bias")]
+    assert [path.split("/")[-2:] for path in sick.layers.index] == paths
+    assert list(sick.layers.layer) == [name for name, _ in paths]
+    kernels, biases = sick.layers[::2], sick.layers[1::2]
+    assert list(kernels["shape"]) == [(3, 4), (2, 4, 2), (2, 2), (8, 2)]
+    assert list(kernels["size"]) == [12, 16, 4, 16]
+    assert list(biases["shape"]) == [(4,), (2,), (2,), (2,)]
+    assert list(biases["size"]) == [4, 2, 2, 2]
+    for rows in (kernels, biases):
+        assert list(rows["kind"]) == ["Dense", "Conv1D", "Dense", "Dense"]
+        assert list(rows["activation"]) == ["relu", "relu", "linear", "linear"]
+        assert list(rows["positions"]) == [30, 24, 24, 6]
+
+
+def test_kernels_table(sick):
+    """The rows of `layers` that signals pass through: no biases."""
+    pd.testing.assert_frame_equal(sick.kernels, sick.layers[::2])
 
 
 def test_fractions_lie_between_0_and_1(sick, healthy):
@@ -127,16 +138,17 @@ def test_fractions_lie_between_0_and_1(sick, healthy):
         assert ((values >= 0) & (values <= 1) | np.isnan(values)).all()
 
 
-def test_figures_of_a_frozen_kernel_are_nan(sick):
-    """No gradient is taken of it: near zero and shares say nothing, and its root cause is itself."""
-    row = sick.layers.set_index("layer").loc["frozen"]
-    assert row[[*FIGURES, *SHARES]].isna().all()
-    assert (row["root_cause"], row["root_layer"]) == ("frozen", "frozen")
+def test_figures_of_frozen_weights_are_nan(sick):
+    """No gradient is taken of them: near zero and shares say nothing, and their root cause is their layer."""
+    rows = sick.layers[sick.layers["layer"] == "frozen"]
+    assert len(rows) == 2
+    assert rows[[*FIGURES, *SHARES]].isna().all(axis=None)
+    assert (rows[["root_cause", "root_layer"]] == "frozen").all(axis=None)
 
 
 def test_shares_are_nan_where_nothing_is_near_zero(healthy):
     """A kernel without near-zero gradients has nothing to share."""
-    row = healthy.layers.set_index("layer").loc["first"]
+    row = healthy.kernels.set_index("layer").loc["first"]
     assert row["near_zero"] == 0 and row[SHARES].isna().all()
 
 
@@ -199,7 +211,7 @@ def test_backprop_estimate_table(sick):
     """How good the pseudo-inverse's estimate is, per kernel."""
     assert schema(sick.backprop_estimate) == ESTIMATE
     assert sick.backprop_estimate.index.name == "weight"
-    assert list(sick.backprop_estimate.index) == list(sick.layers.index)
+    assert list(sick.backprop_estimate.index) == list(sick.kernels.index)
 
 
 def test_summary_table(sick):
@@ -215,7 +227,7 @@ def test_summary_table(sick):
 def test_layers_can_be_selected(sick):
     """A selection narrows the rows, never the columns."""
     report = explained(model_of(layers.Conv1D(2, 2, name="second")), layers="first")
-    assert list(report.layers.layer) == ["first"]
+    assert list(report.layers.layer) == ["first", "first"]
     assert list(report.layers.columns) == list(sick.layers.columns)
 
 
