@@ -126,7 +126,7 @@ def _recorded(source: Any, step: int | None, x: Any) -> Any:
 
 def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
     if not isinstance(record, Statistics):
-        return gather(record, near_zero, backprop=backprop)
+        return gather(record, near_zero, backprop=backprop, condense=True)
     if backprop == "pinv":
         raise InvalidArgument('backprop="pinv" needs the tensors: record with keep="tensors".')
     return record
@@ -144,7 +144,8 @@ def _of_model(model: Any, x: Any, y: Any, batch_size: int, near_zero: NearZero, 
     capture, batches = BatchCapture(model), Batches(x, y, batch_size)
     total: Statistics | None = None
     for batch in progress(batches, batches.length):
-        part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop)
+        only = batches.length == 1
+        part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop, condense=only)
         total = part if total is None else total + part
     if total is None:
         raise InvalidArgument("The data is empty: there is no batch to explain. Pass at least one sample.")

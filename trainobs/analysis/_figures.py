@@ -10,6 +10,7 @@ Arrays are compact where a figure is the same along an axis: (*k, i, 1) or (*k, 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -20,6 +21,10 @@ from trainobs.analysis._statistics import SiteStatistics
 from trainobs.near_zero import NearZero
 
 Array = np.ndarray
+
+
+#: The sums that are as large as the kernel, and nothing but the verdict needs.
+_LEAD_TO_VERDICT = frozenset({"input_slope_sq", "input_backprop_sq", "all_sq", "input_and_slope_live"})
 
 
 class SiteFigures:
@@ -120,12 +125,28 @@ class SiteFigures:
     @functools.cached_property
     def near_zero(self) -> Array:
         """Which weights have a gradient near zero."""
+        if self.statistics.is_condensed:
+            return np.asarray(self._sums["verdict"] != 0)
         return (np.abs(self.gradient) <= self.thresholds) | (self._sums["terms"] == 0)
 
     @functools.cached_property
     def verdict(self) -> Array:
         """Bits of `Cause` for every weight."""
+        if self.statistics.is_condensed:
+            return self._sums["verdict"]
         return verdict(self.near_zero, self._sufficient(), self._sums["terms"])
+
+    def condensed(self) -> SiteStatistics:
+        """The statistics with a byte of verdict per weight in place of the sums that led to it."""
+        sums = {name: values for name, values in self._sums.items() if name not in _LEAD_TO_VERDICT}
+        input_or_slope = self.likelihoods["p_input_activation"]
+        axes = tuple(range(len(self.shape) - 1))
+        sums |= {
+            "verdict": self.verdict,
+            "gradient": np.asarray(self._sums["gradient"], np.float32),
+            "input_or_slope_zero": np.mean(np.broadcast_to(input_or_slope, self.shape), axes, keepdims=True),
+        }
+        return dataclasses.replace(self.statistics, sums=sums)
 
     def _sufficient(self) -> dict[Cause, Array]:
         """Which sets of factors alone keep each gradient near zero, compact."""
@@ -163,14 +184,18 @@ class SiteFigures:
         """The theory's p_* that are fractions of terms, compact arrays by column name."""
         sums = self._sums
         pinv = self._fraction("pinv_zero", "pinv_terms") if "pinv_zero" in sums else np.full((1,), np.nan)
-        live = sums["terms"] - sums["input_and_slope_live"]
+        if self.statistics.is_condensed:
+            input_or_slope = sums["input_or_slope_zero"]
+        else:
+            live = sums["terms"] - sums["input_and_slope_live"]
+            input_or_slope = self._of_terms(live, without_terms=1.0)
         return {
             "p_input": self._of_terms(sums["input_zero"], without_terms=1.0),
             "p_activation": self._of_terms(sums["slope_zero"]),
             "p_weights": self._weights_off,
             "p_backprop": self._of_terms(sums["backprop_zero"]),
             "p_backprop_pinv": pinv,
-            "p_input_activation": self._of_terms(live, without_terms=1.0),
+            "p_input_activation": input_or_slope,
             "p_activation_backprop": self._of_terms(sums["slope_or_backprop_zero"]),
         }
 

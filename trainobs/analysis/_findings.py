@@ -11,8 +11,9 @@ from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
 from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel, name_inputs
 from trainobs.analysis._other_figures import OtherFigures
+from trainobs.analysis._outputs import OutputStatistics
 from trainobs.analysis._settings import FindingSettings
-from trainobs.analysis._statistics import OutputStatistics, Statistics
+from trainobs.analysis._statistics import Statistics
 from trainobs.recording import NodeRecord
 
 Figures = SiteFigures | OtherFigures

@@ -138,6 +138,22 @@ def sum_scale(
     return scale_sums(of_units, near_zero, **rows, positions=positions, slope_limit=limit)
 
 
+def count_near_zero_backprop(
+    site: SiteRecord, output_gradient: np.ndarray, near_zero: NearZero, gradient_scale: float
+) -> np.ndarray:
+    """Of each weight, how many terms have an output gradient near zero, given any (canonical) gradient.
+
+    Returns
+    -------
+    array of shape (*k, 1, j)
+    """
+    silent = np.abs(output_gradient) <= near_zero.rtol * gradient_scale / site.positions
+    of_batch = tf.constant(np.sum(silent, axis=0, keepdims=True), tf.float32)
+    input = tf.ones(site.op.canonical_input(site.input[:1]).shape)
+    (found,) = sum_units(site.op, input, [of_batch], site.op.canonical_kernel(site.kernel).shape)
+    return np.asarray(found.numpy(), np.float64)
+
+
 def _offset(op: LinearOp, offset: np.ndarray, shape: tuple[int, ...], units: int) -> np.ndarray:
     """What was added last before the activation: one number per unit, or for a sample's units (1, *q, j)."""
     if offset.ndim == 1 and offset.size == units:

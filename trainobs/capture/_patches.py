@@ -100,11 +100,14 @@ class Patches:
             self._stack = self._stack.pop_all()
 
     @contextlib.contextmanager
-    def tracing(self) -> Iterator[StepTrace]:
-        """Record the calls that this thread makes inside the block."""
+    def tracing(self, *, here: bool = True) -> Iterator[StepTrace]:
+        """Record the calls that this thread makes inside the block.
+
+        Not `here`: only those in graphs that are traced inside of it.
+        """
         trace = StepTrace(graph=_current_graph())
-        self._local.traces = {id(trace.graph): trace}
-        self._local.trace = trace
+        self._local.traces = {id(trace.graph): trace if here else None}
+        self._local.trace = trace if here else None
         try:
             yield trace
         finally:
@@ -151,12 +154,12 @@ class Patches:
     @property
     def _trace_here(self) -> StepTrace | None:
         """The trace that calls belong to right now: none where tensors can't be handed out."""
-        graph = _current_graph()
-        if self._trace is None or self._trace.graph is graph:
-            return self._trace
+        graph, traces = _current_graph(), getattr(self._local, "traces", None)
+        if traces is None or id(graph) in traces:
+            return None if traces is None else traces[id(graph)]
         if self._on_pass is None or graph is None:
             return None  # inside a loop's body, say
-        return self._local.traces.setdefault(id(graph), StepTrace(graph=graph))
+        return traces.setdefault(id(graph), StepTrace(graph=graph))
 
     # Each method below stands in for one method or function of the user's model. `original` is
     # what it replaces; without an open trace it does nothing else.

@@ -6,25 +6,32 @@ Three places can hold that block, and all give the same records:
 * inside a `tf.function`: the block is traced once, and what it caught is handed out, step by step,
   by an op that calls back when the step is due;
 * around the call of a `tf.function`: its graph is traced inside of the block the first time, and
-  hands out in the same way.
+  hands out in the same way. So does that of another function, or for another shape, that is traced
+  at a later step.
+
+Private TensorFlow name used here: `GraphOrParentsInXlaContext`, for a graph in the making does not
+tell otherwise whether XLA will compile it, and only that fails, with an error of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from trainobs.capture._filling import fill, nbytes
-from trainobs.capture._layout import Layout, owned_weights
+from trainobs.capture._layout import DATA, Layout, owned_weights
 from trainobs.capture._patches import Patches
 from trainobs.capture._trace import StepTrace
+from trainobs.errors import ModelNotReady
 from trainobs.recording import StepRecord
 
 Selects = Callable[[Any], bool]
+Caught = tuple[Layout, list[Any]]
 
 
 class WatchedModels:
@@ -38,7 +45,8 @@ class WatchedModels:
     begin : callable
         Called as each step begins; returns whether it is due.
     end : callable
-        Called as each step ends, with the `CaughtStep`, or None if none was caught.
+        Called as each step ends, with the `CaughtStep`, or None if none was caught. A step that an
+        exception breaks off does not end.
     """
 
     def __init__(
@@ -52,63 +60,62 @@ class WatchedModels:
         self._begin, self._end = begin, end
         self._patches = Patches(models, [], on_pass=self._on_pass)
         self._layouts: list[Layout] = []
-        self._numbers = itertools.count()
-        self._traced = False
         self._due = False
-        self._caught: CaughtStep | None = None
+        self._caught: dict[str, Caught] = {}
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
         """Around one step."""
         if tf.inside_function():
+            _refuse_compiled()
             yield from self._inside_function()
         else:
             yield from self._eagerly()
 
     def _eagerly(self) -> Iterator[None]:
-        self._due, self._caught = self._begin(), None
-        # a function that is called inside is traced at its first call, whether or not that is due
-        taps = self._due or not self._traced
+        self._begin_step()
         try:
-            with contextlib.ExitStack() as stack:
-                if taps:
-                    stack.enter_context(self._patches.installed())
-                    stack.enter_context(self._patches.tracing())
+            # a function that is called inside is traced when it is, whether or not that step is due
+            with self._patches.installed(), self._patches.tracing(here=self._due):
                 yield
+            self._end_step()
         finally:
-            self._traced = True
-            caught, self._caught = self._caught, None
-            self._end(caught if self._due else None)
+            self._caught = {}
 
     def _inside_function(self) -> Iterator[None]:
-        tf.py_function(self._begin_traced, [], [])
+        tf.py_function(self._begin_step, [], [])
         with self._patches.installed(), self._patches.tracing():
             yield
-        tf.py_function(self._end_traced, [], [])
+        tf.py_function(self._end_step, [], [])
 
-    def _begin_traced(self) -> None:
-        self._due, self._caught = self._begin(), None
+    def _begin_step(self) -> None:
+        self._due, self._caught = self._begin(), {}
 
-    def _end_traced(self) -> None:
-        caught, self._caught = self._caught, None
-        self._end(caught if self._due else None)
+    def _end_step(self) -> None:
+        caught, self._caught = list(self._caught.values()), {}
+        self._end(CaughtStep(caught) if caught and self._due else None)
 
     def _on_pass(self, trace: StepTrace) -> None:
-        """Hand out what the step has caught so far; the last pass of a step has all of it."""
+        """Hand out what the graph has caught so far; its last pass has all of it."""
+        if trace.loss is not None and trace.loss_scale is not None:  # the tape's target is scaled here
+            trace.loss = tf.cast(trace.loss, tf.float32) / trace.loss_scale
         layout = Layout(trace, self._patches.activations, self._selects, [], owned_weights(self._models))
         tensors, layout.tensors = layout.tensors, []
         if not tf.inside_function():
-            self._caught = CaughtStep(layout, tensors)
+            self._caught[""] = layout, tensors
             return
+        _refuse_compiled()
         self._layouts.append(layout)
         number = len(self._layouts) - 1
         due = tf.py_function(lambda: self._due, [], tf.bool)
         due.set_shape(())
-        tf.cond(due, lambda: self._hand_out(number, tensors), lambda: tf.constant(0))
+        graph = trace.graph.name
+        tf.cond(due, lambda: self._hand_out(graph, number, tensors), lambda: tf.constant(0))
 
-    def _hand_out(self, number: int, tensors: list[Any]) -> Any:
+    def _hand_out(self, graph: str, number: int, tensors: list[Any]) -> Any:
         def catch(*values: Any) -> int:
-            self._caught = CaughtStep(self._layouts[number], list(values))
+            self._caught.pop(graph, None)
+            self._caught[graph] = self._layouts[number], list(values)
             return 0
 
         return tf.py_function(catch, tensors, tf.int32)
@@ -119,16 +126,66 @@ class CaughtStep:
 
     Parameters
     ----------
-    layout : Layout
-        Of its trace.
-    values : list of tensors
-        What it handed out.
+    caught : list of (Layout, list of tensors)
+        Of each graph (or none) that differentiated weights: the layout of its trace, and what it
+        handed out.
     """
 
-    def __init__(self, layout: Layout, values: list[Any]) -> None:
-        self._layout, self._values = layout, values
-        self.nbytes = nbytes(layout, values)
+    def __init__(self, caught: list[Caught]) -> None:
+        self._caught = caught
+        self.nbytes = sum(nbytes(layout, values) for layout, values in caught)
 
     def record(self, step: int) -> StepRecord:
         """The record of the step, under this number."""
-        return fill(self._layout, self._values, step, epoch=0)
+        return _joined([fill(layout, values, step, epoch=0) for layout, values in self._caught])
+
+
+def _joined(records: list[StepRecord]) -> StepRecord:
+    """One record of what several graphs did one after the other, like one of as many passes."""
+    if len(records) == 1:
+        return records[0]
+    sites, nodes, outputs, weights = [], [], [], []
+    for record in records:
+        place, loss = len(nodes), 1 + max((node.loss for node in nodes), default=-1)
+
+        def moved(number: int, place: int = place) -> int:
+            return number if number == DATA else number + place
+
+        sites += [
+            dataclasses.replace(
+                s, node=moved(s.node), activation_node=moved(s.activation_node), loss=s.loss + loss
+            )
+            for s in record.sites
+        ]
+        nodes += [
+            dataclasses.replace(n, producers=tuple(map(moved, n.producers)), loss=n.loss + loss)
+            for n in record.nodes
+        ]
+        outputs += [dataclasses.replace(o, node=moved(o.node)) for o in record.outputs]
+        weights += [dataclasses.replace(w, nodes=tuple(map(moved, w.nodes))) for w in record.weights]
+    # each weight where it was differentiated
+    known = {s.weight for s in sites if s.kernel_gradient is not None}
+    known |= {w.weight for w in weights if w.gradient is not None}
+    sites = [s for s in sites if s.kernel_gradient is not None or s.weight not in known]
+    there = {s.weight for s in sites}
+    others = {
+        w.weight: w
+        for w in weights
+        if w.weight not in there and (w.gradient is not None or w.weight not in known)
+    }
+    return dataclasses.replace(
+        records[-1],
+        sites=tuple(sites),
+        nodes=tuple(nodes),
+        outputs=tuple(outputs),
+        weights=tuple(others.values()),
+    )
+
+
+def _refuse_compiled() -> None:
+    """Say what to do where XLA would only say that it can't call back."""
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        raise ModelNotReady(
+            "The watched step is inside of a tf.function(jit_compile=True): what XLA compiles can't hand "
+            "tensors over. Drop jit_compile=True while you record."
+        )

@@ -1,0 +1,62 @@
+"""What the record of a step lacks of its backward pass, worked out or estimated."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from trainobs.analysis._pseudo_inverse import BackpropEstimate, key
+from trainobs.linear_ops import input_vjp
+from trainobs.recording import OPERATIONS, NodeRecord, SiteRecord, StepRecord, scalars_of
+
+
+def estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> StepRecord:
+    """The step with every backward quantity but dJ/dW replaced by its estimate."""
+    sites = []
+    for site in record.sites:
+        estimate = estimates.get(key(site))
+        if estimate is None and site.role != "kernel":
+            continue  # a bias or a scale has no estimate of its own
+        own = site.op.own_units
+        g = None if estimate is None else own(estimate.output_gradient, site.preactivation.shape)
+        d = None if g is None else (g if site.logits or not site.consumers else g * site.slope)
+        sites.append(dataclasses.replace(site, output_gradient=g, preactivation_gradient=d))
+    by_node = {site.activation_node: site for site in sites}
+    outputs = []
+    for output in record.outputs:
+        maker = by_node.get(output.node)
+        outputs.append(dataclasses.replace(output, gradient=None if maker is None else maker.output_gradient))
+    nodes = _estimated_nodes(record, sites, estimates)
+    return dataclasses.replace(record, sites=tuple(sites), outputs=tuple(outputs), nodes=nodes)
+
+
+def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
+    """Nodes with what kernels send back to an input that others read too: dJ/dZ ∘ᵀ W."""
+    nodes = list(record.nodes)
+    for site in record.sites:
+        node, d = nodes[site.node], site.preactivation_gradient
+        reads = node.producers[:1] != (-1,) and node.input_gradients == (None,)
+        if d is None or not reads or site.role != "kernel":
+            continue
+        op = site.op
+        kernel, cotangent = op.canonical_kernel(site.kernel), op.canonical_units(d)
+        shape = op.canonical_input(site.input).shape
+        sent = input_vjp(op, tf.cast(kernel, tf.float32), tf.cast(cotangent, tf.float32), shape).numpy()
+        nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
+        before = nodes[node.producers[0]]
+        if before.kind == OPERATIONS:  # read by this node only
+            nodes[node.producers[0]] = dataclasses.replace(before, output_gradient=scalars_of(sent))
+    return tuple(nodes)
+
+
+def _estimated_nodes(
+    record: StepRecord, sites: list[SiteRecord], estimates: dict[Any, BackpropEstimate]
+) -> tuple[NodeRecord, ...]:
+    arriving = {site.activation_node: scalars_of(site.output_gradient) for site in sites}
+    sent = {site.node: scalars_of(estimates[key(site)].sent) for site in sites if key(site) in estimates}
+    return tuple(
+        dataclasses.replace(node, output_gradient=arriving.get(i), input_gradients=(sent.get(i),))
+        for i, node in enumerate(record.nodes)
+    )
