@@ -94,14 +94,13 @@ def explain_near_zero_gradients(
         )
     else:
         statistics = _of_model(source, x, y, batch_size, near_zero, backprop)
-    if not statistics.sites:
+    if not (statistics.sites or statistics.others):
         raise ModelNotReady(
             "The train step met no kernel that can be recorded: those it has are used inside a loop or a "
             "tf.function of their own. Call the layers outside of it."
         )
-    selection.check(
-        {weight: (s.info.layer, s.info.bases or (s.info.kind,)) for weight, s in statistics.sites.items()}
-    )
+    infos = [part.info for part in (*statistics.sites.values(), *statistics.others.values())]
+    selection.check({info.weight: (info.layer, info.bases or (info.kind,)) for info in infos})
     return Report(statistics, near_zero, selection=selection)
 
 

@@ -39,9 +39,10 @@ class Selection:
                 )
 
     def matches(self, layer: str, path: str, bases: tuple[str, ...]) -> bool:
-        """Whether a layer of this name, path (its own or its kernel's) and classes is selected."""
-        own = (path or layer).removesuffix("/kernel")  # an unbuilt layer has no path
-        names = (layer, own, f"{own}/kernel")
+        """Whether a layer of this name, path (its own or a weight's) and classes is selected."""
+        parent, _, last = (path or layer).rpartition("/")  # an unbuilt layer has no path
+        own = path if last == layer else parent
+        names = (layer, path or layer, own, f"{own}/kernel")
         return self._wanted is None or any(
             item.__name__ in bases
             if isinstance(item, type)
