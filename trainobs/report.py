@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -317,14 +318,13 @@ class Report:
 
     def _next_gradient(self, figures: SiteFigures) -> np.ndarray:
         """Per unit, the near-zero fraction of the kernels that read it; nan if none does."""
-        readers = [self._sites[w] for w in figures.info.consumers if w in self._sites]
+        readers = [f for f in self._sites.values() if f.info.weight in figures.info.consumers]
         if not readers:
             return np.full(figures.units, np.nan)
-        first = figures.info.op.units_in_front
         parts = []
         for reader in readers:
             sole = self._flow.reads_only(reader.info.node, figures.info.activation_node)
-            parts.append(_rows_of_units(reader.near_zero, figures.units, first, sole))
+            parts.append(_near_zero_by_unit(reader, figures, sole))
         return np.mean(parts, axis=0)
 
     def units(self, layer: str) -> pd.DataFrame:
@@ -653,17 +653,35 @@ def _plain(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
-def _rows_of_units(near_zero: np.ndarray, units: int, channels_first: bool, sole: bool) -> np.ndarray:
+def _near_zero_by_unit(reader: SiteFigures, maker: SiteFigures, sole: bool) -> np.ndarray:
     """Near-zero fraction of the rows of a kernel that belong to each unit before it.
 
-    A kernel with as many inputs as there are units has a row for each; one behind a Flatten has
-    several, in the order of the layer's data format, if nothing else is read with them (`sole`).
+    Rows belong to units where the kernel reads the very values that the units put out, perhaps in
+    another shape (`sole`: and nothing else with them), or has as many inputs as there are units.
     Otherwise every unit gets the kernel's mean.
     """
+    near_zero = reader.near_zero
     rows = near_zero.mean(axis=(*range(near_zero.ndim - 2), near_zero.ndim - 1))
-    if rows.size != units and (rows.size % units or not sole):
-        return np.full(units, rows.mean())
-    return rows.reshape(units, -1).mean(axis=1) if channels_first else rows.reshape(-1, units).mean(axis=0)
+    owners = _owners(reader, maker) if sole else None
+    if owners is None and (rows.size == maker.units or (sole and rows.size % maker.units == 0)):
+        places = rows.size // maker.units  # behind a pooling and a Flatten
+        units = np.arange(maker.units)
+        owners = np.repeat(units, places) if maker.info.op.units_in_front else np.tile(units, places)
+    if owners is None or owners.size != rows.size:
+        return np.full(maker.units, rows.mean())
+    return np.bincount(owners, rows, maker.units) / np.maximum(np.bincount(owners, minlength=maker.units), 1)
+
+
+def _owners(reader: SiteFigures, maker: SiteFigures) -> np.ndarray | None:
+    """Which unit each input of a kernel is; None if that differs from place to place."""
+    if math.prod(reader.info.input_shape) != math.prod(maker.info.unit_shape):
+        return None
+    own = (1, *maker.info.unit_shape)
+    canonical = maker.info.op.canonical_units(np.empty(own, np.uint8)).shape
+    labels = maker.info.op.own_units(np.broadcast_to(np.arange(maker.units), canonical), own)
+    met = reader.info.op.canonical_input(labels.reshape(1, *reader.info.input_shape))
+    places = met.reshape(-1, met.shape[-1])
+    return places[0] if np.all(places == places[0]) else None
 
 
 def _finding_row(finding: Finding) -> dict[str, Any]:

@@ -9,7 +9,14 @@ import numpy as np
 
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
-from trainobs.analysis._origins import Origin, Walk, input_detail, is_constant_kernel, name_inputs
+from trainobs.analysis._origins import (
+    Origin,
+    Walk,
+    input_detail,
+    is_constant_kernel,
+    name_inputs,
+    used_near_zero,
+)
 from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._outputs import OutputStatistics
 from trainobs.analysis._settings import FindingSettings
@@ -105,7 +112,8 @@ def diagnose(
     broken = _non_finite(statistics, sites, flow)
     if broken is not None:
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
-    silent = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
+    quiet = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
+    silent = quiet and any(figures.info.connected for figures in (sites | others).values())
     walk = Walk(flow, settings, silent)
     outputs = [*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True)]
     origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
@@ -146,7 +154,11 @@ def _asks(figures: Figures, origin: Origin, settings: FindingSettings) -> bool:
     """Whether a weight has so many near-zero gradients that they need an explanation."""
     if not figures.info.trainable or _is_redundant(figures, origin):
         return False
-    return not figures.info.connected or figures.near_zero_fraction > settings.near_zero_weights
+    return not figures.info.connected or _near_zero(figures) > settings.near_zero_weights
+
+
+def _near_zero(figures: Figures) -> float:
+    return used_near_zero(figures) if isinstance(figures, SiteFigures) else figures.near_zero_fraction
 
 
 def _is_redundant(figures: Figures, origin: Origin) -> bool:
@@ -164,7 +176,7 @@ def _origins(
     """Where the gradient of every affected kernel is lost."""
     found = {}
     for weight, figures in sites.items():
-        near_zero = figures.near_zero_fraction
+        near_zero = used_near_zero(figures)
         if not figures.info.trainable or (figures.info.connected and near_zero <= settings.affected):
             continue
         origin = walk.origin(figures)
@@ -211,9 +223,13 @@ def _where_in_time(hit: list[Figures]) -> dict[str, float | str]:
 
 
 def _severity(root: Origin) -> str:
-    """ "info" where no factor does it alone, and where only some positions have no weight."""
+    """Only to inform where no factor does it alone, and where it is no fault.
+
+    Some positions have no weight; a scale of zero is about to grow; a slope for negative inputs met none.
+    """
     some_masked = 0.0 < float(root.detail.get("weightless", 1.0)) < 1.0
-    return "info" if "joint" in root.detail or some_masked else _SEVERITY.get(root.cause, "error")
+    harmless = some_masked or root.detail.get("learns") or root.detail.get("own")
+    return "info" if "joint" in root.detail or harmless else _SEVERITY.get(root.cause, "error")
 
 
 # ---- seen without a walk -------------------------------------------------------------------------

@@ -52,6 +52,14 @@ class Flow:
         carrying = [figures for figures in sites.values() if figures.carries]
         self._sites = {figures.info.node: figures for figures in carrying}
         self._activation_of = {figures.info.activation_node: figures for figures in carrying}
+        self._scales = {
+            figures.info.node: figures for figures in sites.values() if figures.info.role == "scale"
+        }
+        self._shifts = {
+            figures.info.node: figures
+            for figures in sites.values()
+            if figures.info.role == "bias" and figures.info.node not in self._sites
+        }
 
     def site_at(self, node: int) -> SiteFigures | None:
         """The kernel whose layer is this node."""
@@ -60,6 +68,43 @@ class Flow:
     def site_of_activation(self, node: int) -> SiteFigures | None:
         """The kernel whose activation this node holds."""
         return self._activation_of.get(node)
+
+    def scale_at(self, node: int) -> SiteFigures | None:
+        """The scale (gamma, alpha) that this node multiplies with."""
+        return self._scales.get(node)
+
+    def shift_at(self, node: int) -> SiteFigures | None:
+        """What a node without a kernel adds: beta of a normalisation."""
+        return self._shifts.get(node)
+
+    def gates(self, node: int) -> list[SiteFigures]:
+        """The kernels of the stages that a call is made of, given its last node or one of them."""
+        own = self.records[node]
+        last = next((n for n in self.consumers[node] if own.stage and self._is_call_of(n, own)), node)
+        stages = [p for p in self.records[last].producers if p != DATA and self._is_call_of(p, own)]
+        return [site for p in stages if (site := self.site_at(p)) is not None]
+
+    def _is_call_of(self, node: int, other: NodeRecord) -> bool:
+        own = self.records[node]
+        return (own.layer, own.call, own.loss) == (other.layer, other.call, other.loss)
+
+    def between(self, figures: SiteFigures) -> list[int]:
+        """The nodes between a kernel and the activation that its units go through."""
+        found: list[int] = []
+        node, last = figures.info.node, figures.info.activation_node
+        while node != last and self.consumers[node]:
+            node = self.consumers[node][0]
+            found.append(node)
+        return found[:-1]
+
+    def end(self, node: int) -> int:
+        """The last node that can be reached from one."""
+        reached, todo = {node}, [node]
+        while todo:
+            fresh = set(self.consumers[todo.pop()]) - reached
+            reached |= fresh
+            todo += fresh
+        return max(reached)
 
     @functools.cached_property
     def consumers(self) -> list[list[int]]:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from trainobs.analysis._causes import CAUSES, Cause
+from trainobs.analysis._causes import CAUSES, Cause, shares
 from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import DATA, Flow
 from trainobs.analysis._other_figures import OtherFigures
@@ -62,17 +62,28 @@ def main_factor(figures: SiteFigures) -> str:
     Sets that share a weight have equal parts of it. Of a set of several factors, none of which would
     do alone, the part goes to the one that is smallest against its reference.
     """
-    scores = dict.fromkeys(_FACTORS, 0.0) | {"cancellation": float(figures.shares[Cause.CANCELLATION])}
+    parts = _used_shares(figures)
+    scores = dict.fromkeys(_FACTORS, 0.0) | {"cancellation": float(parts[Cause.CANCELLATION])}
     for cause, factors in _MEMBERS.items():
         smallest = min(factors, key=lambda factor: figures.factor_sizes[factor])
-        scores[smallest] += float(figures.shares[cause])
+        scores[smallest] += float(parts[cause])
     return max(scores, key=lambda factor: scores[factor])
 
 
 def is_joint(figures: SiteFigures) -> bool:
     """Whether most of a weight's near-zero gradients have no factor that alone keeps them there."""
-    joint = sum(float(figures.shares[cause]) for cause, factors in _MEMBERS.items() if len(factors) > 1)
+    parts = _used_shares(figures)
+    joint = sum(float(parts[cause]) for cause, factors in _MEMBERS.items() if len(factors) > 1)
     return joint > 0.5
+
+
+def used_near_zero(figures: SiteFigures) -> float:
+    """Near-zero fraction of the weights that were used: of a table, without rows that were not looked up."""
+    return float(np.mean(figures.near_zero))
+
+
+def _used_shares(figures: SiteFigures) -> dict[Cause, np.ndarray]:
+    return shares(figures.verdict) if figures.unused else figures.shares
 
 
 class Walk:
@@ -96,12 +107,15 @@ class Walk:
     def origin(self, figures: SiteFigures) -> Origin:
         """Where the near-zero gradient of a kernel comes from."""
         info = figures.info
+        start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if not info.connected:
             return self.disconnection(figures)
         if self.underflows(figures):
             return self.of_underflow(figures)
+        silenced = self._silenced(figures)
+        if silenced is not None:
+            return silenced.after(start)
         factor = main_factor(figures)
-        start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if factor == "cancellation":
             return Origin("cancellation", info.layer, (start,))
         if factor == "input":
@@ -130,6 +144,10 @@ class Walk:
 
     def of_off_units(self, figures: SiteFigures, seen: frozenset[str] = frozenset()) -> Origin:
         """Why the units of a layer are off."""
+        figures = self._flow.site_of_activation(figures.info.activation_node) or figures
+        silenced = self._silenced(figures)
+        if silenced is not None:
+            return silenced
         info, reason = figures.info, figures.main_off_reason
         detail = self._off_detail(figures)
         step = f"{info.activation.layer} off: {reason}"
@@ -138,8 +156,8 @@ class Walk:
         rectifies = info.activation.rectifies(self._settings.slope_atol)
         if self.reads_unscaled(figures) and reason != "bias":
             return Origin("unscaled_input", info.layer, (step,), detail)
-        if rectifies and reason == "input" and info.weight not in seen:
-            return self.of_input(figures, seen | {info.weight}).after(step)
+        if rectifies and reason == "input" and info.key not in seen:
+            return self.of_input(figures, seen | {info.key}).after(step)
         return Origin("dead_activation" if rectifies else "saturated_activation", info.layer, (step,), detail)
 
     def underflows(self, figures: SiteFigures) -> bool:
@@ -156,7 +174,11 @@ class Walk:
         return self._flow.reads_data(figures.info.node) and figures.input_rms >= self._settings.large_input
 
     def _off_detail(self, figures: SiteFigures) -> dict[str, float | str]:
+        shifts = [s for n in self._flow.between(figures) if (s := self._flow.shift_at(n)) is not None]
         return {
+            "part": figures.info.part,
+            "role": figures.info.role,
+            "shift": shifts[-1].info.layer if shifts else "",
             "reason": figures.main_off_reason,
             "reason_share": figures.main_off_share,
             "dead": int(np.sum(figures.dead)),
@@ -165,7 +187,7 @@ class Walk:
             "positions": figures.unit_positions,
             "activation": figures.info.activation.name,
             "input_rms": figures.input_rms,
-            "bias_rms": figures.statistics.bias_rms,
+            "bias_rms": shifts[-1].kernel_rms if shifts else figures.statistics.bias_rms,
             "kernel_rms": figures.kernel_rms,
             "healthy_weight": figures.healthy_weight,
         }
@@ -175,22 +197,50 @@ class Walk:
 
         A kernel near zero counts if it is the only small one; several are a decay over depth.
         """
-        near_zero = figures.kernel_rms <= self._settings.rtol * figures.healthy_weight
-        if np.isnan(figures.healthy_weight):  # a table, a bias, a scale
+        if figures.info.role == "table":  # its values are what the next kernel reads
+            return figures.kernel_rms <= self._settings.rtol
+        if np.isnan(figures.healthy_weight):  # a bias, a scale
             return False
+        near_zero = figures.kernel_rms <= self._settings.rtol * figures.healthy_weight
         alone = len(self._small_kernels) <= 1
         return figures.kernel_rms == 0 or (near_zero and alone) or is_constant_kernel(figures)
+
+    def _silenced(self, figures: SiteFigures) -> Origin | None:
+        """A normalisation between a kernel and its activation whose gamma is zero."""
+        found = (self._zero_scale(node) for node in self._flow.between(figures))
+        return next((origin for origin in found if origin is not None), None)
+
+    def _zero_scale(self, node: int) -> Origin | None:
+        """A scale of zero as the origin, if the node multiplies with one.
+
+        One that gets a gradient itself is on its way: blocks that start as the identity begin like this.
+        """
+        scale = self._flow.scale_at(node)
+        if scale is None or scale.kernel_rms > self._settings.rtol:
+            return None
+        info = scale.info
+        learns = info.trainable and info.connected and scale.near_zero_fraction <= self._settings.affected
+        detail: dict[str, float | str] = {
+            "scale": info.weight.rsplit("/", 1)[-1],
+            "kernel_rms": scale.kernel_rms,
+            "learns": "yes" if learns else "",
+        }
+        return Origin("zero_weights", info.layer, (info.layer,), detail)
 
     # ---- upstream ----------------------------------------------------------------------------
 
     def of_input(self, figures: SiteFigures, seen: frozenset[str] = frozenset()) -> Origin:
         """Why what a kernel multiplies is near zero."""
-        info = figures.info
-        upstream = [s for s in self._flow.upstream_sites(info.node) if s.info.weight not in seen]
+        info, state = figures.info, figures.info.role == "recurrent"
+        read = self._flow.gates(info.node) if state else self._flow.upstream_sites(info.node)
+        upstream = [s for s in read if s.info.key not in seen]
         if not upstream:
             return Origin("zero_input", info.layer, ("data",), input_detail(figures))
         source = min(upstream, key=self._liveness)
-        seen = seen | {info.weight}
+        seen = seen | {info.key}
+        stopped = self._zero_scale_before(info.node) or self._silenced(source)
+        if stopped is not None:
+            return stopped
         if self._featureless(source):
             return Origin("zero_weights", source.info.layer, (source.info.layer,), self._off_detail(source))
         if self._mostly_off(source):
@@ -199,9 +249,19 @@ class Walk:
             return self._vanishing_forward(source)
         if source.input_rms <= self._settings.rtol and source.info.role == "kernel":
             return self.of_input(source, seen).after(source.info.layer)
-        if self._output_rms(source) <= _SHRUNK * self._settings.rtol or is_joint(figures):
+        if self._output_rms(source) <= _SHRUNK * self._settings.rtol or is_joint(figures) or state:
             return self._vanishing_forward(source)
         return self._stopped_between(figures)
+
+    def _zero_scale_before(self, node: int) -> Origin | None:
+        """A scale of zero in front of a node, with no kernel in between."""
+        producers = self._flow.records[node].producers
+        while len(producers) == 1 and producers[0] != DATA and self._flow.site_at(producers[0]) is None:
+            found = self._zero_scale(producers[0])
+            if found is not None:
+                return found
+            producers = self._flow.records[producers[0]].producers
+        return None
 
     def _liveness(self, figures: SiteFigures) -> float:
         return 1.0 - figures.off_fraction
@@ -232,6 +292,7 @@ class Walk:
             "direction": "forward",
             "kernel_rms": source.kernel_rms,
             "healthy_weight": source.healthy_weight,
+            "role": source.info.role,
             "layers": self._depth(source),
         }
         return Origin("vanishing", self._weakest_kernel(source), (source.info.layer,), detail)
@@ -256,7 +317,12 @@ class Walk:
     def _stopped_between(self, figures: SiteFigures) -> Origin:
         """A layer without a kernel, between two live ones, puts out near-zero values."""
         node = self._flow.records[figures.info.node].producers[0]
-        layer = self._flow.records[node].layer if node != DATA else figures.info.layer
+        if node == DATA or not self._flow.records[node].output.rms <= self._settings.rtol:
+            detail = input_detail(figures) | {
+                "own": "" if figures.carries else figures.info.weight.rsplit("/")[-1]
+            }
+            return Origin("zero_input", figures.info.layer, (figures.info.layer,), detail)
+        layer = self._flow.records[node].layer
         return Origin("masked", layer, (layer,), {})
 
     # ---- downstream --------------------------------------------------------------------------
@@ -293,8 +359,17 @@ class Walk:
         return Origin("vanishing", self._flow.records[reader].layer, steps, self._decay(path, losses))
 
     def _killed_between(self, node: int, worst: float, steps: tuple[str, ...]) -> Origin:
-        """A node without a kernel takes the gradient: all of it, or most."""
+        """A node without a kernel takes the gradient: all of it, or most.
+
+        By its scale of zero; by one of its gates, that the others are multiplied with; or by itself.
+        """
         record = self._flow.records[node]
+        scale = self._zero_scale(node)
+        if scale is not None:
+            return _chained(scale, steps)
+        off = [gate for gate in self._flow.gates(node) if self._mostly_off(gate)]
+        if off:
+            return _chained(self.of_off_units(min(off, key=self._liveness)), steps)
         if not math.isinf(worst):
             detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
             return Origin("vanishing", record.layer, steps, detail)
@@ -358,7 +433,8 @@ class Walk:
                     return self._cut(figures, between, consumer)
                 kernel = self._flow.site_at(consumer) is not None
                 todo.append((consumer, () if kernel else (*between, consumer)))
-        return Origin("disconnected", figures.info.layer, ("no path to the loss",), {"where": "unused"})
+        last = self._flow.records[self._flow.end(start)].layer
+        return Origin("disconnected", last, ("no path to the loss",), {"where": "unused"})
 
     def _cut(self, figures: SiteFigures, between: tuple[int, ...], reader: int) -> Origin:
         """Name the layer that lets no gradient through: `reader` has one, `between` has not."""
@@ -367,8 +443,9 @@ class Walk:
             between[:1] if len(between) == 1 else ()
         )
         named = records[suspects[0] if suspects else reader].layer
+        passes = bool(between) or self._flow.site_at(reader) is not None  # a kernel hands it on
         detail: dict[str, float | str] = {
-            "where": "layer" if suspects else "before",
+            "where": "layer" if suspects else "before" if passes else "gradient",
             "reader": records[reader].layer,
         }
         return Origin("disconnected", named, (named,), detail)

@@ -32,6 +32,8 @@ def _count(value: float | str) -> str:
 def _of_input(layer: str, d: Detail) -> str:
     if d.get("where") == "layer":
         return f"All that {layer} reads is near zero."
+    if d.get("own"):
+        return f"What {d['own']} of {layer} multiplies is near zero, though what {layer} reads is not."
     where = f" (inputs {d['named']})" if d.get("named") else ""
     return (
         f"{_count(d['zero_inputs'])} of the {_count(d['inputs'])} inputs of {layer} are near zero at all "
@@ -63,20 +65,25 @@ def _share(d: Detail) -> str:
     return f"{float(d['reason_share']):.0%}"
 
 
+def _gate(layer: str, d: Detail) -> str:
+    return f"the {d['part']} of {layer}" if d["part"] else layer
+
+
 def _dead(layer: str, d: Detail) -> str:
     if d["reason"] == "bias":
-        scale = f" (rms of the bias {d['bias_rms']:.2g})"
+        of, rms = f" of {d['shift']}" if d["shift"] else "", float(d["bias_rms"])
+        scale = f" (rms of the bias{of} {rms:.2g})" if rms == rms else ""
     else:
         scale = f" (rms of the inputs {d['input_rms']:.2g})" if d["reason"] == "input" else ""
     return (
-        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {layer} are off at all "
+        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {_gate(layer, d)} are off at all "
         f"{_count(d['positions'])} positions; {_reached(d)}{_REASONS[str(d['reason'])]}{scale}."
     )
 
 
 def _saturated(layer: str, d: Detail) -> str:
     return (
-        f"{float(d['off']):.0%} of the {d['activation']} values of {layer} are saturated over "
+        f"{float(d['off']):.0%} of the {d['activation']} values of {_gate(layer, d)} are saturated over "
         f"{_count(d['positions'])} positions; in {_share(d)} of the cases "
         f"{_BOUNDED_REASONS[str(d['reason'])]} (rms of inputs {d['input_rms']:.2g}, of weights "
         f"{d['kernel_rms']:.2g}, He's scale {d['healthy_weight']:.2g})."
@@ -93,6 +100,16 @@ def _unscaled(layer: str, d: Detail) -> str:
 def _zero_weights(layer: str, d: Detail) -> str:
     if "constant" in d:
         return f"All {_count(d['units'])} units of {layer} have the same weights: nothing tells them apart."
+    if "scale" in d:
+        grows = f" But {d['scale']} itself gets a gradient: it will grow." if d["learns"] else ""
+        return (
+            f"{d['scale']} of {layer} has an rms of {d['kernel_rms']:.2g}, where 1 is usual: neither signal nor "
+            f"gradient passes.{grows}"
+        )
+    if d["role"] == "table":
+        return (
+            f"The table of {layer} has an rms of {d['kernel_rms']:.2g}: all that is looked up is near zero."
+        )
     return (
         f"The kernel of {layer} has an rms of {d['kernel_rms']:.2g}, where He's scale is "
         f"{d['healthy_weight']:.2g}: neither signal nor gradient passes."
@@ -101,7 +118,12 @@ def _zero_weights(layer: str, d: Detail) -> str:
 
 def _vanishing(layer: str, d: Detail) -> str:
     if d["direction"] == "node":
-        return f"{layer} passes only {float(d['gain']):.2g} of the gradient on that arrives at it."
+        return f"{layer} passes on only {float(d['gain']):.2g} of the gradient that arrives at it."
+    if d.get("role") == "table":
+        return (
+            f"The table of {layer} has an rms of {d['kernel_rms']:.2g}, where about 1 is expected: next to no signal "
+            f"goes forward."
+        )
     kernel = f"kernels too small (rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g})"
     if d["direction"] == "forward":
         return f"The signal dies out on its way forward through {_count(d['layers'])} layers: {kernel}."
@@ -129,7 +151,7 @@ def _disconnected(layer: str, d: Detail) -> str:
     if d.get("where") == "unused":
         return f"No path leads from the output of {layer} to the loss."
     if d.get("where") == "gradient":
-        return f"A gradient arrives at {layer}, but {layer} passes none on to its inputs."
+        return f"A gradient arrives at {layer}, but none goes on from there."
     if d.get("where") == "before":
         return f"The gradient ends before {layer}: what {layer} reads was computed without one."
     return f"The gradient ends at {layer}: {d['reader']} behind it has one, but none comes through."
@@ -212,7 +234,11 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
         "weights": "Re-initialise the kernel (Glorot) and lower the learning rate.",
         "bias": "Reset the bias to 0.",
     }.get(str(d.get("reason")), "Normalise before the activation, or use a ReLU-like activation."),
-    "zero_weights": "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid).",
+    "zero_weights": lambda d: (
+        "Initialise the scale with ones."
+        if "scale" in d
+        else "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
+    ),
     "masked": lambda d: (
         "Check the sample weights, class weights or mask that the loss is given."
         if "weightless" in d
@@ -221,7 +247,7 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
     "underflow": "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16.",
     "vanishing": lambda d: (
         "Scale what this layer reads to unit size (embeddings times √d, or a normalisation before it)."
-        if d.get("direction") == "node"
+        if d.get("direction") == "node" or d.get("role") == "table"
         else "Use ReLU-like activations, normalisation or residual connections."
         if d.get("factor") == "slope" and d.get("rectifies") != "True"
         else "Use He initialisation (Glorot for tanh, sigmoid), normalisation or residual connections."

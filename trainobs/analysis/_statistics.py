@@ -24,7 +24,10 @@ Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
 @dataclasses.dataclass(frozen=True)
 class SiteInfo:
-    """What stays the same about a kernel from batch to batch (see `SiteRecord`)."""
+    """What stays the same about a kernel from batch to batch (see `SiteRecord`).
+
+    `input_shape` and `unit_shape` are those of one sample, in the layer's own layout.
+    """
 
     layer: str
     kind: str
@@ -43,6 +46,8 @@ class SiteInfo:
     role: str
     part: str
     shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    unit_shape: tuple[int, ...]
 
     @property
     def key(self) -> str:
@@ -51,10 +56,14 @@ class SiteInfo:
 
     @classmethod
     def of(cls, site: SiteRecord) -> SiteInfo:
-        own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
-        values = {name: getattr(site, name) for name in own}
-        shape = site.shape or site.kernel.shape
-        return cls(connected=site.kernel_gradient is not None, **{**values, "shape": shape})
+        worked_out = {
+            "connected": site.kernel_gradient is not None,
+            "shape": site.shape or site.kernel.shape,
+            "input_shape": site.input.shape[1:],
+            "unit_shape": site.preactivation.shape[1:],
+        }
+        own = {field.name for field in dataclasses.fields(cls)} - set(worked_out)
+        return cls(**{name: getattr(site, name) for name in own}, **worked_out)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
