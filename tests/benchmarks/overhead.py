@@ -58,19 +58,23 @@ def _seconds_per_step(
     return (time.perf_counter() - start) / (len(data[0]) // batch)
 
 
-def ratio(make: Callable[[], keras.Model], batch: int, steps: int, due: bool) -> tuple[float, float]:
+def ratio(
+    make: Callable[[], keras.Model], batch: np.ndarray, *, steps: int, due: bool = True
+) -> tuple[float, float]:
     """Median ratio of a fit step with a Recorder to one without, and the plain step's seconds."""
     plain, recorded = make(), make()
-    shape = plain.input_shape[1:]
     rng = np.random.default_rng(0)
-    data = rng.random((steps * batch, *shape), np.float32), rng.integers(0, 10, steps * batch)
+    labels = rng.integers(0, 10, len(batch))
+    data = np.concatenate([batch] * steps), np.concatenate([labels] * steps)
     every = {"every": 1} if due else {"at": [10**9]}
-    held = 8 * _record_bytes(recorded, data, batch)
+    held = 8 * trainobs.capture_batch(recorded, batch, labels).nbytes
     recorder = trainobs.Recorder(**every, max_bytes=held)
     ratios, seconds = [], []
     for round_ in range(ROUNDS + 1):
         runs = [(plain, None), (recorded, recorder)]
-        found = {used: _seconds_per_step(model, data, batch, used) for model, used in runs[:: (-1) ** round_]}
+        found = {
+            used: _seconds_per_step(model, data, len(batch), used) for model, used in runs[:: (-1) ** round_]
+        }
         a, b = found[None], found[recorder]
         if round_:  # the first round traces
             ratios.append(b / a)
@@ -78,8 +82,9 @@ def ratio(make: Callable[[], keras.Model], batch: int, steps: int, due: bool) ->
     return statistics.median(ratios), statistics.median(seconds)
 
 
-def _record_bytes(model: keras.Model, data: tuple, batch: int) -> int:
-    return trainobs.capture_batch(model, data[0][:batch], data[1][:batch]).nbytes
+def noise(model: keras.Model, batch: int) -> np.ndarray:
+    """A batch of random inputs."""
+    return np.random.default_rng(0).random((batch, *model.input_shape[1:]), np.float32)
 
 
 CASES = {
@@ -95,7 +100,7 @@ def main(only: str = "") -> None:
         if only not in name:
             continue
         for due, limit in ((False, 1.02), (True, bar)):
-            value, seconds = ratio(make, batch, steps, due)
+            value, seconds = ratio(make, noise(make(), batch), steps=steps, due=due)
             kind = "due step" if due else "step not due"
             print(
                 f"{name:36} {kind:14} {value:6.3f} (bar {limit}; plain step {1e3 * seconds:.2f} ms)",

@@ -1,0 +1,158 @@
+"""What recording and explaining whole networks costs, in plain steps of the same network.
+
+Run by hand (`python -m tests.benchmarks.networks`, or with a part of a name). Ratios are measured
+interleaved, and the median of several rounds counts; peak memory is the most that the process grew
+by while it explained. The first call also traces the step and the sums, once per model and shape;
+that is printed beside.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import gc
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers
+
+import trainobs
+from tests.benchmarks.overhead import ratio
+from trainobs.analysis import gather
+from trainobs.capture import BatchCapture
+
+ROUNDS = 5
+Network = tuple[keras.Model, np.ndarray, np.ndarray]
+
+
+def application(name: str) -> Network:
+    """A network of Keras' own, as it is initialised, on noise."""
+    make = getattr(keras.applications, name)
+    model = make(weights=None, input_shape=(96, 96, 3), classes=10)
+    return compiled(model, np.random.default_rng(0).normal(size=(8, 96, 96, 3)).astype(np.float32))
+
+
+def transformer(depth: int = 4, length: int = 64, width: int = 128) -> Network:
+    """An encoder on random tokens."""
+    tokens = keras.Input((length,), dtype="int32")
+    x = layers.Embedding(1000, width)(tokens)
+    for _ in range(depth):
+        x = layers.LayerNormalization()(x + layers.MultiHeadAttention(4, width // 4)(x, x))
+        inner = layers.Dense(4 * width, activation="gelu")(x)
+        x = layers.LayerNormalization()(x + layers.Dense(width)(inner))
+    head = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling1D()(x))
+    return compiled(keras.Model(tokens, head), np.random.default_rng(0).integers(0, 1000, (32, length)))
+
+
+def lstm(length: int = 100) -> Network:
+    """A classifier of sequences."""
+    stack = [layers.LSTM(128), layers.Dense(10, activation="softmax")]
+    model = keras.Sequential([keras.Input((length, 32)), *stack])
+    return compiled(model, np.random.default_rng(0).normal(size=(64, length, 32)).astype(np.float32))
+
+
+def compiled(model: keras.Model, x: np.ndarray) -> Network:
+    """The network ready to train, with labels."""
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    return model, x, np.random.default_rng(1).integers(0, 10, len(x))
+
+
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "MobileNetV2, 8 × 96×96": lambda: application("MobileNetV2"),
+    "ResNet50, 8 × 96×96": lambda: application("ResNet50"),
+    "Transformer, 4 layers": transformer,
+    "LSTM(128), 100 steps": lstm,
+}
+
+
+class PeakMemory:
+    """How much the process grows by inside a `with` block, at most."""
+
+    def __enter__(self) -> PeakMemory:
+        gc.collect()
+        self._start = self.peak = _resident()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.005):
+            self.peak = max(self.peak, _resident())
+
+    @property
+    def megabytes(self) -> float:
+        """The growth."""
+        return (self.peak - self._start) / 1e6
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def explain(name: str) -> None:
+    """Print what explaining one batch takes, in plain steps."""
+    model, x, y = NETWORKS[name]()
+    capture = BatchCapture(model)
+
+    def once() -> None:
+        statistics_ = gather(capture(x, y), trainobs.NearZero(), condense=True)
+        report = trainobs.Report(statistics_, trainobs.NearZero())
+        assert not report.layers.empty
+        assert len(report.findings) >= 0
+
+    first = _seconds(once)
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    ratios, plain = [], []
+    for _ in range(ROUNDS):
+        plain.append(_seconds(lambda: model.train_on_batch(x, y)))
+        ratios.append(_seconds(once) / plain[-1])
+    with PeakMemory() as memory:
+        once()
+    print(
+        f"{name:24} explain {statistics.median(ratios):5.1f} plain steps (bar 10; plain step "
+        f"{1e3 * statistics.median(plain):.0f} ms), peak memory {memory.megabytes:.0f} MB, first call {first:.1f} s",
+        flush=True,
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def due(name: str) -> None:
+    """Print what a due step takes, in plain steps."""
+    network = NETWORKS[name]
+    value, seconds = ratio(lambda: network()[0], network()[1], steps=4)
+    print(f"{name:24} due step {value:6.2f} (bar 1.5; plain step {1e3 * seconds:.0f} ms)", flush=True)
+
+
+def main(only: str = "") -> None:
+    """Print every ratio beside its bar."""
+    for name in NETWORKS:
+        if only in name:
+            keras.backend.clear_session()
+            explain(name)
+            due(name)
+
+
+if __name__ == "__main__":
+    import warnings
+
+    warnings.simplefilter("ignore")
+    main(*sys.argv[1:])
