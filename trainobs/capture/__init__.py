@@ -5,10 +5,12 @@ or anything that draws. How a step is tapped, in the order of the files:
 
 1. `_keras_internals` holds every private Keras name we need, with the reason.
 2. `_taps` makes identity ops that hand over what flows forward and backward through them.
-3. `_sites` says which layers have a kernel and how it meets the input.
-4. `_trace` collects what one step hands over; `_patches` puts the taps into the model for the
-   length of a `with` block.
-5. `_wiring` finds out who consumes whom; `_layout` turns a trace into records.
+3. `_kinds` is the folder of layer kinds: what each weight of a layer met. `_sites` says what layers
+   are to each other, `_activation_functions` what stands behind a preactivation.
+4. `_trace` collects what one step hands over; `_patches` puts the taps into the models for the
+   length of a `with` block, with `_parts_of_models` and `_replacing`.
+5. `_wiring` finds out who consumes whom; `_layout` lists what a step has to return, and `_filling`
+   makes its record of the values.
 6. `_tapped_step` compiles the tapped twin of a model's train function; `_batch` runs one batch
    through it with the update withheld; `_watched` records steps of loops that users write.
 """

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import forget_global_seed_generator, global_seed_generator
-from trainobs.capture._patches import optimizers_of
+from trainobs.capture._parts_of_models import optimizers_of
 from trainobs.capture._readiness import check_input_shape, check_model, check_weights
 from trainobs.capture._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady

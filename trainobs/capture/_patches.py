@@ -16,18 +16,17 @@ import tensorflow as tf
 from trainobs.activations import Activation
 from trainobs.capture import _activation_functions, _sites
 from trainobs.capture._keras_internals import (
-    all_layers,
     logits_behind,
     mask_of,
     ops_sought_by,
     replace_logits,
 )
 from trainobs.capture._kinds import Kind, kind_of
+from trainobs.capture._parts_of_models import has_parts, nodes_of, optimizers_of
+from trainobs.capture._replacing import current_graph, in_this_graph, replaced
 from trainobs.capture._taps import gradient_tap, is_float_tensor
 from trainobs.capture._trace import LayerCall, ModelOutput, StepTrace
 from trainobs.errors import ModelNotReady
-
-_ABSENT = object()
 
 
 class Patches:
@@ -105,17 +104,18 @@ class Patches:
 
         Not `here`: only those in graphs that are traced inside of it.
         """
-        trace = StepTrace(graph=_current_graph())
+        trace = StepTrace(graph=current_graph())
         self._local.traces = {id(trace.graph): trace if here else None}
         self._local.trace = trace if here else None
+        self._local.tapes = []
         try:
             yield trace
         finally:
-            del self._local.trace, self._local.traces
+            del self._local.trace, self._local.traces, self._local.tapes
 
     def _patch_layers(self) -> None:
         """Patch the layers there are; called again where a layer's `build` has made new ones."""
-        for node in (node for model in self._models for node in _nodes(model)):
+        for node in (node for model in self._models for node in nodes_of(model)):
             if id(node) not in self._patched:
                 self._patched.add(id(node))
                 self._describe_activation(node)
@@ -146,19 +146,28 @@ class Patches:
         yield tf.GradientTape, "gradient", self._gradient
         if self._on_pass is not None:  # the optimizer of a hand-written loop is not the model's
             yield keras.optimizers.LossScaleOptimizer, "scale_loss", self._scale_any_loss
+            yield tf.GradientTape, "__enter__", self._enter_tape
+            yield tf.GradientTape, "__exit__", self._exit_tape
 
     @property
     def _trace(self) -> StepTrace | None:
         return getattr(self._local, "trace", None)
 
     @property
+    def _tapes(self) -> list[Any] | None:
+        """The graphs in which open tapes were opened."""
+        return getattr(self._local, "tapes", None)
+
+    @property
     def _trace_here(self) -> StepTrace | None:
         """The trace that calls belong to right now: none where tensors can't be handed out."""
-        graph, traces = _current_graph(), getattr(self._local, "traces", None)
+        graph, traces = current_graph(), getattr(self._local, "traces", None)
         if traces is None or id(graph) in traces:
             return None if traces is None else traces[id(graph)]
         if self._on_pass is None or graph is None:
             return None  # inside a loop's body, say
+        if any(own is not graph for own in self._local.tapes):
+            return None  # differentiated from outside of this graph
         return traces.setdefault(id(graph), StepTrace(graph=graph))
 
     # Each method below stands in for one method or function of the user's model. `original` is
@@ -168,7 +177,7 @@ class Patches:
         trace = self._trace_here
         if trace is None:
             return original(*args, **kwargs)
-        if _has_parts(layer):  # its `build` has just made them
+        if has_parts(layer):  # its `build` has just made them
             self._patch_layers()
             trace.open_composites.append(layer)
             try:
@@ -279,6 +288,16 @@ class Patches:
                 self._on_pass(trace)
         return found
 
+    def _enter_tape(self, original: Callable[..., Any], tape: Any) -> Any:
+        if self._tapes is not None:
+            self._tapes.append(current_graph())
+        return original(tape)
+
+    def _exit_tape(self, original: Callable[..., Any], tape: Any, *error: Any) -> Any:
+        if self._tapes:
+            self._tapes.pop()
+        return original(tape, *error)
+
     def _tap_output(self, trace: StepTrace, record: LayerCall, leaf: int, tensor: Any) -> Any:
         return gradient_tap(tensor, _keeper(trace, record, "output_gradients", leaf), self._sought)
 
@@ -295,36 +314,6 @@ class Patches:
         return tapped
 
 
-@contextlib.contextmanager
-def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
-    """Let ``target.name`` be `wrapper` around what it was.
-
-    An instance's dictionary is written directly: Keras' attribute tracking sees nothing.
-    """
-    original = getattr(target, name)
-    before = vars(target).get(name, _ABSENT)
-
-    @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:  # a function: a class binds it like its own method
-        return wrapper(original, *args, **kwargs)
-
-    _set(target, name, wrapped)
-    try:
-        yield
-    finally:
-        if before is _ABSENT:
-            del vars(target)[name]
-        else:
-            _set(target, name, before)
-
-
-def _set(target: Any, name: str, value: Any) -> None:
-    if isinstance(target, type):
-        setattr(target, name, value)
-    else:
-        vars(target)[name] = value
-
-
 def _keep_per_output(model: keras.Model, trace: StepTrace, values: Any, predictions: Any, name: str) -> None:
     """Keep what the loss is given for each output, as a field of the output."""
     found = _in_the_order_of_outputs(model, values, predictions)
@@ -339,64 +328,6 @@ def _in_the_order_of_outputs(model: keras.Model, targets: Any, predictions: Any)
     if isinstance(targets, dict) and not isinstance(predictions, dict) and set(names) >= set(targets):
         return [targets.get(name) for name in names]
     return keras.tree.flatten(targets)
-
-
-def _current_graph() -> Any:
-    """The graph that is being traced, None when executing eagerly."""
-    return tf.compat.v1.get_default_graph() if tf.inside_function() else None
-
-
-def _nodes(model: keras.Model) -> list[Any]:
-    """All layers, and the operations of functional models that are no layers.
-
-    What a layer of a known kind is made of (an activation layer, a cell) is a part of that one.
-    """
-    layers = all_layers(model)
-    inner = {id(part) for layer in layers if kind_of(layer) is not None for part in all_layers(layer)}
-    own = [layer for layer in layers if id(layer) not in inner]
-    operations = [
-        operation
-        for part in (model, *layers)
-        for operation in (
-            part.operations if isinstance(part, keras.Model) and hasattr(part, "operations") else ()
-        )
-        if not isinstance(operation, keras.layers.Layer)
-    ]
-    nodes = {id(node): node for node in (*own, *operations) if not isinstance(node, _PASSIVE)}
-    return list(nodes.values())
-
-
-_PASSIVE = (keras.layers.InputLayer, keras.Model)
-
-
-def _has_parts(layer: Any) -> bool:
-    known = not isinstance(layer, keras.layers.Layer) or kind_of(layer) is not None
-    return not known and bool(all_layers(layer))
-
-
-def in_this_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A user's `tf.function`, to be a part of what is traced: its own graph would hand nothing out."""
-    python = getattr(function, "python_function", None)
-    if python is None:
-        return function
-    try:
-        return tf.autograph.to_graph(python) if tf.inside_function() else python
-    except Exception:  # without its source, `tf.function` takes it as it is too
-        return python
-
-
-def optimizers_of(model: keras.Model) -> list[Any]:
-    """Optimizers that the model holds, also in lists and dictionaries."""
-    found, todo = {}, list(vars(model).values())
-    while todo:
-        value = todo.pop()
-        if isinstance(value, keras.optimizers.Optimizer):
-            found[id(value)] = value
-        elif isinstance(value, (list, tuple)):
-            todo.extend(value)
-        elif isinstance(value, dict):
-            todo.extend(value.values())
-    return list(found.values())
 
 
 def _keeper(

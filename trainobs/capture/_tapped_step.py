@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from trainobs.capture._filling import fill, nbytes
 from trainobs.capture._layout import Layout, owned_weights
-from trainobs.capture._patches import Patches, in_this_graph, replaced
+from trainobs.capture._patches import Patches
+from trainobs.capture._replacing import in_this_graph, replaced
 from trainobs.recording import SiteRecord, StepRecord
 
 Selects = Callable[[Any], bool]
