@@ -4,6 +4,8 @@
 class TrainobsError(Exception):
     """Base of every error that trainobs raises on purpose."""
 
+    ag_pass_through = True  # inside of a `tf.function` too it is raised as it is
+
 
 class InvalidArgument(TrainobsError, ValueError):
     """An argument has a value that cannot work."""

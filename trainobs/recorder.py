@@ -143,6 +143,7 @@ class Recorder(keras.callbacks.Callback):
         self._twin: TappedTrainFunction | None = None
         self._twin_of: Any = None
         self._watched: dict[tuple[int, ...], WatchedModels] = {}
+        self._watching = False
 
     @property
     def recording(self) -> Recording:
@@ -165,15 +166,21 @@ class Recorder(keras.callbacks.Callback):
         Raises
         ------
         InvalidArgument
-            If no model is given, or something else.
+            If no model is given, or something else; if none of them has a layer of `layers`; if a block
+            of this Recorder is open already.
+        ModelNotReady
+            If a model has no weights, or inside of a ``tf.function(jit_compile=True)``: compiled code
+            can't call back.
 
         Notes
         -----
-        A step is one `with` block. Its weights' gradients are those that `tape.gradient` returns,
-        before any clipping. Inside of a `tf.function` (not one with ``jit_compile=True``: compiled code
-        can't call back) or around its call, the function is traced once, and hands out what it
-        computes when a step is due. Inside is better: a function that was called before, outside of
-        the block, has been traced without it.
+        A step is one `with` block that ends without an exception. Its weights' gradients are those that
+        `tape.gradient` returns, before any clipping. Inside of a `tf.function` or around its call, the
+        function is traced once, and hands out what it computes when a step is due. Inside is better: a
+        function that was called before, outside of the block, has been traced without it; and of a
+        function that the block calls several times, or of a loop inside, only the last gradients are
+        recorded. The layers have to be called where the gradient is taken, not inside of another
+        `tf.function`.
 
         Examples
         --------
@@ -195,11 +202,26 @@ class Recorder(keras.callbacks.Callback):
                 )
         if not models:
             raise InvalidArgument("`watch` needs at least one model. Received none.")
+        if self._watching:
+            raise InvalidArgument(
+                "`watch` is open already: a step is one block. Give it all models of the step, "
+                "`recorder.watch(first, second)`, or use a Recorder for each."
+            )
         key = tuple(map(id, models))
         if key not in self._watched:
+            self._check_own(models)
             self._watched[key] = WatchedModels(list(models), self.selects, self._begin_own, self._end_own)
-        with self._watched[key].step():
-            yield
+        self._watching = True
+        try:
+            with self._watched[key].step():
+                yield
+        finally:
+            self._watching = False
+
+    def _check_own(self, models: tuple[keras.Model, ...]) -> None:
+        """Refuse models without weights, and a selection that none matches, where layers are known."""
+        if all(model.built for model in models):
+            self._selection.check({k: v for model in models for k, v in check_weights(model).items()})
 
     def _begin_own(self) -> bool:
         return self._is_due(self._steps.begin())
@@ -213,7 +235,7 @@ class Recorder(keras.callbacks.Callback):
                 f"Step {step} was due, but the watched block took no gradient of the model's weights that "
                 f"could be recorded. If it calls a tf.function that was traced before, put "
                 f"`with recorder.watch(model):` inside of that function.",
-                stacklevel=6,
+                stacklevel=8,
             )
         self._steps.end()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,8 +61,9 @@ class WatchedModels:
         self._begin, self._end = begin, end
         self._patches = Patches(models, [], on_pass=self._on_pass)
         self._layouts: list[Layout] = []
+        self._first: weakref.WeakKeyDictionary[StepTrace, int] = weakref.WeakKeyDictionary()
         self._due = False
-        self._caught: dict[str, Caught] = {}
+        self._caught: dict[int, Caught] = {}  # by the first layout of their trace
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -102,20 +104,20 @@ class WatchedModels:
         layout = Layout(trace, self._patches.activations, self._selects, [], owned_weights(self._models))
         tensors, layout.tensors = layout.tensors, []
         if not tf.inside_function():
-            self._caught[""] = layout, tensors
+            self._caught[-1] = layout, tensors
             return
         _refuse_compiled()
         self._layouts.append(layout)
         number = len(self._layouts) - 1
         due = tf.py_function(lambda: self._due, [], tf.bool)
         due.set_shape(())
-        graph = trace.graph.name
-        tf.cond(due, lambda: self._hand_out(graph, number, tensors), lambda: tf.constant(0))
+        first = self._first.setdefault(trace, number)
+        tf.cond(due, lambda: self._hand_out(first, number, tensors), lambda: tf.constant(0))
 
-    def _hand_out(self, graph: str, number: int, tensors: list[Any]) -> Any:
+    def _hand_out(self, first: int, number: int, tensors: list[Any]) -> Any:
         def catch(*values: Any) -> int:
-            self._caught.pop(graph, None)
-            self._caught[graph] = self._layouts[number], list(values)
+            self._caught.pop(first, None)  # the newest comes last
+            self._caught[first] = self._layouts[number], list(values)
             return 0
 
         return tf.py_function(catch, tensors, tf.int32)
