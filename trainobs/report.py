@@ -195,7 +195,7 @@ class Report:
 
     @property
     def kernels(self) -> pd.DataFrame:
-        """The rows of `layers` that signals pass through: without biases and scales."""
+        """The rows of `layers` without biases and scales, which only modify what passes by them."""
         modifying = {f.info.weight for f in self._sites.values() if f.info.role in ("bias", "scale")}
         return self.layers[~self.layers.index.isin(modifying)]
 
@@ -432,7 +432,7 @@ class Report:
         Returns
         -------
         pandas.DataFrame
-            `severity`, `cause`, `layer`, `share` (of the model's kernel weights), `affects` (tuple
+            `severity`, `cause`, `layer`, `share` (of the model's weights), `affects` (tuple
             of layer names), `evidence`, `remedy`.
         """
         columns = ["severity", "cause", "layer", "share", "affects", "evidence", "remedy"]
@@ -565,7 +565,8 @@ class Report:
         for figures in self._sites.values():
             if figures.info.weight in many:
                 many[figures.info.weight] += figures.units
-        units = [f"{dead} of {many[weight]}" for weight, dead in layers["dead_units"].items()]
+        dead_units = layers["dead_units"].items()
+        units = [f"{dead} of {many[weight]}" if many[weight] else "–" for weight, dead in dead_units]
         roots = [
             "–" if pd.isna(cause) else f"{cause} at {layer}"
             for cause, layer in zip(layers["root_cause"], layers["root_layer"], strict=True)
@@ -697,7 +698,7 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
 
 
 def _finding_text(finding: Finding) -> str:
-    share = f" ({finding.share:.0%} of all kernel weights)" if finding.share else ""
+    share = f" ({finding.share:.0%} of all weights)" if finding.share else ""
     head = f"[{finding.severity}] {finding.cause} at {finding.layer}{share}"
     lines = [head, *_indented(evidence(finding))]
     if finding.affects:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.docs.pages import run_blocks
-from trainobs.capture._kinds import KINDS
+from trainobs.capture import KINDS
 
 
 @pytest.fixture

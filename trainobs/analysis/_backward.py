@@ -34,7 +34,7 @@ def estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> Ste
 
 def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
     """Nodes with what kernels send back to an input that others read too: dJ/dZ ∘ᵀ W."""
-    nodes = list(record.nodes)
+    nodes, into_operations = list(record.nodes), dict[int, Any]()
     for site in record.sites:
         node, d = nodes[site.node], site.preactivation_gradient
         reads = node.producers[:1] != (-1,) and node.input_gradients == (None,)
@@ -45,9 +45,10 @@ def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
         shape = op.canonical_input(site.input).shape
         sent = input_vjp(op, tf.cast(kernel, tf.float32), tf.cast(cotangent, tf.float32), shape).numpy()
         nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
-        before = nodes[node.producers[0]]
-        if before.kind == OPERATIONS:  # read by this node only
-            nodes[node.producers[0]] = dataclasses.replace(before, output_gradient=scalars_of(sent))
+        if nodes[node.producers[0]].kind == OPERATIONS:  # read by one call, maybe by several gates of it
+            into_operations[node.producers[0]] = into_operations.get(node.producers[0], 0.0) + sent
+    for number, arriving in into_operations.items():
+        nodes[number] = dataclasses.replace(nodes[number], output_gradient=scalars_of(arriving))
     return tuple(nodes)
 
 

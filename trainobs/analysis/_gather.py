@@ -143,7 +143,7 @@ def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, 
         return {"residual": np.float64(0), "residual_scale": np.float64(0)}
     gradient, penalty = (
         _delivered(calls, rows, "kernel_gradient"),
-        _delivered(calls, rows, "penalty_gradient"),
+        _delivered(calls[:1] if rows is None else calls, rows, "penalty_gradient"),
     )
     difference = sums["gradient"] / positions + penalty - gradient
     scale = np.sqrt(np.sum(sums["terms"] * sums["all_sq"])) / positions + np.linalg.norm(penalty)
@@ -155,15 +155,18 @@ def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, 
 
 def _delivered(calls: list[SiteRecord], rows: Array | None, name: str) -> Array:
     """What the step itself computed for the weight, canonical; of a table, for these rows."""
-    if getattr(calls[0], name) is None:
+    one_of_each_pass = {call.loss: call for call in calls if getattr(call, name) is not None}
+    if not one_of_each_pass:
         return np.float64(0)
     if rows is None:
-        return np.asarray(calls[0].op.canonical_kernel(getattr(calls[0], name)), np.float64)
-    whole = np.zeros((rows.size, calls[0].units))
+        parts = [call.op.canonical_kernel(getattr(call, name)) for call in one_of_each_pass.values()]
+        return np.sum(np.stack(parts).astype(np.float64), axis=0)
+    by_pass = {loss: np.zeros((rows.size, calls[0].units)) for loss in one_of_each_pass}
     for call in calls:  # each call holds the rows that it looked up, of the gradient of all calls
-        places: Any = call.rows
-        whole[np.searchsorted(rows, places)] = getattr(call, name)
-    return whole
+        if getattr(call, name) is not None:
+            places: Any = call.rows
+            by_pass[call.loss][np.searchsorted(rows, places)] = getattr(call, name)
+    return sum(by_pass.values())
 
 
 def _data_gradient(site: SiteRecord) -> Array:

@@ -56,7 +56,7 @@ class SiteInfo:
 
     @classmethod
     def of(cls, site: SiteRecord) -> SiteInfo:
-        worked_out = {
+        worked_out: dict[str, Any] = {
             "connected": site.kernel_gradient is not None,
             "shape": site.shape or site.kernel.shape,
             "input_shape": site.input.shape[1:],

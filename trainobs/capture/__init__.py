@@ -16,14 +16,20 @@ or anything that draws. How a step is tapped, in the order of the files:
 """
 
 from trainobs.capture._batch import BatchCapture, capture_batch
+from trainobs.capture._kinds import KINDS, Call, Kind, LinearKind, Part
 from trainobs.capture._readiness import check_model, check_weights
 from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
 from trainobs.capture._watched import CaughtStep, WatchedModels
 
 __all__ = [
+    "KINDS",
     "BatchCapture",
+    "Call",
     "CapturedStep",
     "CaughtStep",
+    "Kind",
+    "LinearKind",
+    "Part",
     "TappedTrainFunction",
     "WatchedModels",
     "capture_batch",

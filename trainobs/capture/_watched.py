@@ -85,13 +85,16 @@ class WatchedModels:
             self._caught = {}
 
     def _inside_function(self) -> Iterator[None]:
-        tf.py_function(self._begin_step, [], [])
+        tf.py_function(self._calling(WatchedModels._begin_step), [], [])
         with self._patches.installed(), self._patches.tracing():
             yield
-        tf.py_function(self._end_step, [], [])
+        tf.py_function(self._calling(WatchedModels._end_step), [], [])
 
     def _begin_step(self) -> None:
         self._due, self._caught = self._begin(), {}
+
+    def _is_due(self) -> bool:
+        return self._due
 
     def _end_step(self) -> None:
         caught, self._caught = list(self._caught.values()), {}
@@ -109,18 +112,28 @@ class WatchedModels:
         _refuse_compiled()
         self._layouts.append(layout)
         number = len(self._layouts) - 1
-        due = tf.py_function(lambda: self._due, [], tf.bool)
+        due = tf.py_function(self._calling(WatchedModels._is_due), [], tf.bool)
         due.set_shape(())
         first = self._first.setdefault(trace, number)
-        tf.cond(due, lambda: self._hand_out(first, number, tensors), lambda: tf.constant(0))
+        tf.cond(due, lambda: self._hand_out(first, number, tensors), lambda: False)
 
     def _hand_out(self, first: int, number: int, tensors: list[Any]) -> Any:
-        def catch(*values: Any) -> int:
-            self._caught.pop(first, None)  # the newest comes last
-            self._caught[first] = self._layouts[number], list(values)
-            return 0
+        def catch(watched: WatchedModels, *values: Any) -> bool:
+            watched._caught.pop(first, None)  # the newest comes last
+            watched._caught[first] = watched._layouts[number], list(values)
+            return True
 
-        return tf.py_function(catch, tensors, tf.int32)
+        return tf.py_function(self._calling(catch), tensors, tf.bool)
+
+    def _calling(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """For `tf.py_function`: TensorFlow never forgets one, and what it refers to."""
+        own = weakref.ref(self)
+
+        def call(*values: Any) -> Any:
+            watched = own()
+            return False if watched is None else function(watched, *values)
+
+        return call
 
 
 class CaughtStep:

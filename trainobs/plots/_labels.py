@@ -59,6 +59,6 @@ def headline(report: Report) -> str:
     if findings.empty:
         return "No finding: nothing stops the gradients"
     first, more = findings.iloc[0], len(findings) - 1
-    share = f" – {percent(first['share'])} of all kernel weights" if first["share"] > 0 else ""
+    share = f" – {percent(first['share'])} of all weights" if first["share"] > 0 else ""
     rest = f" (and {more} more finding{'s' if more > 1 else ''})" if more else ""
     return f"{first['cause'].replace('_', ' ').capitalize()} at {shortened(first['layer'])}{share}{rest}"

@@ -67,4 +67,4 @@ def kind_of(layer: Any) -> Kind | None:
     return None
 
 
-__all__ = ["KINDS", "Call", "Kind", "Part", "Units", "kind_of"]
+__all__ = ["KINDS", "Call", "Kind", "LinearKind", "Part", "Units", "kind_of"]
