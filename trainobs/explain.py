@@ -99,7 +99,8 @@ def explain_near_zero_gradients(
             "The train step met no kernel that can be recorded: those it has are used inside a loop or a "
             "tf.function of their own. Call the layers outside of it."
         )
-    infos = [part.info for part in (*statistics.sites.values(), *statistics.others.values())]
+    parts: list[Any] = [*statistics.sites.values(), *statistics.others.values()]
+    infos = [part.info for part in parts]
     selection.check({info.weight: (info.layer, info.bases or (info.kind,)) for info in infos})
     return Report(statistics, near_zero, selection=selection)
 
