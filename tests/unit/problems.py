@@ -511,6 +511,18 @@ BATCHED: dict[str, Problem] = {
         layers.Conv2D(3, 3, strides=2, padding="same", activation="relu", bias_initializer="random_normal"),
         layers.Conv2D(2, 2, activation="tanh"),
     ),
+    "normalised": scaled((17, 3, 4), layers.LayerNormalization, layers.ReLU, dense_first=4),
+    "prelu, einsum": lambda: classifier(
+        random(17, 2, 3), layers.EinsumDense("abc,cde->abde", (2, 2, 3), bias_axes="de"), layers.PReLU()
+    ),
+    "depthwise, transposed": lambda: classifier(
+        random(17, 4, 2),
+        layers.DepthwiseConv1D(2, depth_multiplier=2, activation="relu"),
+        layers.Conv1DTranspose(2, 2, activation="relu"),
+    ),
+    "lookup": lookup_problem(
+        np.random.default_rng(4).integers(0, 9, (17, 2)).tolist(), 12, lambda: dense(3, "relu")
+    ),
     "quiet outputs": lambda: regressor(
         random(17, 4), 1e-4 * random(17, 2), dense(5, "relu"), dense(2, "linear")
     ),
