@@ -59,7 +59,7 @@ class Finding:
     layer : str
         The layer that holds the mechanism.
     share : float
-        Part of the model's kernel weights whose gradients it keeps near zero.
+        Part of the model's weights whose gradients it keeps near zero.
     affects : tuple of str
         Other layers that suffer from it.
     detail : dict
@@ -142,8 +142,13 @@ def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: F
 
 def _one_decay(origins: list[Origin], roots: dict[tuple[str, str], Origin] | None = None) -> list[Origin]:
     """Let every slow decay be the first one found: it is one mechanism, seen from many kernels."""
-    known = [o for o in (origins if roots is None else roots.values()) if o.cause == "vanishing"]
-    return [known[0] if o.cause == "vanishing" and known else o for o in origins]
+    known = [o for o in (origins if roots is None else roots.values()) if _is_decay(o)]
+    return [known[0] if _is_decay(o) and known else o for o in origins]
+
+
+def _is_decay(origin: Origin) -> bool:
+    """Whether gradients vanish over several layers, and not at one node."""
+    return origin.cause == "vanishing" and origin.detail.get("direction") != "node"
 
 
 def _key(origin: Origin) -> tuple[str, str]:
@@ -260,7 +265,7 @@ def _direct(
             yield from _zero_inputs(figures, flow, settings)
         if is_constant_kernel(figures) and figures.kernel_rms > 0:
             yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
-        if figures.residual > (settings.residual_half if figures.half else settings.residual):
+        if figures.residual > settings.residual_limit(info.dtype):
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
     yield from _underflows(sites, walk)
     yield from _masked(statistics, flow, whole=False)

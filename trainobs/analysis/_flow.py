@@ -55,6 +55,7 @@ class Flow:
         self._scales = {
             figures.info.node: figures for figures in sites.values() if figures.info.role == "scale"
         }
+        self._recurrent = [figures for figures in sites.values() if figures.info.role == "recurrent"]
         self._shifts = {
             figures.info.node: figures
             for figures in sites.values()
@@ -83,6 +84,11 @@ class Flow:
         last = next((n for n in self.consumers[node] if own.stage and self._is_call_of(n, own)), node)
         stages = [p for p in self.records[last].producers if p != DATA and self._is_call_of(p, own)]
         return [site for p in stages if (site := self.site_at(p)) is not None]
+
+    def recurrent_kernels(self, node: int) -> list[SiteFigures]:
+        """What carries a recurrent layer's state from step to step, given the layer's last node."""
+        stages = {node, *(gate.info.node for gate in self.gates(node))}
+        return [site for site in self._recurrent if site.info.node in stages]
 
     def _is_call_of(self, node: int, other: NodeRecord) -> bool:
         own = self.records[node]

@@ -165,7 +165,10 @@ class Walk:
         return figures.flushed_fraction > self._settings.flushed
 
     def of_underflow(self, figures: SiteFigures) -> Origin:
-        """Half precision as the origin."""
+        """Half precision as the origin, at the layer next to the loss where it begins."""
+        path = self._path_to_loss(figures.info.activation_node)
+        flushed = [site for n in path if (site := self._flow.site_at(n)) is not None and self.underflows(site)]
+        figures = flushed[-1] if flushed else figures
         detail: dict[str, float | str] = {"flushed": figures.flushed_fraction, "dtype": figures.info.dtype}
         return Origin("underflow", figures.info.layer, (figures.info.layer,), detail)
 
@@ -288,7 +291,7 @@ class Walk:
 
     def _vanishing_forward(self, source: SiteFigures) -> Origin:
         detail: dict[str, float | str] = {
-            "factor": "kernel",
+            "factor": "kernel" if self._small_kernels else "signal",
             "direction": "forward",
             "kernel_rms": source.kernel_rms,
             "healthy_weight": source.healthy_weight,
@@ -317,6 +320,9 @@ class Walk:
     def _stopped_between(self, figures: SiteFigures) -> Origin:
         """A layer without a kernel, between two live ones, puts out near-zero values."""
         node = self._flow.records[figures.info.node].producers[0]
+        forgets = None if node == DATA else self._forgets(node)
+        if forgets is not None:
+            return forgets
         if node == DATA or not self._flow.records[node].output.rms <= self._settings.rtol:
             detail = input_detail(figures) | {
                 "own": "" if figures.carries else figures.info.weight.rsplit("/")[-1]
@@ -361,7 +367,8 @@ class Walk:
     def _killed_between(self, node: int, worst: float, steps: tuple[str, ...]) -> Origin:
         """A node without a kernel takes the gradient: all of it, or most.
 
-        By its scale of zero; by one of its gates, that the others are multiplied with; or by itself.
+        By its scale of zero; by one of its gates, or another of its inputs, that it multiplies with; by a
+        state that is not carried on; or by itself.
         """
         record = self._flow.records[node]
         scale = self._zero_scale(node)
@@ -370,11 +377,37 @@ class Walk:
         off = [gate for gate in self._flow.gates(node) if self._mostly_off(gate)]
         if off:
             return _chained(self.of_off_units(min(off, key=self._liveness)), steps)
+        silent = self._forgets(node) or self._silent_maker(node)
+        if silent is not None:
+            return _chained(silent, steps)
         if not math.isinf(worst):
             detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
             return Origin("vanishing", record.layer, steps, detail)
         silent = record.output.rms <= self._settings.rtol
         return Origin("masked" if silent else "disconnected", record.layer, steps, {"where": "gradient"})
+
+    def _forgets(self, node: int) -> Origin | None:
+        """Recurrent kernels of zero as the origin: nothing is carried from step to step."""
+        kernels = self._flow.recurrent_kernels(node)
+        if not kernels or any(k.kernel_rms > self._settings.rtol * k.healthy_weight for k in kernels):
+            return None
+        layer = kernels[0].info.layer
+        return Origin("zero_weights", layer, (layer,), self._off_detail(kernels[0]))
+
+    def _silent_maker(self, node: int) -> Origin | None:
+        """Why one of several inputs of a node is near zero, if one is: a product passes nothing on."""
+        if len(self._flow.records[node].producers) < 2:
+            return None
+        maker = min(self._flow.upstream_sites(node), key=self._output_rms, default=None)
+        if maker is None or self._output_rms(maker) > self._settings.rtol:
+            return None
+        if self._featureless(maker):
+            return Origin("zero_weights", maker.info.layer, (maker.info.layer,), self._off_detail(maker))
+        if self._mostly_off(maker):
+            return self.of_off_units(maker)
+        if maker.input_rms <= _SHRUNK * self._settings.rtol:
+            return self.of_input(maker).after(maker.info.layer)
+        return self._vanishing_forward(maker) if self._shrinks(maker) else None
 
     def _path_to_loss(self, node: int) -> list[int]:
         """Nodes from the first consumer to the loss, along the loudest consumer at each fork."""

@@ -29,6 +29,10 @@ def _count(value: float | str) -> str:
     return f"{int(float(value)):,}"
 
 
+def _many(value: float | str, what: str) -> str:
+    return f"{_count(value)} {what}" + ("" if float(value) == 1 else "s")
+
+
 def _of_input(layer: str, d: Detail) -> str:
     if d.get("where") == "layer":
         return f"All that {layer} reads is near zero."
@@ -110,8 +114,9 @@ def _zero_weights(layer: str, d: Detail) -> str:
         return (
             f"The table of {layer} has an rms of {d['kernel_rms']:.2g}: all that is looked up is near zero."
         )
+    name = "recurrent kernel" if d["role"] == "recurrent" else "kernel"
     return (
-        f"The kernel of {layer} has an rms of {d['kernel_rms']:.2g}, where He's scale is "
+        f"The {name} of {layer} has an rms of {d['kernel_rms']:.2g}, where He's scale is "
         f"{d['healthy_weight']:.2g}: neither signal nor gradient passes."
     )
 
@@ -126,11 +131,12 @@ def _vanishing(layer: str, d: Detail) -> str:
         )
     kernel = f"kernels too small (rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g})"
     if d["direction"] == "forward":
-        return f"The signal dies out on its way forward through {_count(d['layers'])} layers: {kernel}."
+        why = f": {kernel}" if d["factor"] == "kernel" else ""
+        return f"The signal dies out on its way forward through {_many(d['layers'], 'layer')}{why}."
     driver = "the slopes of the activations" if d["factor"] == "slope" else kernel
     return (
         f"From the loss back, the gradient shrinks to {float(d['mean_gain']):.2g} of itself per layer over "
-        f"{_count(d['layers'])} layers, driven by {driver}; the strongest loss is at {layer}."
+        f"{_many(d['layers'], 'layer')}, driven by {driver}; the strongest loss is at {layer}."
     )
 
 
@@ -149,7 +155,7 @@ def _mismatch(layer: str, d: Detail) -> str:
 
 def _disconnected(layer: str, d: Detail) -> str:
     if d.get("where") == "unused":
-        return f"No path leads from the output of {layer} to the loss."
+        return f"No gradient comes to {layer}: no differentiable path leads from there to the loss."
     if d.get("where") == "gradient":
         return f"A gradient arrives at {layer}, but none goes on from there."
     if d.get("where") == "before":

@@ -49,7 +49,8 @@ class FindingSettings:
     exploding_mean : float, default 1e6
         Mean absolute gradient of a kernel (TheDeepChecker).
     residual : float, default 1e-4
-        Relative residual above which a kernel is unexplained; `residual_half` in half precision.
+        Relative residual above which a kernel is unexplained; `residual_half` in float16, and eight times
+        that in bfloat16, which has three bits less.
     pinv_trust : float, default 0.75
         With backprop by pseudo-inverse: rank/n from which "no gradient arrives" is believed (the
         expected relative error is then at most √(1 − 0.75) = 0.5).
@@ -79,3 +80,7 @@ class FindingSettings:
     flushed: float = 0.5
     slope_atol: float = 1e-2
     rtol: float = 1e-3
+
+    def residual_limit(self, dtype: str) -> float:
+        """Relative residual that rounding in this type may leave."""
+        return {"float16": self.residual_half, "bfloat16": 8 * self.residual_half}.get(dtype, self.residual)
