@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainobs.capture import _recurrent
-from trainobs.capture._kinds._replay import GatePart, is_recurrent, replay, variables_of
+from trainobs.capture._kinds import _cells, _through_time
+from trainobs.capture._kinds._cells import is_recurrent, variables_of
+from trainobs.capture._kinds._replay import GatePart, replay
 
 layers = keras.layers
 N, T, FEATURES = 3, 5, 4
@@ -306,9 +307,9 @@ def test_parts_add_up_to_the_gradients(
     """Summed over terms and put side by side, the parts are the gradients of a plain tape."""
     layer, inputs = prepared(make, shape, how)
     step = Step(layer, inputs, how, graph=graph)
-    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0 if graph else 10**9)
+    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0 if graph else 10**9)
     parts = step.replayed()
-    assert [callable(trace) for trace in _recurrent._TRACES[layer].values()] == [graph]
+    assert [callable(trace) for trace in _through_time._TRACES[layer].values()] == [graph]
     assert_right(layer, step, parts)
 
 
@@ -408,19 +409,19 @@ def test_softmax_gate_has_the_diagonal_of_its_jacobian_as_slope() -> None:
 
 def test_a_trace_serves_batches_of_any_size_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trace for a layer, whatever the shape of a batch."""
-    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(lambda: layers.LSTM(3, dropout=0.4), (FEATURES,), frozenset())
     Step(layer, inputs, frozenset(), graph=False).replayed()
     shorter = Step(layer, inputs[:2, :3], frozenset(), graph=False)
     total = added_up(shorter.replayed(), variables_of(layer))
     for i, gradient in enumerate(shorter.gradients):
         assert_same(total[i], gradient, 1e-4, str(i))
-    assert len(_recurrent._TRACES[layer]) == 1
+    assert len(_through_time._TRACES[layer]) == 1
 
 
 def test_a_changed_layer_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace does not outlive what it was made of: settings and activation functions."""
-    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(lambda: layers.LSTM(3), (FEATURES,), frozenset())
     for name, value in (("", None), ("activation", tf.sin), ("dropout", 0.4)):
         if name:
@@ -430,12 +431,12 @@ def test_a_changed_layer_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> Non
     layer.go_backwards = True
     step = Step(layer, inputs, frozenset(), graph=False)
     assert_right(layer, step, step.replayed())
-    assert len(_recurrent._TRACES[layer]) == 4
+    assert len(_through_time._TRACES[layer]) == 4
 
 
 def test_a_function_that_no_graph_can_hold_is_replayed_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An activation that asks for values, in a model that runs eagerly."""
-    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(lambda: layers.LSTM(3, _asks_for_values), (FEATURES,), frozenset())
     step = Step(layer, inputs, frozenset(), graph=False)
     for _ in range(2):
@@ -448,16 +449,16 @@ def _asks_for_values(z: Any) -> Any:
 
 def test_traces_go_when_their_layer_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is kept holds the layer."""
-    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(
         lambda: layers.GRU(3, layers.LeakyReLU(0.2), dropout=0.3), (FEATURES,), frozenset()
     )
     Step(layer, inputs, frozenset(), graph=False).replayed()
-    before, gone = len(_recurrent._TRACES), weakref.ref(layer)
+    before, gone = len(_through_time._TRACES), weakref.ref(layer)
     del layer
     gc.unfreeze()
     gc.collect()
-    assert gone() is None and len(_recurrent._TRACES) < before
+    assert gone() is None and len(_through_time._TRACES) < before
 
 
 # ---- nothing changes ----------------------------------------------------------------------------
@@ -492,7 +493,7 @@ def test_layer_is_left_as_it_was(
     name: str, fails: bool, traced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Variables, attributes, activation functions and cached masks are the same objects and values."""
-    monkeypatch.setattr(_recurrent, "_STEPS_WORTH_A_TRACE", 0 if traced else 10**9)
+    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0 if traced else 10**9)
     layer, inputs = prepared(KEPT[name], (7, 2) if name == "conv_lstm" else (FEATURES,), frozenset())
     step = Step(layer, inputs, frozenset(), graph=False)
     step.variables = [np.zeros_like(v) if "seed" not in w.path else v for v, w in _valued(step)]
@@ -598,8 +599,8 @@ def test_a_cell_that_calls_its_functions_otherwise_is_refused(monkeypatch: pytes
     """Another order of calls than the class is known for, and `replay` returns None."""
     layer, inputs = prepared(CELLS["lstm"], (FEATURES,), frozenset())
     step = Step(layer, inputs, frozenset(), graph=False)
-    kinds = tuple(k if k.cell is not layers.LSTMCell else _reversed(k) for k in _recurrent._KINDS)
-    monkeypatch.setattr(_recurrent, "_KINDS", kinds)
+    kinds = tuple(k if k.cell is not layers.LSTMCell else _reversed(k) for k in _cells._KINDS)
+    monkeypatch.setattr(_cells, "_KINDS", kinds)
     before = everything_about(layer)
     nothing = dict(initial_state=None, mask=None, training=True, output_gradients=step.output_gradients)
     assert replay(layer, step.variables, inputs, **nothing) is None
@@ -607,7 +608,7 @@ def test_a_cell_that_calls_its_functions_otherwise_is_refused(monkeypatch: pytes
 
 
 def _reversed(kind: Any) -> Any:
-    return _recurrent._Kind(kind.cell, kind.gates, kind.calls[::-1])
+    return _cells.CellKind(kind.cell, kind.gates, kind.calls[::-1])
 
 
 def test_variables_include_the_states_of_a_stateful_layer() -> None:

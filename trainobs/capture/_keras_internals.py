@@ -7,6 +7,9 @@
   op that does not carry them on changes training.
 * ``keras.src.backend.common.global_state``: where the generator behind `keras.random.*` calls
   without a seed is kept; needed to put it back after a batch was captured, without making one.
+* The class of ConvLSTM layers' cells, which is not exported; ``RNN.inner_loop``, the loop over time in
+  whose place ours is put when a recurrent layer is replayed; the cells' cached dropout masks, which
+  decide what the weights multiplied; and the methods that a known layer or cell must not override.
 """
 
 from __future__ import annotations
@@ -16,8 +19,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 _SEED_GENERATOR = "global_seed_generator"
+
+CONV_LSTM_CELL = ConvLSTMCell
+LOOP_OVER_TIME = "inner_loop"
+DROPOUT_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
+#: What a class must not have overridden for us to know what it does.
+RECURRENT_METHODS = (
+    *("__call__", "call", "inner_loop", "_maybe_config_dropout_masks", "_maybe_reset_dropout_masks"),
+    *("get_dropout_mask", "get_recurrent_dropout_mask", "_create_dropout_mask"),
+    *("_compute_carry_and_output", "_compute_carry_and_output_fused", "input_conv", "recurrent_conv"),
+)
 
 #: Which TensorFlow op Keras' losses look for right behind a prediction: in a graph they read the
 #: input of that op, the logits, in place of its output.

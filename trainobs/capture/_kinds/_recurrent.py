@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from trainobs.capture._kinds._cells import gates_of, is_recurrent, variables_of
 from trainobs.capture._kinds._kind import Array, Call, Kind, Part, Units
-from trainobs.capture._kinds._replay import GatePart, gates_of, is_recurrent, replay, variables_of
+from trainobs.capture._kinds._replay import GatePart, replay
 from trainobs.linear_ops import ConvOp, DenseOp, LinearOp, bias_op
 
 _ROLES = {"kernel": "kernel", "recurrent_kernel": "recurrent", "bias": "bias"}
