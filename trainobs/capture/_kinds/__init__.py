@@ -4,8 +4,9 @@ A kind is one line of `KINDS` and, if no other layer is like it, one short class
 `activations` and `linear_ops`. `_kind` says what a kind has to answer; `_linear` holds kernels,
 `_scale` normalisations and PReLU, `_lookup` embeddings, `_recurrent` what runs over time. What happened
 inside of the loop over time is worked out by `_replay`, of the layers and cells that `_cells` knows:
-`_through_time` finds the states, `_all_steps` what each gate made of them. Layers of any other kind are explained as a whole.
-docs/new_layer_kind.md adds one.
+`_through_time` finds the states, `_all_steps` what each gate made of them.
+
+Layers of any other kind are explained as a whole. docs/new_layer_kind.md adds a kind.
 """
 
 from __future__ import annotations
