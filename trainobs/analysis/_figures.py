@@ -143,7 +143,6 @@ class SiteFigures:
         axes = tuple(range(len(self.shape) - 1))
         sums |= {
             "verdict": self.verdict,
-            "gradient": np.asarray(self._sums["gradient"], np.float32),
             "input_or_slope_zero": np.mean(np.broadcast_to(input_or_slope, self.shape), axes, keepdims=True),
         }
         return dataclasses.replace(self.statistics, sums=sums)
