@@ -139,12 +139,7 @@ class SiteFigures:
     def condensed(self) -> SiteStatistics:
         """The statistics with a byte of verdict per weight in place of the sums that led to it."""
         sums = {name: values for name, values in self._sums.items() if name not in _LEAD_TO_VERDICT}
-        input_or_slope = self.likelihoods["p_input_activation"]
-        axes = tuple(range(len(self.shape) - 1))
-        sums |= {
-            "verdict": self.verdict,
-            "input_or_slope_zero": np.mean(np.broadcast_to(input_or_slope, self.shape), axes, keepdims=True),
-        }
+        sums |= {"verdict": self.verdict, "input_or_slope_zero": self._input_or_slope_zero}
         return dataclasses.replace(self.statistics, sums=sums)
 
     def _sufficient(self) -> dict[Cause, Array]:
@@ -183,20 +178,24 @@ class SiteFigures:
         """The theory's p_* that are fractions of terms, compact arrays by column name."""
         sums = self._sums
         pinv = self._fraction("pinv_zero", "pinv_terms") if "pinv_zero" in sums else np.full((1,), np.nan)
-        if self.statistics.is_condensed:
-            input_or_slope = sums["input_or_slope_zero"]
-        else:
-            live = sums["terms"] - sums["input_and_slope_live"]
-            input_or_slope = self._of_terms(live, without_terms=1.0)
         return {
             "p_input": self._of_terms(sums["input_zero"], without_terms=1.0),
             "p_activation": self._of_terms(sums["slope_zero"]),
             "p_weights": self._weights_off,
             "p_backprop": self._of_terms(sums["backprop_zero"]),
             "p_backprop_pinv": pinv,
-            "p_input_activation": input_or_slope,
+            "p_input_activation": self._input_or_slope_zero,
             "p_activation_backprop": self._of_terms(sums["slope_or_backprop_zero"]),
         }
+
+    @property
+    def _input_or_slope_zero(self) -> Array:
+        """Per unit, the fraction of terms with a near-zero input or slope: mean over the unit's weights."""
+        if self.statistics.is_condensed:
+            return self._sums["input_or_slope_zero"]
+        live = self._sums["terms"] - self._sums["input_and_slope_live"]
+        whole = np.broadcast_to(self._of_terms(live, without_terms=1.0), self.shape)
+        return np.asarray(whole.mean(axis=tuple(range(len(self.shape) - 1)), keepdims=True))
 
     def _of_terms(self, count: Array, without_terms: float = 0.0) -> Array:
         terms = self._sums["terms"]
