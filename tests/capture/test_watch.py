@@ -139,7 +139,7 @@ def over_a_dataset(model: keras.Model, optimizer: Any, watch: Watch) -> Any:
         return losses.stack()
 
     if not model.built:  # or its weights would be made inside of the loop
-        model.build((None, 64))
+        model(tf.zeros((1, 64)))
     optimizer.build(model.trainable_variables)
     for loss in epoch():
         yield loss, None

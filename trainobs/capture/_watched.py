@@ -4,7 +4,7 @@ Three places can hold that block, and all give the same records:
 
 * around eager code: what the taps caught is at hand when the block ends;
 * inside a `tf.function`: the block is traced once, and what it caught is handed out, step by step,
-  by an op that calls back when the step is due;
+  by an op that calls back;
 * around the call of a `tf.function`: its graph is traced inside of the block the first time, and
   hands out in the same way. So does that of another function, or for another shape, that is traced
   at a later step.
@@ -93,9 +93,6 @@ class WatchedModels:
     def _begin_step(self) -> None:
         self._due, self._caught = self._begin(), {}
 
-    def _is_due(self) -> bool:
-        return self._due
-
     def _end_step(self) -> None:
         caught, self._caught = list(self._caught.values()), {}
         self._end(CaughtStep(caught) if caught and self._due else None)
@@ -112,26 +109,23 @@ class WatchedModels:
         _refuse_compiled()
         self._layouts.append(layout)
         number = len(self._layouts) - 1
-        due = tf.py_function(self._calling(WatchedModels._is_due), [], tf.bool)
-        due.set_shape(())
         first = self._first.setdefault(trace, number)
-        tf.cond(due, lambda: self._hand_out(first, number, tensors), lambda: False)
 
-    def _hand_out(self, first: int, number: int, tensors: list[Any]) -> Any:
-        def catch(watched: WatchedModels, *values: Any) -> bool:
-            watched._caught.pop(first, None)  # the newest comes last
-            watched._caught[first] = watched._layouts[number], list(values)
-            return True
+        def catch(watched: WatchedModels, *values: Any) -> None:
+            if watched._due:
+                watched._caught.pop(first, None)  # the newest comes last
+                watched._caught[first] = watched._layouts[number], list(values)
 
-        return tf.py_function(self._calling(catch), tensors, tf.bool)
+        # at each step: a condition around it in the graph would change the training by rounding
+        tf.py_function(self._calling(catch), tensors, [])
 
-    def _calling(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _calling(self, function: Callable[..., None]) -> Callable[..., None]:
         """For `tf.py_function`: TensorFlow never forgets one, and what it refers to."""
         own = weakref.ref(self)
 
-        def call(*values: Any) -> Any:
-            watched = own()
-            return False if watched is None else function(watched, *values)
+        def call(*values: Any) -> None:
+            if (watched := own()) is not None:
+                function(watched, *values)
 
         return call
 
