@@ -86,3 +86,199 @@ def scale_kernel(model: keras.Model, index: int, by: float) -> str:
     layer = kernel_layers(model)[index]
     layer.kernel.assign(layer.kernel * by)
     return layer.name
+
+
+# ---- models of many kinds of layers --------------------------------------------------------------
+
+
+def rows_of_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The small digits as sequences of their rows: (1797, 8, 8)."""
+    x, y = small_digits()
+    return x.reshape(-1, 8, 8), y
+
+
+def small_images() -> tuple[np.ndarray, np.ndarray]:
+    """The small digits as images: (1797, 8, 8, 1)."""
+    x, y = small_digits()
+    return x.reshape(-1, 8, 8, 1), y
+
+
+@functools.cache
+def sentences(padded: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Sentences of 12 out of 19 tokens: (512, 12), padded with 0 behind, and their class by the largest."""
+    tokens = np.random.default_rng(0).integers(1, 20, (512, 12))
+    classes = tokens.max(axis=1) % 10
+    if padded:
+        tokens[np.arange(12) >= 4 + np.arange(512)[:, None] % 9] = 0
+    return tokens, classes
+
+
+def dense(width: int, name: str, activation: str = "relu") -> keras.layers.Layer:
+    """A named Dense layer."""
+    return layers.Dense(width, activation=activation, name=name)
+
+
+def classifier(start, last) -> keras.Model:
+    """A compiled functional model with the layer "head" behind what is given."""
+    return compiled(keras.Model(start, dense(10, "head", "softmax")(last)))
+
+
+def between(operation, where: str = "middle") -> keras.Model:
+    """Layers "first", "second" and "head", and an operation before the second or before the head."""
+    start = keras.Input((64,))
+    hidden = dense(32, "first")(start)
+    hidden = dense(32, "second")(operation(hidden) if where == "middle" else hidden)
+    return classifier(start, operation(hidden) if where == "end" else hidden)
+
+
+class Between(keras.Model):
+    """The same as a subclass, where operations are no layers; "output" puts it behind the head."""
+
+    def __init__(self, operation, where: str = "middle"):
+        super().__init__()
+        self.first, self.second, self.head = (
+            dense(32, "first"),
+            dense(32, "second"),
+            dense(10, "head", "softmax"),
+        )
+        self.operation, self.where = operation, where
+        self.compile("adam", "sparse_categorical_crossentropy")
+        self(np.zeros((1, 64), "float32"))
+
+    def call(self, x):
+        """First, second, head."""
+        x = self.first(x)
+        x = self.second(self.operation(x) if self.where == "middle" else x)
+        x = self.head(self.operation(x) if self.where == "end" else x)
+        return self.operation(x) if self.where == "output" else x
+
+
+def recurrent(layer, time: int = 8) -> keras.Model:
+    """A recurrent layer over rows of pixels, and a head."""
+    start = keras.Input((time, 8))
+    return classifier(start, layer(start))
+
+
+def text_model(*, table: float | None = None, mask: bool = False, reader=None) -> keras.Model:
+    """Layers "embed" (values within ±`table`), a reader of its sequence, "hidden" and "head"."""
+    start = keras.Input((12,), dtype="int32")
+    values = "uniform" if table is None else keras.initializers.RandomUniform(-table, table)
+    embedded = layers.Embedding(50, 16, name="embed", mask_zero=mask, embeddings_initializer=values)(start)
+    return classifier(start, dense(32, "hidden")((reader or layers.GlobalAveragePooling1D())(embedded)))
+
+
+def attention_model(table: float = 0.5) -> keras.Model:
+    """The same with the layer "attention" (query, key, value, attention_output) before a mean."""
+    attention = layers.MultiHeadAttention(2, 8, name="attention")
+    return text_model(table=table, reader=lambda x: layers.GlobalAveragePooling1D()(attention(x, x)))
+
+
+def normalised_cnn(norm, activation: str = "relu") -> keras.Model:
+    """Layers "conv1", the normalisation, an activation, "conv2" and "head"."""
+    start = keras.Input((8, 8, 1))
+    hidden = norm(layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv1")(start))
+    hidden = layers.Activation(activation)(hidden)
+    hidden = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv2")(hidden)
+    return classifier(start, layers.Flatten()(hidden))
+
+
+def normalised_mlp(norm) -> keras.Model:
+    """Layers "first" with a ReLU, the normalisation, "second" and "head"."""
+    return between(norm)
+
+
+def residual_cnn() -> keras.Model:
+    """Two blocks that start as the identity: gamma of their last normalisations is 0."""
+    start = keras.Input((8, 8, 1))
+    hidden = layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(start)
+    for block in "ab":
+        branch = layers.Conv2D(8, 3, padding="same", use_bias=False, name=f"{block}1")(hidden)
+        branch = layers.ReLU()(layers.BatchNormalization()(branch))
+        branch = layers.Conv2D(8, 3, padding="same", use_bias=False, name=f"{block}2")(branch)
+        branch = layers.BatchNormalization(gamma_initializer="zeros", name=f"{block}_last")(branch)
+        hidden = layers.ReLU()(layers.Add()([hidden, branch]))
+    return classifier(start, layers.GlobalAveragePooling2D()(hidden))
+
+
+def per_row_mlp(policy: str, *, model_class=keras.Sequential, **settings) -> keras.Model:
+    """Badly scaled layers "d0" … "d3" and a head, for every row of pixels, in a dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        hidden = [
+            layers.Dense(32, activation="relu", kernel_initializer="he_normal", name=f"d{i}")
+            for i in range(4)
+        ]
+        head = layers.Dense(10, activation="softmax", dtype="float32", name="head")
+        model = model_class([keras.Input((8, 8)), *hidden, head])
+    finally:
+        keras.config.set_dtype_policy(before)
+    for layer in model.layers:
+        layer.kernel.assign(0.15 * layer.kernel)
+    model.compile("sgd", "sparse_categorical_crossentropy", **settings)
+    return model
+
+
+def transformer() -> keras.Model:
+    """Two small blocks with residuals and LayerNormalization."""
+    start = keras.Input((12,), dtype="int32")
+    places = layers.Embedding(12, 32)(keras.ops.arange(12))
+    hidden = layers.Embedding(20, 32, mask_zero=True)(start) + places
+    for _ in range(2):
+        hidden = layers.LayerNormalization()(hidden + layers.MultiHeadAttention(4, 8)(hidden, hidden))
+        inner = layers.Dense(32)(layers.Dense(64, activation="gelu")(hidden))
+        hidden = layers.LayerNormalization()(hidden + inner)
+    return classifier(start, layers.GlobalAveragePooling1D()(hidden))
+
+
+def unet() -> keras.Model:
+    """Down and up again, with BatchNormalization and transposed convolutions."""
+
+    def block(x, filters):
+        for _ in range(2):
+            x = layers.Conv2D(filters, 3, padding="same")(x)
+            x = layers.ReLU()(layers.BatchNormalization()(x))
+        return x
+
+    start = keras.Input((8, 8, 1))
+    large = block(start, 8)
+    middle = block(layers.MaxPooling2D()(large), 16)
+    small = block(layers.MaxPooling2D()(middle), 32)
+    up = layers.Conv2DTranspose(16, 2, strides=2)(small)
+    up = block(layers.Concatenate()([up, middle]), 16)
+    up = block(layers.Concatenate()([layers.Conv2DTranspose(8, 2, strides=2)(up), large]), 8)
+    return compiled(keras.Model(start, layers.Conv2D(1, 1, activation="sigmoid")(up)), "binary_crossentropy")
+
+
+def mobile_net() -> keras.Model:
+    """Depthwise and pointwise convolutions with biases, each before a normalisation and ReLU6."""
+    start = keras.Input((8, 8, 1))
+    hidden = layers.Conv2D(8, 3, padding="same")(start)
+    for _ in range(3):
+        for layer in (layers.DepthwiseConv2D(3, padding="same"), layers.Conv2D(16, 1)):
+            hidden = layer(layers.ReLU(6.0)(layers.BatchNormalization()(hidden)))
+    hidden = layers.ReLU(6.0)(layers.BatchNormalization()(hidden))
+    return classifier(start, layers.GlobalAveragePooling2D()(hidden))
+
+
+def three_outputs() -> keras.Model:
+    """A digit's class, whether it is odd, and how much ink it has."""
+    start = keras.Input((8, 8, 1))
+    hidden = layers.Flatten()(layers.Conv2D(8, 3, activation="relu")(start))
+    hidden = layers.Dense(32, activation="relu")(hidden)
+    heads = {
+        "digit": layers.Dense(10, activation="softmax")(hidden),
+        "odd": layers.Dense(1, activation="sigmoid")(hidden),
+        "ink": layers.Dense(1)(hidden),
+    }
+    model = keras.Model(start, heads)
+    losses = {"digit": "sparse_categorical_crossentropy", "odd": "binary_crossentropy", "ink": "mse"}
+    model.compile("adam", losses)
+    return model
+
+
+def set_part(variable, columns: slice, value: float, row: int | None = None) -> None:
+    """Set some columns of a variable (of one row)."""
+    values = variable.numpy()
+    values[(row, columns) if row is not None else columns] = value
+    variable.assign(values)

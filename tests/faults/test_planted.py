@@ -46,7 +46,7 @@ class TestDeadLayer:
         assert problems(report) == [("dead_activation", name)]
         finding = report.findings.iloc[0]
         assert set(finding.affects) == {kernel_layers(model)[0].name, kernel_layers(model)[2].name}
-        row = report.layers.set_index("layer").loc[name]
+        row = report.kernels.set_index("layer").loc[name]
         assert row.dead_units == 64
         assert row.share_activation > 0.95  # units of a dead input have two causes
         assert row.off_by_bias > max(row.off_by_input, row.off_by_weights, row.off_by_combination)
@@ -58,7 +58,7 @@ class TestDeadLayer:
         name = shift_bias(model, 1, -20.0)
         report = explain(model, *images(), samples=64)
         assert problems(report) == [("dead_activation", name)]
-        assert report.layers.set_index("layer").loc[name].positions == 64 * 11 * 11
+        assert report.kernels.set_index("layer").loc[name].positions == 64 * 11 * 11
 
     def test_partly_dead(self):
         """A layer with most of its units dead is named, though its other gradients live."""
@@ -76,7 +76,7 @@ class TestDeadLayer:
         report = explain(model, *images(), samples=64)
         name = kernel_layers(model)[0].name
         assert problems(report) == [("dead_activation", name)]
-        row = report.layers.set_index("layer").loc[name]
+        row = report.kernels.set_index("layer").loc[name]
         assert row.off_by_bias > row.off_by_combination
 
 
@@ -88,7 +88,7 @@ class TestSaturatedLayer:
         name = scale_kernel(model, 1, 300.0)
         report = explain(model, *digits())
         assert problems(report) == [("saturated_activation", name)]
-        assert report.layers.set_index("layer").loc[name].off_by_weights > 0.5
+        assert report.kernels.set_index("layer").loc[name].off_by_weights > 0.5
 
     def test_by_its_bias(self):
         """A sigmoid layer with a huge bias is saturated by it."""
@@ -96,7 +96,7 @@ class TestSaturatedLayer:
         name = shift_bias(model, 1, 30.0)
         report = explain(model, *digits())
         assert problems(report) == [("saturated_activation", name)]
-        assert report.layers.set_index("layer").loc[name].off_by_bias > 0.9
+        assert report.kernels.set_index("layer").loc[name].off_by_bias > 0.9
 
     def test_by_unscaled_input(self):
         """Pixels of 0 to 255 saturate a tanh layer: the input's scale is named."""
@@ -113,8 +113,8 @@ class TestInput:
         model = mlp(128, 64)
         report = explain(model, scale * x, y)
         assert problems(report) == [("zero_input", kernel_layers(model)[0].name)]
-        assert (report.layers.near_zero == 1.0).all()
-        assert set(report.layers.root_cause) == {"zero_input"}
+        assert (report.kernels.near_zero == 1.0).all()
+        assert set(report.kernels.root_cause) == {"zero_input"}
 
     def test_black_border_is_named_per_input(self):
         """Always-black border pixels are dead inputs, exactly those, and hold their weights by input."""
@@ -224,7 +224,7 @@ class TestGraph:
         report = explain(models.compiled(model), *digits())
         assert list(report.findings.cause) == ["frozen"]
         assert report.findings.iloc[0].layer == frozen.name
-        assert np.isnan(report.layers.set_index("layer").loc[frozen.name].near_zero)
+        assert np.isnan(report.kernels.set_index("layer").loc[frozen.name].near_zero)
 
     def test_stop_gradient_operation(self):
         """`keras.ops.stop_gradient` in a functional model is where the gradient ends."""
@@ -235,7 +235,7 @@ class TestGraph:
         report = explain(models.compiled(model), *digits())
         assert [cause for cause, _ in problems(report)] == ["disconnected"]
         assert "stop_gradient" in report.findings.iloc[0].layer
-        assert list(report.layers.near_zero[:2]) == [1.0, 1.0]
+        assert list(report.kernels.near_zero[:2]) == [1.0, 1.0]
 
     def test_stop_gradient_layer(self):
         """A Lambda layer that stops the gradient is named."""

@@ -167,7 +167,9 @@ class Walk:
     def of_underflow(self, figures: SiteFigures) -> Origin:
         """Half precision as the origin, at the layer next to the loss where it begins."""
         path = self._path_to_loss(figures.info.activation_node)
-        flushed = [site for n in path if (site := self._flow.site_at(n)) is not None and self.underflows(site)]
+        flushed = [
+            site for n in path if (site := self._flow.site_at(n)) is not None and self.underflows(site)
+        ]
         figures = flushed[-1] if flushed else figures
         detail: dict[str, float | str] = {"flushed": figures.flushed_fraction, "dtype": figures.info.dtype}
         return Origin("underflow", figures.info.layer, (figures.info.layer,), detail)
@@ -320,9 +322,9 @@ class Walk:
     def _stopped_between(self, figures: SiteFigures) -> Origin:
         """A layer without a kernel, between two live ones, puts out near-zero values."""
         node = self._flow.records[figures.info.node].producers[0]
-        forgets = None if node == DATA else self._forgets(node)
-        if forgets is not None:
-            return forgets
+        maker = None if node == DATA else self._forgets(node) or self._silent_maker(node)
+        if maker is not None:
+            return maker
         if node == DATA or not self._flow.records[node].output.rms <= self._settings.rtol:
             detail = input_detail(figures) | {
                 "own": "" if figures.carries else figures.info.weight.rsplit("/")[-1]

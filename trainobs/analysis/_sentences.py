@@ -80,8 +80,8 @@ def _dead(layer: str, d: Detail) -> str:
     else:
         scale = f" (rms of the inputs {d['input_rms']:.2g})" if d["reason"] == "input" else ""
     return (
-        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {_gate(layer, d)} are off at all "
-        f"{_count(d['positions'])} positions; {_reached(d)}{_REASONS[str(d['reason'])]}{scale}."
+        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {_gate(layer, d)} are off at "
+        f"all {_count(d['positions'])} positions; {_reached(d)}{_REASONS[str(d['reason'])]}{scale}."
     )
 
 
@@ -107,8 +107,8 @@ def _zero_weights(layer: str, d: Detail) -> str:
     if "scale" in d:
         grows = f" But {d['scale']} itself gets a gradient: it will grow." if d["learns"] else ""
         return (
-            f"{d['scale']} of {layer} has an rms of {d['kernel_rms']:.2g}, where 1 is usual: neither signal nor "
-            f"gradient passes.{grows}"
+            f"{d['scale']} of {layer} has an rms of {d['kernel_rms']:.2g}, where 1 is usual: neither signal "
+            f"nor gradient passes.{grows}"
         )
     if d["role"] == "table":
         return (
@@ -126,8 +126,8 @@ def _vanishing(layer: str, d: Detail) -> str:
         return f"{layer} passes on only {float(d['gain']):.2g} of the gradient that arrives at it."
     if d.get("role") == "table":
         return (
-            f"The table of {layer} has an rms of {d['kernel_rms']:.2g}, where about 1 is expected: next to no signal "
-            f"goes forward."
+            f"The table of {layer} has an rms of {d['kernel_rms']:.2g}, where about 1 is expected: next to no "
+            f"signal goes forward."
         )
     kernel = f"kernels too small (rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g})"
     if d["direction"] == "forward":
