@@ -320,10 +320,15 @@ def _zero_inputs(figures: SiteFigures, flow: Flow, settings: FindingSettings) ->
 def _exploding(
     statistics: Statistics, sites: dict[str, SiteFigures], settings: FindingSettings
 ) -> Iterator[Origin]:
-    """The first layer, from the loss, at which the gradient has grown too large."""
+    """The first layer, from the loss, at which the gradient has grown too large.
+
+    Where a normalisation scales small values up, it scales their gradient up too, and the kernel before
+    it scales that down again. So the gradient is taken of values that are brought to unit size first.
+    """
     reference = max((o.gradient_norm for o in statistics.outputs if o.touched), default=0.0)
     for figures in reversed([site for site in sites.values() if site.info.role == "kernel"]):
-        growth = figures.preactivation_gradient_norm / reference if reference else 0.0
+        size = min(statistics.nodes[figures.info.node].output.rms, 1.0)
+        growth = size * figures.preactivation_gradient_norm / reference if reference else 0.0
         mean = float(np.mean(np.abs(figures.gradient)))
         if growth > settings.exploding_growth or mean > settings.exploding_mean:
             if growth <= settings.exploding_growth:  # not the gradient is large here, but the input
