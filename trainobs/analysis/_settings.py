@@ -44,8 +44,8 @@ class FindingSettings:
         Powers of ten that one node must take from the gradient, and more than half of all that is
         lost, to be the one that kills it; less is a slow decay.
     exploding_growth : float, default 100
-        ‖dJ/dZ‖ · min(1, rms Z) of a layer against ‖dJ/dy‖ at the output: gradient norms above 100 are commonly
-        taken as exploding.
+        ‖dJ/dZ‖ · min(1, rms Z) of a layer against ‖dJ/dy‖ at the output: gradient norms above 100 are
+        commonly taken as exploding.
     exploding_mean : float, default 1e6
         Mean absolute gradient of a kernel (TheDeepChecker).
     residual : float, default 1e-4
