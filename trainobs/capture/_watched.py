@@ -29,7 +29,7 @@ from trainobs.capture._layout import DATA, Layout, owned_weights
 from trainobs.capture._patches import Patches
 from trainobs.capture._trace import StepTrace
 from trainobs.errors import ModelNotReady
-from trainobs.recording import StepRecord
+from trainobs.recording import NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
 
 Selects = Callable[[Any], bool]
 Caught = tuple[Layout, list[Any]]
@@ -153,7 +153,10 @@ def _joined(records: list[StepRecord]) -> StepRecord:
     """One record of what several graphs did one after the other, like one of as many passes."""
     if len(records) == 1:
         return records[0]
-    sites, nodes, outputs, weights = [], [], [], []
+    sites: list[SiteRecord] = []
+    nodes: list[NodeRecord] = []
+    outputs: list[OutputRecord] = []
+    weights: list[WeightRecord] = []
     for record in records:
         place, loss = len(nodes), 1 + max((node.loss for node in nodes), default=-1)
 
