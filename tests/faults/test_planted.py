@@ -148,7 +148,7 @@ class TestWeights:
         report = explain(mlp(64, 64, 64, 64, 64, kernel_initializer=start), *digits())
         assert [cause for cause, _ in problems(report)] == ["vanishing"]
         assert "kernels too small" in report.findings.iloc[0].evidence
-        assert report.findings.iloc[0].share == pytest.approx(1.0)
+        assert report.findings.iloc[0].share > 0.99  # the head's bias has a gradient
 
     @pytest.mark.parametrize("index", [1, 2], ids=["hidden", "head"])
     def test_zero_initialised_next_layer(self, index):

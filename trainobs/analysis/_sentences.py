@@ -80,8 +80,8 @@ def _dead(layer: str, d: Detail) -> str:
     else:
         scale = f" (rms of the inputs {d['input_rms']:.2g})" if d["reason"] == "input" else ""
     return (
-        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {_gate(layer, d)} are off at "
-        f"all {_count(d['positions'])} positions; {_reached(d)}{_REASONS[str(d['reason'])]}{scale}."
+        f"{_count(d['dead'])} of the {_count(d['units'])} {d['activation']} units of {_gate(layer, d)} are "
+        f"off at all {_count(d['positions'])} positions; {_reached(d)}{_REASONS[str(d['reason'])]}{scale}."
     )
 
 
@@ -126,8 +126,8 @@ def _vanishing(layer: str, d: Detail) -> str:
         return f"{layer} passes on only {float(d['gain']):.2g} of the gradient that arrives at it."
     if d.get("role") == "table":
         return (
-            f"The table of {layer} has an rms of {d['kernel_rms']:.2g}, where about 1 is expected: next to no "
-            f"signal goes forward."
+            f"The table of {layer} has an rms of {d['kernel_rms']:.2g}, where about 1 is expected: next to "
+            f"no signal goes forward."
         )
     kernel = f"kernels too small (rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g})"
     if d["direction"] == "forward":
