@@ -385,8 +385,8 @@ class Walk:
         if not math.isinf(worst):
             detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
             return Origin("vanishing", record.layer, steps, detail)
-        silent = record.output.rms <= self._settings.rtol
-        return Origin("masked" if silent else "disconnected", record.layer, steps, {"where": "gradient"})
+        quiet = record.output.rms <= self._settings.rtol
+        return Origin("masked" if quiet else "disconnected", record.layer, steps, {"where": "gradient"})
 
     def _forgets(self, node: int) -> Origin | None:
         """Recurrent kernels of zero as the origin: nothing is carried from step to step."""
