@@ -11,7 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainobs.capture._keras_internals import forget_global_seed_generator, global_seed_generator
+from trainobs.capture._keras_internals import (
+    all_layers,
+    forget_global_seed_generator,
+    global_seed_generator,
+)
 from trainobs.capture._parts_of_models import optimizers_of
 from trainobs.capture._readiness import check_input_shape, check_model, check_weights
 from trainobs.capture._tapped_step import Selects, TappedStep
@@ -146,7 +150,11 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
     seeds = [] if generator is None else [generator.state]
     metrics = model.metrics_variables
     optimizers = [variable for optimizer in optimizers_of(model) for variable in optimizer.variables]
-    before = [(v, tf.identity(v.value)) for v in (*model.variables, *metrics, *optimizers, *seeds)]
+    # the states of a stateful layer, which Keras does not list among its variables
+    recurrent = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.RNN)]
+    states = keras.tree.flatten([layer.states or [] for layer in recurrent])
+    changing = (*model.variables, *metrics, *optimizers, *seeds, *states)
+    before = [(v, tf.identity(v.value)) for v in changing]
     try:
         yield
     finally:

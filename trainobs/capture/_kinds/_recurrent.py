@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from trainobs.capture._kinds._cells import gates_of, is_recurrent, variables_of
 from trainobs.capture._kinds._kind import Array, Call, Kind, Part, Units
@@ -40,8 +41,9 @@ class RecurrentKind(Kind):
             found |= {f"state {k}": state for k, state in enumerate(states)}
         if given.get("training"):
             found["training"] = True
-        variables = enumerate(variables_of(layer))
-        return found | {f"variable {k}": v for k, v in variables if id(v) not in weights}
+        # read now: the call is about to draw from its seeds, and to go on from its states
+        states = {k: v for k, v in enumerate(variables_of(layer)) if id(v) not in weights}
+        return found | {f"variable {k}": tf.convert_to_tensor(v) for k, v in states.items()}
 
     def stages_of(self, layer: Any) -> tuple[str, ...]:
         return tuple(_named(gate, cell) for cell, gate in gates_of(layer))
