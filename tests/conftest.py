@@ -13,9 +13,12 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# The first example of a property traces a graph, which takes longer than hypothesis' deadline.
-hypothesis.settings.register_profile("trainobs", deadline=None)
-hypothesis.settings.load_profile("trainobs")
+# An example traces graphs: no deadline, however few of them there are. `pytest --hypothesis-profile=nightly`
+# draws more examples, and others each time, for the properties that name no number of their own.
+_slow = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("ci", max_examples=30, derandomize=True, database=None, **_slow)
+hypothesis.settings.register_profile("nightly", max_examples=300, print_blob=True, **_slow)
+hypothesis.settings.load_profile("ci")
 
 
 class EveryTest:

@@ -1,13 +1,15 @@
-"""Random models and trainings: their reports are whole, they train as if unobserved, nothing is left behind.
+"""Random models and trainings: reports are whole, training goes as if unobserved, nothing is left behind.
 
-Thirty examples, the same each time; `pytest --hypothesis-profile=nightly tests/property/test_architectures.py`
-runs three hundred others. The profiles stand in `tests/conftest.py`. The `Architecture` that a failure
+Thirty examples, the same each time. Three hundred others:
+
+    pytest --hypothesis-profile=nightly tests/property/test_architectures.py
+
+The profiles stand in `tests/conftest.py`. The `Architecture` that a failure
 prints makes the model again: call `check` with it.
 """
 
 import collections
 
-import keras
 import keras.src.backend.tensorflow.nn as keras_nn
 import numpy as np
 import pandas as pd
@@ -31,7 +33,9 @@ def assert_whole(report, model):
     """A row for every trainable weight; fractions; shares of a whole; gradients that add up."""
     table = report.layers
     rows = collections.Counter(table.index)
-    assert {v.path: rows[v.path] for v in model.trainable_variables} == {v.path: 1 for v in model.trainable_variables}
+    assert {v.path: rows[v.path] for v in model.trainable_variables} == {
+        v.path: 1 for v in model.trainable_variables
+    }
     assert table.index.is_unique
     fractions = table[FRACTIONS].to_numpy(float)
     assert np.all(np.isnan(fractions) | ((fractions >= -1e-9) & (fractions <= 1 + 1e-9)))
@@ -56,7 +60,11 @@ def surface(model):
     inside = [model, *model._flatten_layers(include_self=False), *zoo.optimizers(model), keras_nn]
     operations = [op for part in inside for op in (getattr(part, "operations", None) or ())]
     things = list({id(thing): thing for thing in [*inside, *operations]}.values())
-    return {(number, name): held(value) for number, thing in enumerate(things) for name, value in vars(thing).items()}
+    return {
+        (number, name): held(value)
+        for number, thing in enumerate(things)
+        for name, value in vars(thing).items()
+    }
 
 
 def held(value):

@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import (
+    added_losses,
     all_layers,
     forget_global_seed_generator,
     global_seed_generator,
+    put_back_losses,
 )
 from trainobs.capture._parts_of_models import optimizers_of
 from trainobs.capture._readiness import check_input_shape, check_model, check_weights
@@ -146,7 +148,7 @@ def _clear_errors(model: keras.Model) -> Iterator[None]:
 @contextlib.contextmanager
 def _state_restored(model: keras.Model) -> Iterator[None]:
     """Put back what a train step, or the building of a model, changes; random states too."""
-    generator, python = global_seed_generator(), random.getstate()
+    generator, python, losses = global_seed_generator(), random.getstate(), added_losses(model)
     seeds = [] if generator is None else [generator.state]
     metrics = model.metrics_variables
     optimizers = [variable for optimizer in optimizers_of(model) for variable in optimizer.variables]
@@ -165,3 +167,4 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
         if generator is None:
             forget_global_seed_generator()
         random.setstate(python)
+        put_back_losses(losses)

@@ -2,6 +2,8 @@
 
 * ``Layer._flatten_layers``: Keras has no public way to list sublayers of a layer that is no Model
   (public `Model.layers` stops at direct children).
+* ``Layer._losses``: what the layer's last call gave to `add_loss`; `Layer.losses` has it mixed with
+  penalties of weights, and there is no public way to put it back.
 * ``_keras_logits`` and ``_keras_mask``: attributes that Keras hangs on tensors. Losses read the
   logits behind a softmax or sigmoid from the first, layers find masks in the second; an identity
   op that does not carry them on changes training.
@@ -47,6 +49,18 @@ _SOUGHT_OPS = {
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Every layer below `model` (or below a layer), each once."""
     return model._flatten_layers(include_self=False)
+
+
+def added_losses(model: keras.Model) -> list[tuple[Any, list[Any]]]:
+    """What the last call of the model and of every layer in it gave to `add_loss`."""
+    return [(layer, [*layer._losses]) for layer in (model, *all_layers(model))]
+
+
+def put_back_losses(losses: list[tuple[Any, list[Any]]]) -> None:
+    """Undo what later calls have changed of `added_losses`."""
+    for layer, added in losses:
+        layer._losses.clear()
+        layer._losses.extend(added)
 
 
 def ops_sought_by(losses: list[Any]) -> frozenset[str]:

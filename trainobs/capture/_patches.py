@@ -299,6 +299,11 @@ class Patches:
         return original(tape, *error)
 
     def _tap_output(self, trace: StepTrace, record: LayerCall, leaf: int, tensor: Any) -> Any:
+        """Tap what the call made; what it hands back as it came is what it read (see `gradient_tap`)."""
+        if any(tensor is received for received in record.received):
+            makers = (call for call in trace.calls if len(call.returned) == 1 and call.returned[0] is tensor)
+            record.output_gradients = next(makers, record).output_gradients  # those of the same tensor
+            return tensor
         return gradient_tap(tensor, _keeper(trace, record, "output_gradients", leaf), self._sought)
 
     def _tap_model_output(self, trace: StepTrace, tensor: Any) -> Any:

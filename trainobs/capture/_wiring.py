@@ -85,11 +85,12 @@ class Wiring:
 
 def wire(trace: StepTrace) -> Wiring:
     """Link the calls of a trace."""
-    makers = {_key(tensor): index for index, call in enumerate(trace.calls) for tensor in call.returned}
+    makers: dict[Any, int] = {}
     producers, direct, changed = [], set(), []
     consumers: list[list[int]] = [[] for _ in trace.calls]
     for index, call in enumerate(trace.calls):
         found = [_origins(tensor, makers) for tensor in call.received]
+        makers |= {_key(tensor): index for tensor in call.returned}  # also of what it hands back as it came
         producers.append([origin for origin, _ in found])
         changed.append([bool(origin) and not unchanged for origin, unchanged in found])
         for origin, unchanged in found:

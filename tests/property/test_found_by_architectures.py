@@ -1,0 +1,61 @@
+"""Small models that `test_architectures` once failed for."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import trainobs
+from tests.capture import zoo
+
+
+class Penalised(layers.Layer):
+    """A user's layer that adds a loss and hands back what it read."""
+
+    def call(self, inputs):
+        self.add_loss(0.1 * ops.sum(inputs * inputs))
+        return inputs
+
+
+def model_with(layer):
+    """A model that reads a tensor before and behind a layer."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((5,))
+    hidden = layers.Dense(4)(inputs)
+    both = ops.concatenate([hidden, layer()(hidden)], axis=-1)
+    model = keras.Model(inputs, layers.Dense(2)(both))
+    model.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=False)
+    return model
+
+
+def data():
+    """Inputs and targets."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(24, size)).astype("float32") for size in (5, 2)]
+
+
+def trained(layer, *callbacks):
+    """All that is left of twelve steps."""
+    model, (x, y) = model_with(layer), data()
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=list(callbacks))
+    return zoo.state(model)
+
+
+@pytest.mark.parametrize("layer", [lambda: layers.ActivityRegularization(l2=0.1), Penalised])
+def test_a_layer_that_hands_back_what_it_read(layer):
+    """Its output is no tensor of its own: a tap there would add up gradients in another order."""
+    recorder = trainobs.Recorder(every=1)
+    zoo.assert_same(trained(layer), trained(layer, recorder))
+    sites = recorder.recording.at(0).sites
+    assert [site.layer for site in sites] == ["dense", "dense", "dense_1", "dense_1"]
+
+
+def test_losses_of_the_last_call_are_put_back():
+    """What a layer gave to `add_loss` before a model was explained is still there afterwards."""
+    model, (x, y) = model_with(Penalised), data()
+    model(x)
+    (before,) = model.losses
+    trainobs.explain_near_zero_gradients(model, x, y)
+    (after,) = model.losses
+    assert after is before
