@@ -124,7 +124,8 @@ def explain(name: str) -> None:
         once()
     print(
         f"{name:24} explain {statistics.median(ratios):5.1f} plain steps (bar 10; plain step "
-        f"{1e3 * statistics.median(plain):.0f} ms), peak memory {memory.megabytes:.0f} MB, first call {first:.1f} s",
+        f"{1e3 * statistics.median(plain):.0f} ms), peak memory {memory.megabytes:.0f} MB, "
+        f"first call {first:.1f} s",
         flush=True,
     )
 
