@@ -185,7 +185,7 @@ class Patches:
             finally:
                 trace.open_composites.pop()
         kind = kind_of(layer)
-        record = trace.begin(layer, kind, _float_tensors((args, kwargs)))
+        record = trace.begin(layer, kind, _received((args, kwargs)))
         try:
             if kind is not None:
                 _keep_operands(layer, kind, record, args, kwargs)
@@ -355,8 +355,10 @@ def _keeper(
     return keep
 
 
-def _float_tensors(structure: Any) -> list[Any]:
-    return [t for t in keras.tree.flatten(structure) if is_float_tensor(t)]
+def _received(structure: Any) -> list[Any]:
+    """The tensors that a gradient could flow through; where there is none, all that came."""
+    tensors = [t for t in keras.tree.flatten(structure) if tf.is_tensor(t)]
+    return [t for t in tensors if is_float_tensor(t)] or tensors
 
 
 def _keep_operands(
