@@ -192,7 +192,8 @@ KINDS = {
     "conv3d_same_strided": (lambda a: layers.Conv3D(3, 3, 2, "same", activation=a), (4, 5, 6, 2), "tanh"),
 } | {
     f"dense_{activation}": (lambda a: layers.Dense(5, a), (6,), activation)
-    for activation in ACTIVATIONS.keys() - {"relu"}
+    for activation in ACTIVATIONS
+    if activation != "relu"
 }
 
 
@@ -577,7 +578,11 @@ def test_activation_before_logits(last):
     np.testing.assert_allclose(site.slope * site.output_gradient, site.preactivation_gradient, **CLOSE)
 
 
-@pytest.mark.parametrize("function", [tf.nn.softmax, keras.ops.softmax, "softmax"], ids=str)
+@pytest.mark.parametrize(
+    "function",
+    [tf.nn.softmax, keras.ops.softmax, "softmax"],
+    ids=["of TensorFlow", "of keras.ops", "by name"],
+)
 def test_softmax_of_a_hidden_layer(function):
     """The slope of any softmax is its Jacobian's diagonal."""
     _, record = credited(layers.Dense(6, function, name="kernel"), shape=(64,))
