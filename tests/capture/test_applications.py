@@ -59,12 +59,12 @@ def compiled(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Network:
     return model, x, y
 
 
-#: In an order from quick to slow; the last ones are left to the nightly profile.
+#: In an order from quick to slow; most of the large ones are left to the nightly profile.
 NETWORKS: list[object] = [
     pytest.param(transformer, id="transformer"),
     pytest.param(unet, id="u-net"),
     pytest.param(lambda: application("MobileNetV2", 96), id="MobileNetV2"),
-    pytest.param(lambda: application("ResNet50"), id="ResNet50"),
+    pytest.param(lambda: application("ResNet50"), id="ResNet50", marks=pytest.mark.slow),
     pytest.param(lambda: application("EfficientNetB0"), id="EfficientNetB0", marks=pytest.mark.slow),
     pytest.param(lambda: application("DenseNet121"), id="DenseNet121", marks=pytest.mark.slow),
 ]
@@ -82,7 +82,7 @@ def test_every_weight_is_explained(make: Callable[[], Network]) -> None:
     np.testing.assert_allclose(shares, 1.0, rtol=1e-9)
 
 
-@pytest.mark.parametrize("make", NETWORKS[:3])
+@pytest.mark.parametrize("make", NETWORKS[:2])
 def test_a_fresh_network_has_no_finding_but_info(make: Callable[[], Network]) -> None:
     """A network that is only initialised is healthy."""
     findings = trainobs.explain_near_zero_gradients(*make()).findings
