@@ -315,7 +315,7 @@ class Layout:
         return {
             "path": self._paths[id(variable)],
             "shape": tuple(variable.shape),
-            "trainable": asked or bool(variable.trainable),
+            "trainable": asked if self._trace.variable_gradients else bool(variable.trainable),
             "value": self._slot(value),
             "gradient": self._weight_gradient_slot(self._trace.gradient_of(id(variable), in_pass)),
             "penalty": self._slot(self._trace.penalty_gradients.get(id(variable))),
@@ -349,7 +349,9 @@ class Layout:
     # ---- all other weights, outputs ----------------------------------------------------------
 
     def _other_weights(self, owned: list[Owned], selects: Callable[[Any], bool]) -> list[dict[str, Any]]:
-        """Trainable variables that no known call explains."""
+        """Trainable variables that no known call explains; none where backprop was not seen at all."""
+        if not self._trace.variable_gradients:
+            return []
         known = {fields["path"] for call in self.calls for fields in call["weights"].values()}
         found = []
         for own in owned:
