@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trainobs.linear_ops import LinearOp
 
 Array = np.ndarray
+#: What stands for the data where a node's producers are listed.
+DATA = -1
 #: The kind of a node that is no layer: what happens between layers.
 OPERATIONS = "Operations"
 

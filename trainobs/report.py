@@ -160,8 +160,8 @@ class Report:
     def _parts(self, name: str) -> list[SiteFigures]:
         """The figures of a weight, part by part: of one named by its path, or of a layer's first."""
         named = {f.info.weight: f for f in self._sites.values() if name in (f.info.layer, f.info.weight)}
-        main = [w for w, f in named.items() if f.carries and name != w]
-        paths = [name] if name in named else (main or list(named))[: max(len(main), 1)]
+        main = [weight for weight, figures in named.items() if figures.carries]
+        paths = [name] if name in named else main or list(named)[:1]
         if not named:
             known = ", ".join(dict.fromkeys(f.info.layer for f in self._sites.values()))
             raise NotRecorded(f"No layer or weight named {name!r} in this report. Explained layers: {known}.")
@@ -205,7 +205,7 @@ class Report:
         Parameters
         ----------
         layer : str
-            A layer's name.
+            A layer's name, or the path of one of its weights.
 
         Returns
         -------
@@ -213,9 +213,9 @@ class Report:
             Index (`weight`, `part`); columns as in `layers`. A weight that is one piece has one row,
             its part is "".
         """
-        found = [f for f in self._sites.values() if f.info.layer == layer]
+        found = [f for f in self._sites.values() if layer in (f.info.layer, f.info.weight)]
         if not found:
-            self._parts(layer)
+            self._parts(layer)  # says what there is
         with np.errstate(invalid="ignore", over="ignore"):
             rows = [self._layer_row(figures) for figures in found]
         names = [(figures.info.weight, figures.info.part) for figures in found]

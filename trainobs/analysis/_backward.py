@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import tensorflow as tf
-
 from trainobs.analysis._pseudo_inverse import BackpropEstimate, key
-from trainobs.linear_ops import input_vjp
-from trainobs.recording import OPERATIONS, NodeRecord, SiteRecord, StepRecord, scalars_of
+from trainobs.linear_ops import sent_back
+from trainobs.recording import DATA, OPERATIONS, NodeRecord, SiteRecord, StepRecord, scalars_of
 
 
 def estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> StepRecord:
@@ -37,13 +35,10 @@ def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
     nodes, into_operations = list(record.nodes), dict[int, Any]()
     for site in record.sites:
         node, d = nodes[site.node], site.preactivation_gradient
-        reads = node.producers[:1] != (-1,) and node.input_gradients == (None,)
+        reads = node.producers[:1] != (DATA,) and node.input_gradients == (None,)
         if d is None or not reads or site.role != "kernel":
             continue
-        op = site.op
-        kernel, cotangent = op.canonical_kernel(site.kernel), op.canonical_units(d)
-        shape = op.canonical_input(site.input).shape
-        sent = input_vjp(op, tf.cast(kernel, tf.float32), tf.cast(cotangent, tf.float32), shape).numpy()
+        sent = sent_back(site.op, site.kernel, d, site.input.shape)
         nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
         if nodes[node.producers[0]].kind == OPERATIONS:  # read by one call, maybe by several gates of it
             into_operations[node.producers[0]] = into_operations.get(node.producers[0], 0.0) + sent

@@ -95,10 +95,20 @@ class SiteFigures:
         total = float(np.sum(np.broadcast_to(values, self.shape)))
         return (total + unused * self.unused) / self.size
 
+    @property
+    def used_near_zero(self) -> float:
+        """Near-zero fraction of the weights that were used: of a table, of the rows that were looked up."""
+        return float(np.mean(self.near_zero))
+
+    @functools.cached_property
+    def used_shares(self) -> dict[Cause, Array]:
+        """`shares` of the weights that were used."""
+        return shares(self.verdict)
+
     @functools.cached_property
     def shares(self) -> dict[Cause, Array]:
         """Part of the near-zero weights that belongs to each cause."""
-        found = shares(self.verdict)
+        found = self.used_shares
         if not self.unused:
             return found
         known = int(np.sum(self.near_zero))

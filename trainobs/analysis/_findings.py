@@ -8,20 +8,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis._figures import SiteFigures
-from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._flow import Flow
 from trainobs.analysis._origins import (
     Origin,
     Walk,
     input_detail,
     is_constant_kernel,
     name_inputs,
-    used_near_zero,
 )
 from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._outputs import OutputStatistics
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import Statistics
-from trainobs.recording import NodeRecord
+from trainobs.recording import DATA, NodeRecord
 
 Figures = SiteFigures | OtherFigures
 SEVERITIES = ("error", "warning", "info")
@@ -117,7 +116,8 @@ def diagnose(
     walk = Walk(flow, settings, silent)
     outputs = [*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True)]
     origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
-    direct = [*outputs, *_direct(statistics, sites, flow, settings, walk, silent)]
+    mismatched = {origin.layer for origin in outputs}
+    direct = [*outputs, *_direct(statistics, sites, flow, settings, walk, silent, mismatched)]
     known = sites | others
     walked = [origin for weight, origin in origins.items() if _asks(known[weight], origin, settings)]
     roots: dict[tuple[str, str], Origin] = {}
@@ -163,7 +163,7 @@ def _asks(figures: Figures, origin: Origin, settings: FindingSettings) -> bool:
 
 
 def _near_zero(figures: Figures) -> float:
-    return used_near_zero(figures) if isinstance(figures, SiteFigures) else figures.near_zero_fraction
+    return figures.used_near_zero if isinstance(figures, SiteFigures) else figures.near_zero_fraction
 
 
 def _is_redundant(figures: Figures, origin: Origin) -> bool:
@@ -181,7 +181,7 @@ def _origins(
     """Where the gradient of every affected kernel is lost."""
     found = {}
     for weight, figures in sites.items():
-        near_zero = used_near_zero(figures)
+        near_zero = figures.used_near_zero
         if not figures.info.trainable or (figures.info.connected and near_zero <= settings.affected):
             continue
         origin = walk.origin(figures)
@@ -247,9 +247,8 @@ def _direct(
     settings: FindingSettings,
     walk: Walk,
     silent: bool,
+    mismatched: set[str],
 ) -> Iterator[Origin]:
-    at_output = (*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True))
-    mismatched = {origin.layer for origin in at_output}
     if silent and not mismatched:
         g_out = statistics.loudest_output()[0]
         last = _output_layer(statistics, flow)

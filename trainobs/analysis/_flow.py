@@ -13,9 +13,7 @@ import functools
 import numpy as np
 
 from trainobs.analysis._figures import SiteFigures, ratio
-from trainobs.recording import OPERATIONS, NodeRecord, Scalars
-
-DATA = -1
+from trainobs.recording import DATA, OPERATIONS, NodeRecord, Scalars
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from trainobs.linear_ops import input_vjp
-from trainobs.recording import SiteRecord, StepRecord
+from trainobs.linear_ops import sent_back
+from trainobs.recording import DATA, SiteRecord, StepRecord
 
 Array = Any
 #: How many were flushed, and of how many that are not zero.
@@ -72,21 +71,13 @@ def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:
     found = {}
     for reader in record.sites:
         node = record.nodes[reader.node]
-        sole = node.input_gradients[:1] != (None,) and node.producers[:1] != (-1,) and node.producers
+        sole = node.input_gradients[:1] != (None,) and node.producers[:1] != (DATA,) and node.producers
         maker = makers.get((node.producers[0], reader.loss)) if sole else None
         if reader.dtype != "float16" or reader.role != "kernel" or maker is None:
             continue
         if maker.output_gradient is None or reader.preactivation_gradient is None:
             continue
-        sent = _sent(reader)
+        sent = sent_back(reader.op, reader.kernel, reader.preactivation_gradient, reader.input.shape)
         if sent.shape == maker.output_gradient.shape:
             found[maker.key] = _counted(maker.output_gradient, sent != 0)
     return found
-
-
-def _sent(site: SiteRecord) -> Array:
-    op = site.op
-    kernel = tf.cast(op.canonical_kernel(site.kernel), tf.float32)
-    arriving = tf.cast(op.canonical_units(site.preactivation_gradient), tf.float32)
-    sent = input_vjp(op, kernel, arriving, op.canonical_input(site.input).shape).numpy()
-    return op.own_input(sent, site.input.shape)

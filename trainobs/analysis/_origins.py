@@ -12,11 +12,12 @@ import math
 
 import numpy as np
 
-from trainobs.analysis._causes import CAUSES, Cause, shares
+from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._figures import SiteFigures
-from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._flow import Flow
 from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._settings import FindingSettings
+from trainobs.recording import DATA
 
 _FACTORS = ("input", "activation", "backprop")
 #: The factors of each set.
@@ -62,7 +63,7 @@ def main_factor(figures: SiteFigures) -> str:
     Sets that share a weight have equal parts of it. Of a set of several factors, none of which would
     do alone, the part goes to the one that is smallest against its reference.
     """
-    parts = _used_shares(figures)
+    parts = figures.used_shares
     scores = dict.fromkeys(_FACTORS, 0.0) | {"cancellation": float(parts[Cause.CANCELLATION])}
     for cause, factors in _MEMBERS.items():
         smallest = min(factors, key=lambda factor: figures.factor_sizes[factor])
@@ -72,18 +73,9 @@ def main_factor(figures: SiteFigures) -> str:
 
 def is_joint(figures: SiteFigures) -> bool:
     """Whether most of a weight's near-zero gradients have no factor that alone keeps them there."""
-    parts = _used_shares(figures)
+    parts = figures.used_shares
     joint = sum(float(parts[cause]) for cause, factors in _MEMBERS.items() if len(factors) > 1)
     return joint > 0.5
-
-
-def used_near_zero(figures: SiteFigures) -> float:
-    """Near-zero fraction of the weights that were used: of a table, without rows that were not looked up."""
-    return float(np.mean(figures.near_zero))
-
-
-def _used_shares(figures: SiteFigures) -> dict[Cause, np.ndarray]:
-    return shares(figures.verdict) if figures.unused else figures.shares
 
 
 class Walk:
@@ -364,7 +356,7 @@ class Walk:
                 return _chained(Origin("zero_weights", site.info.layer, (), self._off_detail(site)), steps)
         elif killer and site is None:
             return self._killed_between(reader, worst, steps)
-        return Origin("vanishing", self._flow.records[reader].layer, steps, self._decay(path, losses))
+        return Origin("vanishing", self._flow.records[reader].layer, steps, self._decay(path))
 
     def _killed_between(self, node: int, worst: float, steps: tuple[str, ...]) -> Origin:
         """A node without a kernel takes the gradient: all of it, or most.
@@ -431,7 +423,7 @@ class Walk:
         kernel = math.inf if site.kernel_rms == 0 else _powers(flow.kernel_gain)
         return (slope, "slope") if slope >= kernel else (kernel, "kernel")
 
-    def _decay(self, path: list[int], losses: list[tuple[tuple[float, str], int]]) -> dict[str, float | str]:
+    def _decay(self, path: list[int]) -> dict[str, float | str]:
         sites = [site for node in path if (site := self._flow.site_at(node)) is not None]
         gains = [self._flow.nodes[node].gain for node in path]
         total = sum(_powers(gain) for gain in gains if gain > 0)
@@ -440,7 +432,6 @@ class Walk:
             flow = self._flow.nodes[node]
             factors["slope"] += max(_powers(flow.slope_gain), 0.0)
             factors["kernel"] += max(_powers(flow.kernel_gain), 0.0)
-        del losses
         return {
             "factor": max(factors, key=lambda name: factors[name]),
             "direction": "backward",

@@ -11,9 +11,10 @@ import functools
 import numpy as np
 
 from trainobs.analysis._causes import CAUSES, Cause
-from trainobs.analysis._flow import DATA, Flow
+from trainobs.analysis._flow import Flow
 from trainobs.analysis._others import OtherStatistics
 from trainobs.near_zero import NearZero
+from trainobs.recording import DATA
 
 
 class OtherFigures:

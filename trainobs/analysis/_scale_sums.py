@@ -5,7 +5,7 @@
 | n      | positions                             |
 | c      | channels: inputs and units in one     |
 
-What `_site_sums` does for kernels, here by `numpy.einsum`, which takes no temporary arrays. What
+What `_site_sums` does for kernels, here by `numpy.einsum`, which multiplies and sums in one go. What
 depends on the units alone (slopes, what arrives at them) is taken from the kernel that feeds them.
 """
 

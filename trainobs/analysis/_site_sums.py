@@ -7,7 +7,7 @@
 | h      | `h`          | (n, *q, j)   | n · dJ/dA, n = positions            |
 | e      | `e`          | (n, *q, j)   | n · dJ/dZ                           |
 
-The sums are pure TensorFlow, so a Recorder can also compute them inside the train step.
+Scales are summed by `_scale_sums` where a kernel feeds the same units.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture._kinds import Call, Part, Units
-from trainobs.capture._layout import DATA, Function, Layout, ProductSlot, ScalarsSlot, Slot, SparseSlot
+from trainobs.capture._layout import Function, Layout, ProductSlot, ScalarsSlot, Slot, SparseSlot
 from trainobs.capture._taps import slope_of
 from trainobs.recording import (
+    DATA,
     NodeRecord,
     OutputRecord,
     Rows,
@@ -149,7 +150,7 @@ def _site(fields: dict[str, Any], part: Part) -> SiteRecord:
         input=part.input,
         rows=part.rows,
         kernel=_value(weight, part, units),
-        bias=None if part.role in ("bias", "scale") else _bias(fields, units, inner),
+        bias=None if part.role in ("bias", "scale") else _bias(fields, inner),
         kernel_gradient=_part_of(weight["gradient"], part, weight["shape"]),
         penalty_gradient=_part_of(weight["penalty"], part, weight["shape"]),
         **{name: getattr(units, name) for name in _UNIT_FIELDS},
@@ -178,9 +179,9 @@ def _value(weight: dict[str, Any], part: Part, units: Units) -> Array:
     return units.preactivation.reshape(-1, units.preactivation.shape[-1])[first]
 
 
-def _bias(fields: dict[str, Any], units: Units, inner: bool) -> Array | None:
+def _bias(fields: dict[str, Any], inner: bool) -> Array | None:
     bias = fields["weights"].get("bias")
-    return None if bias is None or inner or units.preactivation is None else bias["value"]
+    return None if bias is None or inner else bias["value"]
 
 
 def _part_of(gradient: Any, part: Part, shape: tuple[int, ...]) -> Array | None:
@@ -259,7 +260,7 @@ def _nodes(layout: Layout, sites: list[SiteRecord], arrays: list[Array]) -> tupl
             samples=0 if fields["index"] is None else int(samples[place[fields["index"]]]),
             output=outputs.get(number, _NOTHING),
             output_gradient=arriving[number],
-            input_gradients=_sent(number, fields, filled, arriving),
+            input_gradients=tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"]),
         )
         for number, fields in enumerate(filled)
     )
@@ -271,17 +272,6 @@ def _summed(gradients: list[Any] | None) -> Scalars | None:
         return None
     parts = [part if isinstance(part, Scalars) else _known(part) for part in gradients]
     return functools.reduce(lambda a, b: a + b, parts)
-
-
-def _sent(
-    number: int, fields: dict[str, Any], filled: list[dict[str, Any]], arriving: list[Scalars | None]
-) -> tuple[Scalars | None, ...]:
-    """What a node sends back to each input; the last node of several stages sends to those before it."""
-    stages = [p for p in fields["producers"] if p != DATA and filled[p]["stage"] and p < number]
-    own = [p for p in stages if filled[p]["layer"] == fields["layer"] and not fields["stage"]]
-    if own and own == list(fields["producers"]):
-        return tuple(arriving[p] for p in own)
-    return tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"])
 
 
 def _output_scalars(filled: list[dict[str, Any]], sites: list[SiteRecord]) -> dict[int, Scalars]:

@@ -13,6 +13,7 @@ So Z, what follows from it, and sums over values are worked out when the record 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +24,8 @@ from trainobs.capture import _sites
 from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
-from trainobs.recording import OPERATIONS
+from trainobs.recording import DATA, OPERATIONS
 
-DATA = -1
 Function = Callable[[Any], Any]
 
 
@@ -230,7 +230,7 @@ class Layout:
     def _producers(self, index: int, call: LayerCall, in_pass: int) -> tuple[int, ...]:
         """For each input the node it came from: a call's, or that of operations in between."""
         changed = self._wiring.changed[index]
-        operations = iter(range(self._numbers[in_pass, index] - len(_stages(call)) - sum(changed), 10**9))
+        operations = itertools.count(self._numbers[in_pass, index] - len(_stages(call)) - sum(changed))
         return tuple(
             next(operations) if between else self._numbers[in_pass, origin[0]] if origin else DATA
             for origin, between in zip(self._wiring.producers[index], changed, strict=True)

@@ -25,11 +25,11 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from trainobs.capture._filling import fill, nbytes
-from trainobs.capture._layout import DATA, Layout, owned_weights
+from trainobs.capture._layout import Layout, owned_weights
 from trainobs.capture._patches import Patches
 from trainobs.capture._trace import StepTrace
 from trainobs.errors import ModelNotReady
-from trainobs.recording import NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
+from trainobs.recording import DATA, NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
 
 Selects = Callable[[Any], bool]
 Caught = tuple[Layout, list[Any]]

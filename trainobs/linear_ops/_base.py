@@ -17,6 +17,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 Shape = tuple[int, ...]
@@ -153,6 +154,27 @@ def input_vjp(op: LinearOp, kernel: tf.Tensor, cotangent: tf.Tensor, input_shape
         tape.watch(input)
         preactivation = op.apply(input, kernel)
     return tape.gradient(preactivation, input, cotangent)
+
+
+def sent_back(op: LinearOp, kernel: Any, cotangent: Any, input_shape: Shape) -> Any:
+    """`input_vjp` of arrays in the layer's own layout, in float32.
+
+    Parameters
+    ----------
+    op : LinearOp
+    kernel : array shaped like the weight
+    cotangent : array shaped like the preactivation
+    input_shape : tuple of int
+        The layer's own shape of the input.
+
+    Returns
+    -------
+    float32 array of shape `input_shape`
+    """
+    weights, arriving = op.canonical_kernel(kernel), op.canonical_units(cotangent)
+    shape = op.canonical_input(np.broadcast_to(np.float32(0), input_shape)).shape
+    sent = input_vjp(op, tf.cast(weights, tf.float32), tf.cast(arriving, tf.float32), shape).numpy()
+    return op.own_input(sent, input_shape)
 
 
 def reordered(array: Any, order: Shape, merged: int) -> Any:

@@ -120,8 +120,6 @@ class Kind(abc.ABC):
 
     Attributes
     ----------
-    stages : tuple of str
-        Names of the nodes that come before the layer's own, where it is made of several.
     carries : bool
         Whether signals pass through its weights: kernels do, scales and shifts only modify.
     activates : bool
@@ -130,7 +128,6 @@ class Kind(abc.ABC):
         Whether the values of the weights and of the output are needed.
     """
 
-    stages: tuple[str, ...] = ()
     carries: bool = True
     activates: bool = False
     reads_weights: bool = True
@@ -153,9 +150,9 @@ class Kind(abc.ABC):
         return {"input": keras.tree.flatten((args, kwargs))[0]}
 
     def stages_of(self, layer: Any) -> tuple[str, ...]:
-        """Names of the nodes before the layer's own."""
+        """Names of the nodes that come before the layer's own, where it is made of several."""
         del layer
-        return self.stages
+        return ()
 
     @abc.abstractmethod
     def parts(self, call: Call) -> list[Part]:

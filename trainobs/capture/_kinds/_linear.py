@@ -17,7 +17,7 @@ from trainobs.linear_ops import (
     EinsumOp,
     LinearOp,
     bias_op,
-    input_vjp,
+    sent_back,
 )
 
 IDENTITY = "linear"
@@ -67,7 +67,6 @@ class EinsumKind(LinearKind):
 class SeparableKind(Kind):
     """A depthwise convolution, then one of window 1 that mixes the channels."""
 
-    stages = ("depthwise",)
     activates = True
 
     def variables(self, layer: Any) -> dict[str, Any]:
@@ -76,6 +75,9 @@ class SeparableKind(Kind):
             "pointwise_kernel": layer.pointwise_kernel,
             "bias": layer.bias,
         }
+
+    def stages_of(self, layer: Any) -> tuple[str, ...]:
+        return ("depthwise",)
 
     def parts(self, call: Call) -> list[Part]:
         layer, x, bias = call.layer, call.input, call.weights["bias"]
@@ -87,7 +89,8 @@ class SeparableKind(Kind):
         pointwise = ConvOp(ones, "valid", ones, data_format=layer.data_format)
         between = apply_own(depthwise, x, first)
         units = call.finish(preactivation(layer, pointwise, between, second, bias), bias)
-        arriving = _sent_back(pointwise, second, units.preactivation_gradient, between)
+        d = units.preactivation_gradient
+        arriving = None if d is None else sent_back(pointwise, second, d, between.shape)
         linear = linear_units(layer.name, between, arriving)
         return [
             Part("depthwise_kernel", depthwise, x, linear, stage=0, read_by="pointwise_kernel"),
@@ -160,14 +163,6 @@ def linear_units(layer: str, z: Array, arriving: Array | None) -> Units:
     """Units without an activation function."""
     activation = Activation(IDENTITY, layer, (1.0,))
     return Units(activation, z, z, z, np.broadcast_to(np.ones((), z.dtype), z.shape), arriving, arriving)
-
-
-def _sent_back(op: LinearOp, kernel: Array, cotangent: Array | None, input: Array) -> Array | None:
-    if cotangent is None:
-        return None
-    weights, arriving = (tf.cast(a, tf.float32) for a in (kernel, op.canonical_units(cotangent)))
-    sent = input_vjp(op, weights, arriving, op.canonical_input(input).shape).numpy()
-    return np.asarray(op.own_input(sent, input.shape))
 
 
 # ---- specs from the configuration of layers ------------------------------------------------------
