@@ -146,11 +146,16 @@ def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, 
         _delivered(calls[:1] if rows is None else calls, rows, "penalty_gradient"),
     )
     difference = sums["gradient"] / positions + penalty - gradient
-    scale = np.sqrt(np.sum(sums["terms"] * sums["all_sq"])) / positions + np.linalg.norm(penalty)
+    squares = np.maximum(sums["all_sq"], sums["terms"] * _SMALLEST_SQUARE)
+    scale = np.sqrt(np.sum(sums["terms"] * squares)) / positions + np.linalg.norm(penalty)
     return {
         "residual": np.float64(positions * np.linalg.norm(difference)),
         "residual_scale": np.float64(positions * scale),
     }
+
+
+#: Squares of terms below this are 0 in the float32 that they were summed in.
+_SMALLEST_SQUARE = float(np.finfo(np.float32).tiny)
 
 
 def _delivered(calls: list[SiteRecord], rows: Array | None, name: str) -> Array:

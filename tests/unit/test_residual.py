@@ -1,0 +1,45 @@
+"""The distance of the terms' sum from the tape's gradient, where numbers are as small as float32 goes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import trainobs
+
+
+def report_of(loss_scale: float) -> trainobs.Report:
+    """Of two layers and a loss of this scale."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, "tanh"), layers.LayerNormalization(), layers.Dense(2)]
+    )
+    model.compile("sgd", lambda y, prediction: loss_scale * keras.losses.mean_squared_error(y, prediction))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 6)).astype(np.float32), rng.normal(size=(16, 2)).astype(np.float32)
+    return trainobs.explain_near_zero_gradients(model, x, y)
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 1e-18, 1e-24, 1e-34, 0.0])
+def test_terms_whose_squares_float32_can_not_hold_are_explained(loss_scale: float) -> None:
+    """The squares of terms below 1e-19 are 0 in float32: that is no distance from the tape's gradient."""
+    report = report_of(loss_scale)
+    assert report.layers["residual"].max() < 1e-4
+    assert "unexplained" not in set(report.findings["cause"])
+
+
+def test_a_gradient_that_no_term_explains_is_told() -> None:
+    """A kernel that a loss uses outside of its layer is unexplained, however small that use."""
+    keras.utils.set_random_seed(0)
+
+    class Tied(keras.Sequential):
+        def compute_loss(self, *args: object, **kwargs: object) -> object:
+            extra = keras.ops.sum(self.layers[0].kernel ** 3)
+            return super().compute_loss(*args, **kwargs) + 1e-12 * extra
+
+    model = Tied([keras.Input((6,)), layers.Dense(5, "relu", name="tied"), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    kernel, bias = model.layers[0].get_weights()
+    model.layers[0].set_weights([kernel, bias - 100])  # dead: its terms are all 0
+    report = trainobs.explain_near_zero_gradients(model, np.ones((8, 6), np.float32), np.ones((8, 2)))
+    assert ("unexplained", "tied") in set(zip(report.findings["cause"], report.findings["layer"], strict=True))
