@@ -92,6 +92,16 @@ def test_a_finding_is_a_band_with_its_cause() -> None:
     assert [label.get_text() for label in top.get_xticklabels()] == ["vanishing"]
 
 
+def test_nodes_of_one_layer_are_named_once() -> None:
+    """A finding of a layer that is several neighbouring nodes has one name, over the middle of them."""
+    report = _made_up([0.3, 0.2, 0.1, 0.05], [0.0] * 4, finding="b")
+    report.flow["layer"] = ["a", "b", "b", "b"]
+    ax = draw_flow(report)
+    (top,) = ax.child_axes
+    assert list(top.get_xticks()) == [2.0]
+    assert [label.get_text() for label in top.get_xticklabels()] == ["vanishing"]
+
+
 def test_a_healthy_flow_has_no_band() -> None:
     """Without findings nothing is marked."""
     ax = draw_flow(_made_up([0.3, 0.2], [0.0, 0.0]))

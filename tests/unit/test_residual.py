@@ -42,4 +42,6 @@ def test_a_gradient_that_no_term_explains_is_told() -> None:
     kernel, bias = model.layers[0].get_weights()
     model.layers[0].set_weights([kernel, bias - 100])  # dead: its terms are all 0
     report = trainobs.explain_near_zero_gradients(model, np.ones((8, 6), np.float32), np.ones((8, 2)))
-    assert ("unexplained", "tied") in set(zip(report.findings["cause"], report.findings["layer"], strict=True))
+    assert ("unexplained", "tied") in set(
+        zip(report.findings["cause"], report.findings["layer"], strict=True)
+    )

@@ -129,7 +129,10 @@ def _draw_references(ax: Axes, report: Report) -> None:
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
-    """A band behind each node that holds a finding, named above the picture; which nodes these are."""
+    """A band behind each node that holds a finding, named above the picture; which nodes these are.
+
+    Neighbours of one layer (the gates of a recurrent one) are one band, and named once.
+    """
     labels: dict[int, list[str]] = {}
     for finding in findings[findings["cause"].isin(_ON_THE_WAY)].itertuples():
         for place in np.flatnonzero(flow["layer"] == finding.layer):
@@ -137,10 +140,14 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
     for at in labels:
         back.axvspan(at - 0.5, at + 0.5, color=BAND, linewidth=0, zorder=0)
     if labels:
+        marked = np.array(sorted(labels))
+        layer = flow["layer"].to_numpy()[marked]
+        ends = np.flatnonzero((np.diff(marked) > 1) | (layer[1:] != layer[:-1])) + 1
+        bands = np.split(marked, ends)
         top = front.secondary_xaxis("top")
-        top.set_xticks(list(labels), [", ".join(names) for names in labels.values()])
+        top.set_xticks([band.mean() for band in bands], [", ".join(labels[int(band[0])]) for band in bands])
         top.tick_params(length=0, labelsize=8.5, labelcolor=_ALARM, pad=2)
-        if len(labels) > 2:
+        if len(bands) > 2:
             plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
         top.spines[:].set_visible(False)
     return set(labels)

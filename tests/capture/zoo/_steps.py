@@ -27,6 +27,12 @@ class OwnStep(Subclassed):
         return {"loss": loss, "norm": tf.linalg.global_norm(gradients)}
 
 
+def on_digits(model: keras.Model) -> Training:
+    """A model that its first batch builds, compiled, with flat digits."""
+    compiled(model)(digits()[0][:2])
+    return model, flat()
+
+
 @problem
 def own_train_step() -> Training:
     """Keras' guide: customising what happens in fit."""
@@ -49,9 +55,7 @@ class StepInFunction(Subclassed):
 @problem
 def step_in_a_function() -> Training:
     """A graph of its own within the train function's."""
-    model = compiled(StepInFunction())
-    model(digits()[0][:2])
-    return model, flat()
+    return on_digits(StepInFunction())
 
 
 class CallInFunction(Subclassed):
@@ -68,9 +72,7 @@ class CallInFunction(Subclassed):
 @problem
 def call_in_a_function() -> Training:
     """The branch is taken in some steps."""
-    model = compiled(CallInFunction())
-    model(digits()[0][:2])
-    return model, flat()
+    return on_digits(CallInFunction())
 
 
 class UpdateInCondition(OwnStep):
@@ -90,9 +92,7 @@ class UpdateInCondition(OwnStep):
 @problem
 def update_in_a_condition() -> Training:
     """The optimizer is called in the graph of a branch."""
-    model = compiled(UpdateInCondition())
-    model(digits()[0][:2])
-    return model, flat()
+    return on_digits(UpdateInCondition())
 
 
 class Adversaries(keras.Model):
