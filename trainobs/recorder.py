@@ -22,7 +22,7 @@ from trainobs.capture import (
 )
 from trainobs.errors import InvalidArgument
 from trainobs.near_zero import NearZero
-from trainobs.recording import Recording, SiteRecord
+from trainobs.recording import Recording, SiteRecord, WeightRecord
 from trainobs.selection import Selection
 from trainobs.steps import StepCounter
 
@@ -229,7 +229,7 @@ class Recorder(keras.callbacks.Callback):
     def _end_own(self, caught: CaughtStep | None) -> None:
         (step,) = self._steps.ran()
         if caught is not None:
-            self._add(CapturedStep(lambda: caught.record(step), step, caught.nbytes, self._selects_site))
+            self._add(CapturedStep(lambda: caught.record(step), step, caught.nbytes, self._selects_weight))
         elif self._is_due(range(step, step + 1)):
             warnings.warn(
                 f"Step {step} was due, but the watched block took no gradient of the model's weights that "
@@ -298,7 +298,7 @@ class Recorder(keras.callbacks.Callback):
         """Keep what was captured, or its statistics, and let go what no longer fits."""
         ran = self._steps.ran()
         if self._is_due(ran):
-            self._add(twin.record(captured, ran[-1], self._epoch, self._selects_site))
+            self._add(twin.record(captured, ran[-1], self._epoch, self._selects_weight))
         self._steps.end()  # also if another callback breaks the fit off before it comes to this one
 
     def _add(self, item: CapturedStep) -> None:
@@ -306,8 +306,8 @@ class Recorder(keras.callbacks.Callback):
         self._records.append(item if self._keep == "tensors" else gather(item.record(), self._near_zero))
         self._release()
 
-    def _selects_site(self, site: SiteRecord) -> bool:
-        return self._selection.matches(site.layer, site.weight, site.bases)
+    def _selects_weight(self, of: SiteRecord | WeightRecord) -> bool:
+        return self._selection.matches(of.layer, of.weight, of.bases)
 
     def _release(self) -> None:
         """Let the oldest records go until the rest fits."""

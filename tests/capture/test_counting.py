@@ -117,6 +117,17 @@ def test_several_recorders():
     assert {path for statistics in few.recording for path in statistics.sites} == weights
 
 
+def test_several_recorders_of_weights_of_unknown_kinds():
+    """A Recorder holds the weights that are explained as a whole only of the layers it was asked for."""
+    model, fit = zoo.fresh("weights_of_unknown_kinds")
+    known = [layer.name for layer in model.layers][-1]
+    every, few = trainobs.Recorder(every=2), trainobs.Recorder(every=2, layers=known)
+    model.fit(**{**fit, "callbacks": [every, few]})
+    assert {weight.kind for weight in next(iter(every.recording)).weights} == {"Doubled", "Gated"}
+    assert next(iter(few.recording)).weights == ()
+    assert {site.layer for site in next(iter(few.recording)).sites} == {known}
+
+
 def layer(name):
     """A head of that name."""
     return keras.layers.Dense(10, name=name)

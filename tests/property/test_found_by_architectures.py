@@ -63,6 +63,13 @@ def test_losses_of_the_last_call_are_put_back():
     assert after is before
 
 
+def test_constants_between_a_table_and_noise():
+    """A Dropout's constant is multiplied with the noise before it, as if nobody read what lies between."""
+    blocks = Block("GaussianDropout", {"rate": 0.3}), Block("Dropout", {"rate": 0.3})
+    table = Block("Embedding", {"input_dim": 5, "output_dim": 1})
+    check(Architecture("tokens", (table, *blocks), reduce="flatten", loss="logits", optimizer=("SGD", {})))
+
+
 @pytest.mark.xfail(strict=False, reason="oneDNN fuses x * sigmoid(x) otherwise in a due step")
 def test_swish_of_raw_operations():
     """TensorFlow's graph optimizer treats the product the same way, whether or not the step is due."""

@@ -14,7 +14,7 @@ import trainobs
 from tests.property.synthetic import property_settings
 from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
 from tests.reference.pseudo_inverse import projector
-from trainobs.analysis._pseudo_inverse import solve
+from trainobs.analysis._pseudo_inverse import invert, solve
 from trainobs.linear_ops import ConvOp, DenseOp, weight_vjp
 
 FLOAT32 = float(np.finfo(np.float32).eps)
@@ -71,11 +71,17 @@ def conv_problems(draw: st.DrawFn) -> Problem:
     return Problem(op, reference, input_shape, kernel_shape, *rest)
 
 
+def estimated(op, a: np.ndarray, gradient: np.ndarray, shape: tuple) -> tuple[np.ndarray, int]:
+    """The estimate of dJ/dZ, of that shape, and its rank."""
+    inverse = invert(op, a, gradient.shape[:-2], math.prod(shape[:-1]))
+    return solve(op, a, gradient, shape, inverse), inverse.rank
+
+
 def check_estimate(problem: Problem) -> None:
     """The estimate is P · D for every unit, its rank is the trace of P, and it explains dJ/dW."""
     a, d = problem.arrays()
     gradient = weight_sums(problem.reference, a, d, problem.kernel_shape)
-    estimate, rank = solve(problem.op, a, gradient, d.shape)
+    estimate, rank = estimated(problem.op, a, gradient, d.shape)
     projections = projector(problem.reference, a, problem.kernel_shape, d.shape, problem.rcond)
     for unit, projection in enumerate(projections):
         expected = projection @ d[..., unit].ravel()
@@ -108,7 +114,7 @@ def test_estimate_is_exact_where_the_rows_are_independent(positions: int, more: 
     """With no more positions than inputs nothing is lost."""
     rng = np.random.default_rng(seed)
     a, d = rng.normal(size=(positions, positions + more + 1)), rng.normal(size=(positions, 3))
-    estimate, rank = solve(DenseOp(), a, a.T @ d, d.shape)
+    estimate, rank = estimated(DenseOp(), a, a.T @ d, d.shape)
     assert rank == positions
     np.testing.assert_allclose(estimate, d, rtol=1e-6, atol=1e-6)
 
@@ -117,7 +123,7 @@ def test_mean_error_is_that_of_the_lost_dimensions():
     """Over random dJ/dZ the mean square of the relative error is 1 − rank/n."""
     rng = np.random.default_rng(0)
     a, d = rng.normal(size=(64, 16)), rng.normal(size=(64, 2000))
-    estimate, rank = solve(DenseOp(), a, a.T @ d, d.shape)
+    estimate, rank = estimated(DenseOp(), a, a.T @ d, d.shape)
     errors = np.linalg.norm(estimate - d, axis=0) / np.linalg.norm(d, axis=0)
     assert rank == 16
     assert abs(np.sqrt(np.mean(errors**2)) - np.sqrt(1 - 16 / 64)) < 5e-3

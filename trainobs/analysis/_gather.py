@@ -19,7 +19,7 @@ from trainobs.analysis._site_sums import bias_sums, count_near_zero_backprop, su
 from trainobs.analysis._statistics import SiteInfo, SiteStatistics, Statistics, added
 from trainobs.analysis._time import step_sums
 from trainobs.near_zero import NearZero
-from trainobs.recording import NodeRecord, Scalars, SiteRecord, StepRecord
+from trainobs.recording import NodeRecord, Scalars, SiteRecord, StepRecord, scalars_of
 
 Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
@@ -202,9 +202,11 @@ def _error(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]:
     """Squared distance of the estimate from what the tape measured; nothing where it did not."""
     if site.output_gradient is None:
         return {}
-    measured = np.asarray(site.op.canonical_units(site.output_gradient), np.float64)
-    error = np.sum((estimate.output_gradient - measured) ** 2)
-    return {"pinv_error_sq": error, "pinv_true_sq": np.sum(measured**2)}
+    measured = np.asarray(site.op.canonical_units(site.output_gradient))
+    error, true = scalars_of(estimate.output_gradient - measured), scalars_of(measured)
+    assert error is not None
+    assert true is not None
+    return {"pinv_error_sq": np.float64(error.square_sum), "pinv_true_sq": np.float64(true.square_sum)}
 
 
 def _loudest_site(record: StepRecord) -> tuple[float, int]:

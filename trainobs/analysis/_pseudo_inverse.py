@@ -14,13 +14,14 @@ rows of X are independent (rank = n').
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from trainobs.linear_ops import LinearOp, input_vjp, weight_vjp
+from trainobs.linear_ops import LinearOp, Shape, input_vjp, windows
 from trainobs.recording import SiteRecord, StepRecord
+from trainobs.tensors import as_array, as_tensor
 
 Array = np.ndarray
 Key = tuple[str, int, int]
@@ -52,9 +53,55 @@ class BackpropEstimate:
     sent: Array | None = None
 
 
-def solve(
-    op: LinearOp, input: Array, kernel_gradient: Array, unit_shape: tuple[int, ...]
-) -> tuple[Array, int]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inverse:
+    """Pseudo-inverse of XXᵀ or XᵀX, whichever is smaller, of each group.
+
+    Attributes
+    ----------
+    grams : list of arrays of shape (n', n') or (fan_in, fan_in)
+    rank : int
+        The smallest of the groups.
+    """
+
+    grams: list[Array]
+    rank: int
+
+
+def invert(op: LinearOp, input: Array, window: Shape, positions: int) -> Inverse:
+    """Invert the map from D to kernel gradients.
+
+    Parameters
+    ----------
+    op : LinearOp
+        How kernel and input meet.
+    input : array of shape (n, *p, i)
+        Canonical.
+    window : tuple of int
+        k, the kernel's window.
+    positions : int
+        n'.
+
+    Returns
+    -------
+    Inverse
+    """
+    fan_in = math.prod(window) * input.shape[-1] // op.groups
+    found = []
+    for group in _groups(op, input):
+        if positions < fan_in:
+            rows = _rows(op, group, window)
+            gram = rows @ rows.T
+        else:
+            gram = np.zeros((fan_in, fan_in))
+            for part in _samples(group, positions * fan_in):
+                rows = _rows(op, part, window)
+                gram += rows.T @ rows
+        found.append(_inverse(gram, max(positions, fan_in)))
+    return Inverse([gram for gram, _ in found], min(rank for _, rank in found))
+
+
+def solve(op: LinearOp, input: Array, kernel_gradient: Array, shape: Shape, inverse: Inverse) -> Array:
     """Minimum-norm D with ``weight_vjp(input, D) == kernel_gradient``.
 
     Parameters
@@ -62,53 +109,43 @@ def solve(
     op : LinearOp
         How kernel and input meet.
     input : array of shape (n, *p, i)
-        Channels-last.
+        Canonical.
     kernel_gradient : array of shape (*k, i/groups, j)
-    unit_shape : tuple of int
+    shape : tuple of int
         Shape (n, *q, j) of the result.
+    inverse : Inverse
+        Of the same op and input.
 
     Returns
     -------
-    (array of shape `unit_shape`, int)
-        The estimate, and the rank of the map (the smallest of its groups).
+    array of shape `shape`
     """
-    inputs = np.split(np.asarray(input, np.float64), op.groups, axis=-1)
     gradients = np.split(np.asarray(kernel_gradient, np.float64), op.groups, axis=-1)
-    shape = (*unit_shape[:-1], unit_shape[-1] // op.groups)
-    solved = [_solve_group(op.ungrouped(), a, g, shape) for a, g in zip(inputs, gradients, strict=True)]
-    return np.concatenate([d for d, _ in solved], axis=-1), min(rank for _, rank in solved)
+    solved = []
+    for group, gradient, gram in zip(_groups(op, input), gradients, inverse.grams, strict=True):
+        columns = gradient.reshape(-1, gradient.shape[-1])
+        if len(gram) < len(columns):  # fewer positions than inputs
+            found = gram @ (_rows(op, group, gradient.shape[:-2]) @ columns)
+        else:
+            kernel = (gram @ columns).reshape(gradient.shape)
+            found = as_array(op.ungrouped().apply(as_tensor(group), as_tensor(kernel)))
+        solved.append(found.reshape(*shape[:-1], -1))
+    return np.concatenate(solved, axis=-1)
 
 
-def _solve_group(op: LinearOp, a: Array, gradient: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
-    positions, fan_in = int(np.prod(shape[:-1])), int(np.prod(gradient.shape[:-1]))
-    columns = gradient.reshape(fan_in, -1)
-    if positions <= fan_in:
-        design = _design(op, a, gradient.shape, shape)
-        inverse, rank = _inverse(design @ design.T, max(positions, fan_in))
-        return (inverse @ (design @ columns)).reshape(shape), rank
-    inverse, rank = _inverse(_gram(op, a, gradient.shape, shape), max(positions, fan_in))
-    kernel = (inverse @ columns).reshape(gradient.shape)
-    return op.apply(tf.constant(a), tf.constant(kernel)).numpy(), rank
+def _groups(op: LinearOp, input: Array) -> list[Array]:
+    return np.split(np.asarray(input, np.float64), op.groups, axis=-1)
 
 
-def _design(op: LinearOp, a: Array, kernel_shape: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    """X, a row per position: the VJP of one-hot positions."""
-    positions = int(np.prod(shape[:-1]))
-    one_hot = tf.reshape(tf.eye(positions, dtype=tf.float64), (*shape[:-1], positions))
-    rows = weight_vjp(op, tf.constant(a), one_hot, (*kernel_shape[:-1], positions))
-    return rows.numpy().reshape(-1, positions).T
+def _rows(op: LinearOp, input: Array, window: Shape) -> Array:
+    """X of one group, a row per position."""
+    rows = windows(op.ungrouped(), as_tensor(input), window) if window else input
+    return np.asarray(rows).reshape(-1, rows.shape[-1])
 
 
-def _gram(op: LinearOp, a: Array, kernel_shape: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    """XᵀX, some columns at a time: forward with one-hot kernels, then the VJP."""
-    fan_in, positions = int(np.prod(kernel_shape[:-1])), int(np.prod(shape[:-1]))
-    chunk = max(1, _CHUNK_ELEMENTS // positions)
-    data, columns = tf.constant(a), []
-    for start in range(0, fan_in, chunk):
-        one_hot = np.eye(fan_in)[:, start : start + chunk].reshape(*kernel_shape[:-1], -1)
-        column = weight_vjp(op, data, op.apply(data, tf.constant(one_hot)), one_hot.shape)
-        columns.append(column.numpy().reshape(fan_in, -1))
-    return np.concatenate(columns, axis=1)
+def _samples(input: Array, elements: int) -> list[Array]:
+    """The batch in parts, so that the rows of a part have no more than `_CHUNK_ELEMENTS` numbers."""
+    return np.array_split(input, min(len(input), elements // _CHUNK_ELEMENTS + 1))
 
 
 def _inverse(gram: Array, larger: int) -> tuple[Array, int]:
@@ -157,7 +194,8 @@ def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
     dict of (key, call, loss) to BackpropEstimate
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
-    solved = {key(site): found for site in record.sites if (found := _solve_site(site)) is not None}
+    inverses: dict[Any, Inverse] = {}
+    solved = {key(s): found for s in record.sites if (found := _solve_site(s, inverses)) is not None}
     estimates: dict[Key, BackpropEstimate] = {}
     sent: dict[Key, Array] = {}
     for site in record.sites:
@@ -182,7 +220,7 @@ def key(site: SiteRecord) -> Key:
     return site.key, site.call, site.loss
 
 
-def _solve_site(site: SiteRecord) -> tuple[Array, int] | None:
+def _solve_site(site: SiteRecord, inverses: dict[Any, Inverse]) -> tuple[Array, int] | None:
     op, gradient = site.op, site.kernel_gradient
     if gradient is None or not _is_invertible(site):
         return None
@@ -190,8 +228,13 @@ def _solve_site(site: SiteRecord) -> tuple[Array, int] | None:
         gradient = gradient - site.penalty_gradient
     if not (np.isfinite(gradient).all() and np.isfinite(site.input).all()):
         return None
-    shape = op.canonical_units(site.preactivation).shape
-    return solve(op, op.canonical_input(site.input), op.canonical_kernel(gradient), shape)
+    input, gradient = op.canonical_input(site.input), op.canonical_kernel(gradient)
+    window, shape = gradient.shape[:-2], op.canonical_units(site.preactivation).shape
+    same = (id(site.input), op, window)  # gates, queries and keys read one input
+    if same not in inverses:
+        inverses[same] = invert(op, input, window, site.positions)
+    inverse = inverses[same]
+    return solve(op, input, gradient, shape, inverse).astype(np.float32), inverse.rank
 
 
 def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Any, tuple[Array, int]]) -> Array | None:
@@ -199,9 +242,9 @@ def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Any, tuple[Array
     if key(reader) not in solved or not _same_values(site.output, reader.input):
         return None
     op, estimate = reader.op, solved[key(reader)][0]
-    kernel = tf.constant(np.asarray(op.canonical_kernel(reader.kernel), np.float64))
+    kernel = as_tensor(np.asarray(op.canonical_kernel(reader.kernel), np.float32))
     shape = op.canonical_input(reader.input).shape
-    gradient = input_vjp(op, kernel, tf.constant(estimate), shape).numpy()
+    gradient = as_array(input_vjp(op, kernel, as_tensor(estimate), shape))
     own = op.own_input(gradient, reader.input.shape).reshape(site.output.shape)
     return np.asarray(site.op.canonical_units(own))
 

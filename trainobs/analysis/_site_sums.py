@@ -27,6 +27,7 @@ from trainobs.analysis._term_sums import OF_UNITS, sum_inputs, sum_units
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 from trainobs.near_zero import NearZero
 from trainobs.recording import SiteRecord
+from trainobs.tensors import as_array, as_tensor
 
 Tensor = Any
 
@@ -101,7 +102,7 @@ def sum_site(
     total: dict[str, np.ndarray] = {}
     for window in _windows(arrays["slope"], kernel):
         part = function(**{name: _floats(array[window]) for name, array in arrays.items()}, **fixed)
-        total = {name: total.get(name, 0.0) + value.numpy() for name, value in part.items()}
+        total = {name: total.get(name, 0.0) + as_array(value) for name, value in part.items()}
     return total
 
 
@@ -148,10 +149,10 @@ def count_near_zero_backprop(
     array of shape (*k, 1, j)
     """
     silent = np.abs(output_gradient) <= near_zero.rtol * gradient_scale / site.positions
-    of_batch = tf.constant(np.sum(silent, axis=0, keepdims=True), tf.float32)
+    of_batch = as_tensor(np.sum(silent, axis=0, keepdims=True, dtype=np.float32))
     input = tf.ones(site.op.canonical_input(site.input[:1]).shape)
     (found,) = sum_units(site.op, input, [of_batch], site.op.canonical_kernel(site.kernel).shape)
-    return np.asarray(found.numpy(), np.float64)
+    return np.asarray(found, np.float64)
 
 
 def _offset(op: LinearOp, offset: np.ndarray, shape: tuple[int, ...], units: int) -> np.ndarray:
@@ -393,11 +394,11 @@ def _mask(condition: Tensor) -> Tensor:
 
 
 def _float32(array: Any) -> Tensor:
-    return tf.cast(tf.convert_to_tensor(array), tf.float32)
+    return tf.cast(as_tensor(array), tf.float32)
 
 
 def _floats(array: np.ndarray) -> Tensor:
-    return tf.constant(array) if array.dtype.kind in "iu" else _float32(array)
+    return as_tensor(array) if array.dtype.kind in "iu" else _float32(array)
 
 
 def _gradient(array: Any, shape: tuple[int, ...]) -> np.ndarray:

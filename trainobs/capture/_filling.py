@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture._kinds import Call, Part, Units
@@ -23,6 +22,7 @@ from trainobs.recording import (
     WeightRecord,
     scalars_of,
 )
+from trainobs.tensors import as_array, as_tensor
 
 Array = np.ndarray
 #: Output and slope, by what an activation reads and does.
@@ -42,7 +42,7 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
     step, epoch : int
         Of the record.
     """
-    arrays = [to_numpy(value) for value in values]
+    arrays = [as_array(value) for value in values]
     loss = _filled(layout.loss, arrays)
     activated: Activated = {}
     sites: list[SiteRecord] = []
@@ -93,7 +93,8 @@ def _filled(value: Any, arrays: list[Array]) -> Any:
     if isinstance(value, ProductSlot):
         return functools.reduce(np.multiply, (_filled(factor, arrays) for factor in value.factors))
     if isinstance(value, ScalarsSlot):
-        return Scalars(*map(float, arrays[value.sums.position]))
+        square_sum, *rest = map(float, arrays[value.sums.position])
+        return Scalars(value.factor**2 * square_sum, *rest)
     if isinstance(value, dict):
         return {name: _filled(item, arrays) for name, item in value.items()}
     return [_filled(item, arrays) for item in value] if isinstance(value, list) else value
@@ -227,13 +228,13 @@ def _activated(functions: list[tuple[Activation, Function]], sloped: int, read: 
     """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
     if not functions:
         return read, _ones(read)
-    values, product = tf.constant(read), None
+    values, product = as_tensor(read), None
     for position, (what, function) in enumerate(functions):
         values, own = slope_of(function, values)
         if position < sloped:
             own = values * (1 - values) if what.name == "softmax" else own
             product = own if product is None else product * own
-    return to_numpy(values), _ones(read) if product is None else to_numpy(product)
+    return as_array(values), _ones(read) if product is None else as_array(product)
 
 
 def _ones(like: Array) -> Array:
@@ -310,12 +311,3 @@ def _weight(fields: dict[str, Any]) -> WeightRecord:
         gradient=gradient.dense(fields["shape"]) if isinstance(gradient, Rows) else gradient,
         penalty_gradient=fields["penalty"],
     )
-
-
-def to_numpy(tensor: Any) -> Array:
-    """The tensor's values, without a copy where the buffer can be shared."""
-    try:
-        return np.asarray(memoryview(tensor))
-    except (TypeError, ValueError, BufferError):  # bfloat16 has no buffer format; GPU memory
-        array = tensor.numpy()
-        return np.asarray(array, np.float32) if array.dtype.kind == "V" else np.asarray(array)

@@ -53,9 +53,10 @@ class ProductSlot:
 
 @dataclasses.dataclass(frozen=True)
 class ScalarsSlot:
-    """Four sums over a tensor (see `recording.Scalars`)."""
+    """Four sums over `factor` times a tensor (see `recording.Scalars`)."""
 
     sums: Slot
+    factor: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -425,13 +426,18 @@ class Layout:
         return ProductSlot(tuple(slot for slot in slots if isinstance(slot, Slot)))
 
     def _scalars_slot(self, gradient: Any) -> ScalarsSlot:
-        """Like `_gradient_slot`, but only the sums."""
-        key = ("scalars", id(gradient))
+        """Like `_gradient_slot`, but only the sums.
+
+        Of a constant's product (a Dropout's, say) the other factor is read: TensorFlow moves the
+        constant on to the next product, unless somebody reads this one.
+        """
+        varying, factor = _without_constants(gradient)
+        key = ("scalars", id(varying))
         if key not in self._unscaled:
-            self._unscaled[key] = (_scalars(gradient, self._unscale), gradient)
+            self._unscaled[key] = (_scalars(varying, self._unscale), varying)
         slot = self._slot(self._unscaled[key][0])
         assert slot is not None
-        return ScalarsSlot(slot)
+        return ScalarsSlot(slot, factor)
 
 
 def _factors(tensor: Any) -> list[Any]:
@@ -444,6 +450,25 @@ def _factors(tensor: Any) -> list[Any]:
         for factor, alone in zip(tensor.op.inputs, sole, strict=True)
         for part in (_factors(factor) if alone else [factor])
     ]
+
+
+def _without_constants(tensor: Any) -> tuple[Any, float]:
+    """A tensor without the numbers it was multiplied with, and their product."""
+    factor = 1.0
+    while tf.is_symbolic_tensor(tensor) and tensor.op.type == "Mul":
+        factors = tuple(tensor.op.inputs)
+        numbers: list[Any] = [_number(part) for part in factors]
+        if numbers == [None, None]:
+            break
+        place = 1 if numbers[0] is None else 0
+        tensor, factor = factors[1 - place], factor * numbers[place]
+    return tensor, factor
+
+
+def _number(tensor: Any) -> float | None:
+    """The value of a constant of no axes."""
+    constant = tensor.op.type == "Const" and tensor.shape.rank == 0
+    return float(tf.get_static_value(tensor)) if constant else None
 
 
 def owned_weights(models: list[Any]) -> list[Owned]:

@@ -14,7 +14,7 @@ from trainobs.capture._filling import fill, nbytes
 from trainobs.capture._layout import Layout, owned_weights
 from trainobs.capture._patches import Patches
 from trainobs.capture._replacing import in_this_graph, replaced
-from trainobs.recording import SiteRecord, StepRecord
+from trainobs.recording import StepRecord
 
 Selects = Callable[[Any], bool]
 
@@ -97,9 +97,7 @@ class TappedTrainFunction:
         captured = self._function(iterator)
         return captured["logs"], captured
 
-    def record(
-        self, captured: dict[str, Any], step: int, epoch: int, selects: Callable[[SiteRecord], bool]
-    ) -> CapturedStep:
+    def record(self, captured: dict[str, Any], step: int, epoch: int, selects: Selects) -> CapturedStep:
         """The record of one executed step, to be filled when it is asked for."""
         make = functools.partial(self._step.record, captured, step, epoch)
         return CapturedStep(make, step, self._step.nbytes(captured), selects)
@@ -117,7 +115,7 @@ class CapturedStep:
     nbytes : int
         Memory that the record takes.
     selects : callable
-        Given a site, whether the record holds it.
+        Given a site or another weight, whether the record holds it.
     """
 
     def __init__(
@@ -125,7 +123,7 @@ class CapturedStep:
         make: Callable[[], StepRecord],
         step: int,
         nbytes: int,
-        selects: Callable[[SiteRecord], bool],
+        selects: Selects,
     ) -> None:
         self.step, self.nbytes = step, nbytes
         self._selects = selects
@@ -137,7 +135,8 @@ class CapturedStep:
         if self._record is None:
             record, self._make = self._make(), None
             sites = tuple(site for site in record.sites if self._selects(site))
-            self._record = dataclasses.replace(record, sites=sites)
+            weights = tuple(weight for weight in record.weights if self._selects(weight))
+            self._record = dataclasses.replace(record, sites=sites, weights=weights)
         return self._record
 
 

@@ -9,7 +9,15 @@ the specs that are matrix products (dense, attention's projections, biases, scal
 with a window, `_lookup` the table of an embedding.
 """
 
-from trainobs.linear_ops._base import LinearOp, Shape, input_vjp, op_from_config, sent_back, weight_vjp
+from trainobs.linear_ops._base import (
+    LinearOp,
+    Shape,
+    input_vjp,
+    op_from_config,
+    sent_back,
+    weight_vjp,
+    windows,
+)
 from trainobs.linear_ops._conv import ConvOp, ConvTransposeOp, DepthwiseConvOp
 from trainobs.linear_ops._einsum import BiasOp, DenseOp, EinsumOp, bias_op, scale_op
 from trainobs.linear_ops._lookup import LookupOp
@@ -30,4 +38,5 @@ __all__ = [
     "scale_op",
     "sent_back",
     "weight_vjp",
+    "windows",
 ]

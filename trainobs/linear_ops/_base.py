@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from trainobs.tensors import as_array, as_tensor
+
 Shape = tuple[int, ...]
 _SPECS: dict[str, type[LinearOp]] = {}
 
@@ -173,8 +175,36 @@ def sent_back(op: LinearOp, kernel: Any, cotangent: Any, input_shape: Shape) -> 
     """
     weights, arriving = op.canonical_kernel(kernel), op.canonical_units(cotangent)
     shape = op.canonical_input(np.broadcast_to(np.float32(0), input_shape)).shape
-    sent = input_vjp(op, tf.cast(weights, tf.float32), tf.cast(arriving, tf.float32), shape).numpy()
-    return op.own_input(sent, input_shape)
+    weights, arriving = (tf.cast(as_tensor(array), tf.float32) for array in (weights, arriving))
+    return op.own_input(as_array(input_vjp(op, weights, arriving, shape)), input_shape)
+
+
+def windows(op: LinearOp, input: tf.Tensor, window: Shape) -> Any:
+    """Lay out what each position multiplies: the rows of the matrix that a kernel is applied to.
+
+    Parameters
+    ----------
+    op : LinearOp
+        With a single group.
+    input : tf.Tensor of shape (n, *p, i)
+        Canonical.
+    window : tuple of int
+        k, the kernel's window; empty for a matrix.
+
+    Returns
+    -------
+    tf.Tensor of shape (n, *q, prod(k) · i)
+        In the order of a kernel of shape (*k, i, j).
+    """
+    if not window:
+        return input
+    taps, channels, rank = math.prod(window), input.shape[-1], len(window)
+    apart = tf.reshape(tf.transpose(input, (0, rank + 1, *range(1, rank + 1))), (-1, *input.shape[1:-1], 1))
+    one_hot = tf.reshape(tf.eye(taps, dtype=input.dtype), (*window, 1, taps))
+    moved = op.apply(apart, one_hot)
+    pixels = moved.shape[1:-1]
+    split = tf.reshape(moved, (-1, channels, *pixels, taps))
+    return tf.reshape(tf.transpose(split, (0, *range(2, rank + 3), 1)), (-1, *pixels, taps * channels))
 
 
 def reordered(array: Any, order: Shape, merged: int) -> Any:

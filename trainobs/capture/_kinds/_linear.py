@@ -19,6 +19,7 @@ from trainobs.linear_ops import (
     bias_op,
     sent_back,
 )
+from trainobs.tensors import as_array, as_tensor
 
 IDENTITY = "linear"
 
@@ -134,9 +135,8 @@ def ones_at(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
 
 def apply_own(op: LinearOp, input: Array, kernel: Array) -> Array:
     """``input ∘ kernel`` in the layer's own layout."""
-    given = tf.constant(op.canonical_input(input))
-    found = op.apply(given, tf.constant(op.canonical_kernel(kernel), given.dtype)).numpy()
-    return np.asarray(found, np.float32) if found.dtype.kind == "V" else found
+    given = as_tensor(op.canonical_input(input))
+    return as_array(op.apply(given, tf.cast(as_tensor(op.canonical_kernel(kernel)), given.dtype)))
 
 
 def preactivation(layer: Any, op: LinearOp, input: Array, kernel: Array, bias: Array | None) -> Array:
