@@ -248,9 +248,12 @@ class Scalars:
 
 
 def scalars_of(values: Array | None) -> Scalars | None:
-    """The sums over an array; None for None."""
-    if values is None:
-        return None
+    """`sums_of` an array; None for None."""
+    return None if values is None else sums_of(values)
+
+
+def sums_of(values: Array) -> Scalars:
+    """The sums over an array, in float64 where float32 would lose squares."""
     flat, size = values.reshape(-1), values.size
     square_sum, non_finite = float(np.dot(flat, flat)) if values.dtype == np.float32 else 0.0, 0
     if not _SAFE_SQUARES[0] < square_sum < _SAFE_SQUARES[1]:  # or float32 lost the squares

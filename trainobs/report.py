@@ -280,7 +280,7 @@ class Report:
         node = self._flow.nodes[info.node]
         row["gain"] = figures.slope_gain * node.kernel_gain
         row |= {"pinv_trust": figures.pinv_trust, "residual": figures.residual}
-        if not info.trainable or not np.isfinite(figures.gradient).all():
+        if not info.trainable or not figures.is_finite:
             row |= dict.fromkeys(("near_zero", "exact_zero", "gradient_rms", *SHARES), float("nan"))
         return row | self._root(info, origin)
 
@@ -349,7 +349,7 @@ class Report:
         table |= {
             "near_zero": figures.per_unit(figures.near_zero, unused=1.0),
             "exact_zero": figures.per_unit(figures.gradient == 0, unused=1.0),
-            "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
+            "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient, dtype=np.float64))),
         }
         table |= {
             name: figures.per_unit(values, unused=_UNUSED.get(name, 0.0))
@@ -379,14 +379,13 @@ class Report:
         """
         figures = self._parts(layer)[0]
         inputs = figures.dead_inputs.size
-        axes = (*range(len(figures.shape) - 2), len(figures.shape) - 1)
         sums = figures.statistics.sums
         ungrouped = figures.shape[-2] == inputs
         table = {
             "zero": figures.input_zero_fraction,
             "dead": figures.dead_inputs,
             "rms": np.sqrt(sums["input_channel_sq"] / sums["input_size"]),
-            "near_zero": figures.near_zero.mean(axis=axes) if ungrouped else np.full(inputs, np.nan),
+            "near_zero": figures.near_zero_by_input if ungrouped else np.full(inputs, np.nan),
         }
         return pd.DataFrame(table, index=pd.RangeIndex(inputs, name="input"))
 
@@ -404,7 +403,8 @@ class Report:
             Arrays `near_zero`, `gradient` and `verdict` with the kernel's shape.
         """
         parts = self._parts(layer)
-        values = [[f.near_zero for f in parts], [f.gradient for f in parts], [f.verdict for f in parts]]
+        gradients = [np.asarray(f.gradient, np.float64) for f in parts]
+        values = [[f.near_zero for f in parts], gradients, [f.verdict for f in parts]]
         near_zero, gradient, verdicts = (_whole(parts, value) for value in values)
         return WeightView(near_zero, gradient, verdicts, np.concatenate(values[2], axis=-1))
 
@@ -661,8 +661,7 @@ def _near_zero_by_unit(reader: SiteFigures, maker: SiteFigures, sole: bool) -> n
     another shape (`sole`: and nothing else with them), or has as many inputs as there are units.
     Otherwise every unit gets the kernel's mean.
     """
-    near_zero = reader.near_zero
-    rows = near_zero.mean(axis=(*range(near_zero.ndim - 2), near_zero.ndim - 1))
+    rows = reader.near_zero_by_input
     owners = _owners(reader, maker) if sole else None
     if owners is None and (rows.size == maker.units or (sole and rows.size % maker.units == 0)):
         places = rows.size // maker.units  # behind a pooling and a Flatten

@@ -14,7 +14,8 @@ import trainobs
 ROOT = Path(trainobs.__file__).parent
 FOLDERS = ("analysis", "capture", "plots")
 WITHOUT_KERAS = (
-    "errors", "near_zero", "linear_ops", "activations", "recording", "storage", "selection",
+    "errors", "near_zero", "tensors", "linear_ops", "activations", "recording", "storage",
+    "selection",
     "analysis", "report", "plots", "html",
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
@@ -125,7 +126,7 @@ def test_the_laws_keep_the_folders_apart(folder, forbidden):
 
 def test_the_plain_files_stand_at_the_bottom():
     """Errors, thresholds, specs, activations and records use each other at most."""
-    bottom = {"errors", "near_zero", "linear_ops", "activations", "recording", "storage"}
+    bottom = {"errors", "near_zero", "tensors", "linear_ops", "activations", "recording", "storage"}
     for name in modules_of(*bottom):
         assert runtime_homes(name) <= bottom, name
     assert not runtime_homes("errors") and runtime_homes("near_zero") == {"errors"}

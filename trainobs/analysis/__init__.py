@@ -1,6 +1,6 @@
 """Recordings in, statistics and verdicts out.
 
-May import `errors`, `near_zero`, `activations`, `linear_ops` and `recording`; never `capture`,
+May import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and `recording`; never `capture`,
 `report` or anything that draws. From sums to words, in the order of the files:
 
 1. `_term_sums` and `_off_units` count and sum over terms with the layer's own op; `_site_sums`

@@ -40,33 +40,34 @@ _FACTORS: dict[Cause, frozenset[Cause]] = {
 }
 
 
-def verdict(near_zero: np.ndarray, sufficient: dict[Cause, np.ndarray], terms: np.ndarray) -> np.ndarray:
-    """The minimal sufficient causes of every near-zero weight, as bits of `Cause`.
+def verdict(sufficient: dict[Cause, np.ndarray], terms: np.ndarray) -> np.ndarray:
+    """The minimal sufficient causes of near-zero gradients, as bits of `Cause`.
 
     Parameters
     ----------
-    near_zero : bool array of kernel shape
-        Which gradients are near zero.
     sufficient : dict of Cause to bool array
-        For each of the seven sets of factors, whether it alone keeps the gradient near zero.
-        Arrays may be of any shape that broadcasts to the kernel's.
-    terms : array that broadcasts to the kernel's shape
+        For each of the seven sets of factors, whether it alone keeps the gradients near zero.
+    terms : array of the same shape
         |T(w)|; a weight without terms belongs to `Cause.INPUT`.
 
     Returns
     -------
-    uint8 array of kernel shape
+    uint8 array of the same shape
     """
-    bits = np.zeros(near_zero.shape, np.uint8)
-    explained = np.zeros(near_zero.shape, bool)
-    for cause, factors in _FACTORS.items():  # smaller sets come first
-        smaller = [sufficient[other] for other, its in _FACTORS.items() if its < factors]
-        minimal = sufficient[cause] & ~np.logical_or.reduce(smaller) if smaller else sufficient[cause]
-        bits |= np.where(minimal, np.uint8(cause), np.uint8(0))
-        explained |= sufficient[cause]
-    bits = np.where(explained, bits, np.uint8(Cause.CANCELLATION))
-    bits = np.where(terms == 0, np.uint8(Cause.INPUT), bits)
-    return np.where(near_zero, bits, np.uint8(Cause.NONE))
+    code = np.zeros(terms.shape, np.uint8)
+    for place, cause in enumerate(_FACTORS):
+        code |= sufficient[cause].astype(np.uint8) << place
+    return np.where(terms == 0, np.uint8(Cause.INPUT), _MINIMAL[code])
+
+
+def _minimal(code: int) -> int:
+    """Bits of the minimal ones of the sufficient sets, which `code` has by their place in `_FACTORS`."""
+    found = {cause: its for place, (cause, its) in enumerate(_FACTORS.items()) if code >> place & 1}
+    minimal = [cause for cause, its in found.items() if not any(other < its for other in found.values())]
+    return sum(minimal) or int(Cause.CANCELLATION)
+
+
+_MINIMAL = np.array([_minimal(code) for code in range(2 ** len(_FACTORS))], np.uint8)
 
 
 def shares(verdicts: np.ndarray, *, per_unit: bool = False) -> dict[Cause, np.ndarray]:
@@ -84,7 +85,7 @@ def shares(verdicts: np.ndarray, *, per_unit: bool = False) -> dict[Cause, np.nd
     dict of Cause to float array
         They sum to 1; nan where no weight is near zero.
     """
-    rows = verdicts.reshape(-1, verdicts.shape[-1]).T if per_unit else verdicts.reshape(1, -1)
+    rows = verdicts.reshape(-1, verdicts.shape[-1]).T if per_unit else verdicts[verdicts != 0][None]
     offsets = 256 * np.arange(len(rows))[:, None]
     counts = np.bincount((rows + offsets).ravel(), minlength=256 * len(rows)).reshape(-1, 256)[:, 1:]
     near_zero = counts.sum(axis=1)

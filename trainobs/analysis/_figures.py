@@ -17,14 +17,15 @@ import numpy as np
 
 from trainobs.analysis._causes import Cause, shares, verdict
 from trainobs.analysis._off_units import OFF_REASONS
-from trainobs.analysis._statistics import SiteStatistics
+from trainobs.analysis._statistics import PER_WEIGHT, SiteStatistics
 from trainobs.near_zero import NearZero
+from trainobs.recording import Scalars, sums_of
 
 Array = np.ndarray
 
 
-#: The sums that are as large as the kernel, and nothing but the verdict needs.
-_LEAD_TO_VERDICT = frozenset({"input_slope_sq", "input_backprop_sq", "all_sq", "input_and_slope_live"})
+#: The sums as large as the kernel that nothing but the verdict needs.
+_LEAD_TO_VERDICT = PER_WEIGHT - {"gradient"}
 
 
 class SiteFigures:
@@ -71,7 +72,7 @@ class SiteFigures:
     @functools.cached_property
     def near_zero_count(self) -> int:
         """Number of weights whose gradient is near zero."""
-        return int(np.sum(self.near_zero)) + self.unused
+        return int(np.count_nonzero(self.near_zero)) + self.unused
 
     @property
     def near_zero_fraction(self) -> float:
@@ -81,12 +82,30 @@ class SiteFigures:
     @property
     def exact_zero_fraction(self) -> float:
         """Part of the weights whose gradient is exactly 0."""
-        return (int(np.sum(self.gradient == 0)) + self.unused) / self.size
+        return (self._gradient_sums.zeros + self.unused) / self.size
 
     @property
     def gradient_rms(self) -> float:
         """Root mean square of the data gradient over all weights."""
-        return float(np.sqrt(np.sum(np.square(self.gradient)) / self.size))
+        return float(np.sqrt(self._gradient_sums.square_sum / self.size)) / self.statistics.positions
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no gradient is NaN or infinite."""
+        return not self._gradient_sums.non_finite
+
+    @property
+    def kernel_is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return not self._kernel_sums.non_finite
+
+    @functools.cached_property
+    def _gradient_sums(self) -> Scalars:
+        return sums_of(self._sums["gradient"])
+
+    @functools.cached_property
+    def _kernel_sums(self) -> Scalars:
+        return sums_of(self.statistics.kernel)
 
     def mean(self, values: Array, unused: float | None = 0.0) -> float:
         """Mean over all weights of a (compact) array; `unused` (None: nothing) for those without terms."""
@@ -140,11 +159,23 @@ class SiteFigures:
         return (np.abs(self.gradient) <= self.thresholds) | (self._sums["terms"] == 0)
 
     @functools.cached_property
+    def near_zero_by_input(self) -> Array:
+        """Per input of a group, the near-zero fraction of its weights, shape (i,)."""
+        axes = (*range(len(self.shape) - 2), len(self.shape) - 1)
+        return np.asarray(self.near_zero.mean(axis=axes))
+
+    @functools.cached_property
     def verdict(self) -> Array:
         """Bits of `Cause` for every weight."""
         if self.statistics.is_condensed:
             return self._sums["verdict"]
-        return verdict(self.near_zero, self._sufficient(), self._sums["terms"])
+        found = np.zeros(self.shape, np.uint8)
+        found[self.near_zero] = verdict(self._sufficient(), self._where_near_zero(self._sums["terms"]))
+        return found
+
+    def _where_near_zero(self, values: Array) -> Array:
+        """The values of a (compact) array that belong to near-zero gradients: in a healthy model few."""
+        return np.asarray(np.broadcast_to(values, self.shape)[self.near_zero])
 
     def condensed(self) -> SiteStatistics:
         """The statistics with a byte of verdict per weight in place of the sums that led to it."""
@@ -153,7 +184,7 @@ class SiteFigures:
         return dataclasses.replace(self.statistics, sums=sums)
 
     def _sufficient(self) -> dict[Cause, Array]:
-        """Which sets of factors alone keep each gradient near zero, compact."""
+        """Which sets of factors alone keep each near-zero gradient near zero."""
         a, s, g = self._near_zero.activation_scale, self._near_zero.slope_scale, self._scale
         references = {
             Cause.INPUT: ("input_sq", a),
@@ -164,9 +195,11 @@ class SiteFigures:
             Cause.ACTIVATION_BACKPROP: ("slope_backprop_sq", s * g),
             Cause.INPUT_ACTIVATION_BACKPROP: ("all_sq", a * s * g),
         }
-        limit = self._near_zero.rtol**2 * self._sums["terms"]
-        found = {cause: self._sums[name] <= limit * scale**2 for cause, (name, scale) in references.items()}
-        return {cause: np.broadcast_to(array, self.shape) for cause, array in found.items()}
+        limit = self._near_zero.rtol**2 * self._where_near_zero(self._sums["terms"])
+        return {
+            cause: self._where_near_zero(self._sums[name]) <= limit * scale**2
+            for cause, (name, scale) in references.items()
+        }
 
     @functools.cached_property
     def factor_sizes(self) -> dict[str, float]:
@@ -203,9 +236,11 @@ class SiteFigures:
         """Per unit, the fraction of terms with a near-zero input or slope: mean over the unit's weights."""
         if self.statistics.is_condensed:
             return self._sums["input_or_slope_zero"]
-        live = self._sums["terms"] - self._sums["input_and_slope_live"]
-        whole = np.broadcast_to(self._of_terms(live, without_terms=1.0), self.shape)
-        return np.asarray(whole.mean(axis=tuple(range(len(self.shape) - 1)), keepdims=True))
+        terms, live = self._sums["terms"], self._sums["input_and_slope_live"]
+        part = np.where(terms == 0, 0.0, 1 / np.maximum(terms, 1))
+        rows = np.broadcast_to(part, (*self.shape[:-1], 1)).ravel()
+        alive = rows @ np.broadcast_to(live, self.shape).reshape(rows.size, self.units)
+        return (1 - alive / rows.size).reshape((1,) * (len(self.shape) - 1) + (-1,))
 
     def _of_terms(self, count: Array, without_terms: float = 0.0) -> Array:
         terms = self._sums["terms"]
@@ -230,7 +265,7 @@ class SiteFigures:
     @property
     def kernel_rms(self) -> float:
         """Root mean square of the kernel's weights."""
-        return float(np.sqrt(np.mean(np.square(self.statistics.kernel, dtype=np.float64))))
+        return self._kernel_sums.rms
 
     def per_unit(self, values: Array, unused: float | None = 0.0) -> Array:
         """Mean over each unit's weights of a (compact) array, shape (j,); `unused` as of `mean`."""

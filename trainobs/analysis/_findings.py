@@ -353,7 +353,7 @@ def _non_finite(statistics: Statistics, sites: dict[str, SiteFigures], flow: Flo
         if node.output_gradient is not None and node.output_gradient.non_finite:
             return Origin("non_finite", node.layer, (), {"where": "gradient"})
     for figures in reversed(list(sites.values())):
-        if not np.isfinite(figures.gradient).all():
+        if not figures.is_finite:
             return Origin("non_finite", figures.info.layer, (), {"where": "kernel gradient"})
     return None
 
@@ -363,7 +363,7 @@ def _broken_forward(figures: SiteFigures | None, node: NodeRecord, reads_data: b
     if figures is not None:
         if reads_data and figures.statistics.sums["input_non_finite"]:
             return "input"
-        if not np.isfinite(figures.statistics.kernel).all():
+        if not figures.kernel_is_finite:
             return "kernel"
     return "output" if node.output.non_finite else ""
 

@@ -16,10 +16,10 @@ from trainobs.analysis._others import gather_others
 from trainobs.analysis._outputs import sum_output
 from trainobs.analysis._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
 from trainobs.analysis._site_sums import bias_sums, count_near_zero_backprop, sum_scale, sum_site
-from trainobs.analysis._statistics import SiteInfo, SiteStatistics, Statistics, added
+from trainobs.analysis._statistics import PER_WEIGHT, SiteInfo, SiteStatistics, Statistics
 from trainobs.analysis._time import step_sums
 from trainobs.near_zero import NearZero
-from trainobs.recording import NodeRecord, Scalars, SiteRecord, StepRecord, scalars_of
+from trainobs.recording import NodeRecord, Scalars, SiteRecord, StepRecord, sums_of
 
 Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
@@ -133,7 +133,8 @@ def _statistics_of(site: SiteRecord, sums: dict[str, Array]) -> SiteStatistics:
     bias = site.bias
     rms = float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
     kernel = np.asarray(site.op.canonical_kernel(site.kernel), np.float32)
-    return SiteStatistics(SiteInfo.of(site), kernel, rms, added(sums, {}), site.rows)
+    sums = {name: v if name in PER_WEIGHT else np.asarray(v, np.float64) for name, v in sums.items()}
+    return SiteStatistics(SiteInfo.of(site), kernel, rms, sums, site.rows)
 
 
 def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, Array]) -> dict[str, Array]:
@@ -146,12 +147,18 @@ def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, 
         _delivered(calls[:1] if rows is None else calls, rows, "penalty_gradient"),
     )
     difference = sums["gradient"] / positions + penalty - gradient
-    squares = np.maximum(sums["all_sq"], sums["terms"] * _SMALLEST_SQUARE)
-    scale = np.sqrt(np.sum(sums["terms"] * squares)) / positions + np.linalg.norm(penalty)
+    squares = np.maximum(sums["all_sq"], np.float32(_SMALLEST_SQUARE * sums["terms"]))
+    of_inputs = np.sum(squares, axis=-1, keepdims=True, dtype=np.float64)
+    scale = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions + _norm(penalty)
     return {
-        "residual": np.float64(positions * np.linalg.norm(difference)),
+        "residual": np.float64(positions * _norm(difference)),
         "residual_scale": np.float64(positions * scale),
     }
+
+
+def _norm(values: Array) -> float:
+    """Frobenius norm, in float64 where float32 loses the squares."""
+    return float(np.sqrt(sums_of(np.asarray(values)).square_sum))
 
 
 #: Squares of terms below this are 0 in the float32 that they were summed in.
@@ -164,8 +171,8 @@ def _delivered(calls: list[SiteRecord], rows: Array | None, name: str) -> Array:
     if not one_of_each_pass:
         return np.float64(0)
     if rows is None:
-        parts = [call.op.canonical_kernel(getattr(call, name)) for call in one_of_each_pass.values()]
-        return np.sum(np.stack(parts).astype(np.float64), axis=0)
+        parts = (call.op.canonical_kernel(getattr(call, name)) for call in one_of_each_pass.values())
+        return functools.reduce(np.add, (np.asarray(part, np.float32) for part in parts))
     by_pass = {loss: np.zeros((rows.size, calls[0].units)) for loss in one_of_each_pass}
     for call in calls:  # each call holds the rows that it looked up, of the gradient of all calls
         if getattr(call, name) is not None:
@@ -203,9 +210,7 @@ def _error(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]:
     if site.output_gradient is None:
         return {}
     measured = np.asarray(site.op.canonical_units(site.output_gradient))
-    error, true = scalars_of(estimate.output_gradient - measured), scalars_of(measured)
-    assert error is not None
-    assert true is not None
+    error, true = sums_of(estimate.output_gradient - measured), sums_of(measured)
     return {"pinv_error_sq": np.float64(error.square_sum), "pinv_true_sq": np.float64(true.square_sum)}
 
 

@@ -99,10 +99,12 @@ def sum_site(
         "positions": tf.constant(positions, tf.float32),
     }
     function = _function(rule, tuple(kernel.shape), arrays["slope"].ndim)
-    total: dict[str, np.ndarray] = {}
+    total: dict[str, np.ndarray] | None = None
     for window in _windows(arrays["slope"], kernel):
         part = function(**{name: _floats(array[window]) for name, array in arrays.items()}, **fixed)
-        total = {name: total.get(name, 0.0) + as_array(value) for name, value in part.items()}
+        found = {name: as_array(value) for name, value in part.items()}
+        total = found if total is None else {name: total[name] + value for name, value in found.items()}
+    assert total is not None
     return total
 
 

@@ -78,8 +78,9 @@ class SiteStatistics:
         Of a table, the rows that `kernel` and the sums speak of; all others have no terms.
     bias_rms : float
         nan without a bias.
-    sums : dict of str to float64 array
-        The sums of `site_sums`, and ``residual`` and ``residual_scale`` (), ``pinv_zero``
+    sums : dict of str to array
+        The sums of `site_sums` (float64; those as large as the kernel are float32 as long as they are
+        of a single call), and ``residual`` and ``residual_scale`` (), ``pinv_zero``
         (*k, 1, j), ``pinv_rank`` and ``pinv_positions``, ``pinv_error_sq`` and ``pinv_true_sq`` ().
         Once nothing is to be added any more, see `SiteFigures.condensed`.
     """
@@ -195,12 +196,16 @@ def _added_nodes(a: NodeRecord, b: NodeRecord) -> NodeRecord:
     )
 
 
+#: The sums that are as large as the kernel.
+PER_WEIGHT = frozenset({"input_slope_sq", "input_backprop_sq", "all_sq", "input_and_slope_live", "gradient"})
+
+
 def added(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
-    names = [*a, *(name for name in b if name not in a)]
-    return {name: _plus(name, np.asarray(a.get(name, 0.0), np.float64), b.get(name, 0.0)) for name in names}
+    return {**a, **b, **{name: _plus(name, a[name], b[name]) for name in a.keys() & b.keys()}}
 
 
 def _plus(name: str, a: Array, b: Array) -> Array:
+    a = np.asarray(a, np.float64)
     return added_steps(a, b) if name.startswith("step_") and np.ndim(a) == np.ndim(b) == 1 else a + b
 
 

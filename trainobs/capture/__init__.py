@@ -1,7 +1,7 @@
 """Taps in the user's own train step: the only folder that touches Keras models.
 
-It may import `errors`, `near_zero`, `activations`, `linear_ops` and `recording`, never `analysis`
-or anything that draws. How a step is tapped, in the order of the files:
+It may import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and `recording`, never
+`analysis` or anything that draws. How a step is tapped, in the order of the files:
 
 1. `_keras_internals` holds every private Keras name we need, with the reason.
 2. `_taps` makes identity ops that hand over what flows forward and backward through them.

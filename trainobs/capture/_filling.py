@@ -21,6 +21,7 @@ from trainobs.recording import (
     StepRecord,
     WeightRecord,
     scalars_of,
+    sums_of,
 )
 from trainobs.tensors import as_array, as_tensor
 
@@ -271,7 +272,7 @@ def _summed(gradients: list[Any] | None) -> Scalars | None:
     """Sums over what arrived at all outputs of a node."""
     if gradients is None:
         return None
-    parts = [part if isinstance(part, Scalars) else _known(part) for part in gradients]
+    parts = [part if isinstance(part, Scalars) else sums_of(part) for part in gradients]
     return functools.reduce(lambda a, b: a + b, parts)
 
 
@@ -281,7 +282,7 @@ def _output_scalars(filled: list[dict[str, Any]], sites: list[SiteRecord]) -> di
     seen: dict[int, Scalars] = {}
 
     def sums(values: Array) -> Scalars:
-        return seen.setdefault(id(values), _known(values))
+        return seen.setdefault(id(values), sums_of(values))
 
     for site in sites:
         (reads,) = filled[site.node]["producers"][:1] or (DATA,)
@@ -289,12 +290,6 @@ def _output_scalars(filled: list[dict[str, Any]], sites: list[SiteRecord]) -> di
             found[reads] = sums(site.input)
         found[site.node] = sums(site.preactivation)
     return found | {site.activation_node: sums(site.output) for site in sites}
-
-
-def _known(values: Array) -> Scalars:
-    found = scalars_of(values)
-    assert found is not None
-    return found
 
 
 def _weight(fields: dict[str, Any]) -> WeightRecord:
