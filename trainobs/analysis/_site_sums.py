@@ -359,19 +359,22 @@ def _off_counts(
     offset: Tensor | None,
 ) -> dict[str, Tensor]:
     """Counts of `off_reasons`, named as sums."""
-    if rule.never_off:
-        return {f"off_{reason}": tf.zeros(off.shape[-1:]) for reason in OFF_REASONS}
-    reasons = off_reasons(
-        rule.op,
-        rule.off_rule,
-        rule.near_zero,
-        off=off,
-        input=input,
-        kernel=kernel,
-        activation_input=activation_input,
-        offset=offset,
-    )
-    return {f"off_{reason}": count for reason, count in reasons.items()}
+    none = {reason: tf.zeros(off.shape[-1:]) for reason in OFF_REASONS}
+    found = none
+    if not rule.never_off:
+        reasons = functools.partial(
+            off_reasons,
+            rule.op,
+            rule.off_rule,
+            rule.near_zero,
+            off=off,
+            input=input,
+            kernel=kernel,
+            activation_input=activation_input,
+            offset=offset,
+        )
+        found = tf.cond(tf.reduce_any(off > 0), reasons, lambda: none)
+    return {f"off_{reason}": count for reason, count in found.items()}
 
 
 def _input_sums(op: LinearOp, a: Tensor, near_zero: NearZero) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from trainobs.capture._keras_internals import DROPOUT_MASKS
 from trainobs.capture._kinds._cells import cell_kind, cells_of
 from trainobs.capture._kinds._through_time import Walked, time_first
+from trainobs.tensors import as_array
 
 Array = np.ndarray
 
@@ -57,6 +58,7 @@ class CellTaps:
         self.preactivations: list[Any] = []
         self.outputs: list[Any] = []
         self.gradients: list[Any] = []
+        self._arrays: dict[int, tuple[Array, Any]] = {}
         self._training = False
         self._awaited: list[tuple[str, int | None]] = []
 
@@ -115,9 +117,12 @@ class CellTaps:
         return self.by_step(values * masks[gate if len(masks) > 1 else 0])
 
     def by_step(self, tensor: Any) -> Array:
-        """All steps of a tensor (n·T, …) as an array (n, T, …), half precision as float32."""
-        array = tensor.numpy().reshape(*self.shape, *tensor.shape[1:])
-        return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+        """All steps of a tensor (n·T, …) as an array (n, T, …), half precision as float32; made once."""
+        if id(tensor) not in self._arrays:
+            array = as_array(tensor).reshape(*self.shape, *tensor.shape[1:])
+            single = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+            self._arrays[id(tensor)] = single, tensor  # keeps the id taken
+        return self._arrays[id(tensor)][0]
 
 
 def at_once(layer: Any, inputs: Any, walked: Walked, training: bool) -> list[CellTaps]:

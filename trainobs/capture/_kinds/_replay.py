@@ -47,6 +47,7 @@ from trainobs.capture._kinds._through_time import (
     walk_through,
 )
 from trainobs.capture._taps import slope_of
+from trainobs.tensors import as_tensor
 
 Array = np.ndarray
 
@@ -154,11 +155,11 @@ def replay(
     if not is_recurrent(layer) or not layer.built:
         return None
     call = RecordedCall(
-        [tf.convert_to_tensor(v) for v in variables],
+        [as_tensor(v) for v in variables],
         as_input(layer, inputs),
-        [tf.convert_to_tensor(s) for s in initial_state] if initial_state else None,
-        None if mask is None else tf.convert_to_tensor(mask),
-        [None if g is None else tf.convert_to_tensor(g) for g in output_gradients],
+        [as_tensor(s) for s in initial_state] if initial_state else None,
+        None if mask is None else as_tensor(mask),
+        [None if g is None else as_tensor(g) for g in output_gradients],
     )
     walked = walk_through(layer, call, training)
     with left_alone(layer), recorded_values(layer, call.variables):
