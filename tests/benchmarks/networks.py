@@ -1,9 +1,9 @@
 """What recording and explaining whole networks costs, in plain steps of the same network.
 
 Run by hand (`python -m tests.benchmarks.networks`, or with a part of a name). Ratios are measured
-interleaved, and the median of several rounds counts; peak memory is the most that the process grew
-by while it explained. The first call also traces the step and the sums, once per model and shape;
-that is printed beside.
+interleaved, and the median of several rounds counts. Peak memory is the most that a process of its
+own took, TensorFlow included, until it had explained the network, and until it had trained it. The first
+call also traces the step and the sums, once per model and shape; its time is printed too.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import gc
+import resource
 import statistics
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 
@@ -72,34 +72,9 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 }
 
 
-class PeakMemory:
-    """How much the process grows by inside a `with` block, at most."""
-
-    def __enter__(self) -> PeakMemory:
-        gc.collect()
-        self._start = self.peak = _resident()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.peak = max(self.peak, _resident())
-
-    @property
-    def megabytes(self) -> float:
-        """The growth."""
-        return (self.peak - self._start) / 1e6
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def peak() -> float:
+    """The most memory that this process ever took, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def explain(name: str) -> None:
@@ -113,19 +88,18 @@ def explain(name: str) -> None:
         assert not report.layers.empty
         assert len(report.findings) >= 0
 
-    first = _seconds(once)
     for _ in range(2):
         model.train_on_batch(x, y)
+    of_training = peak()
+    first = _seconds(once)
     ratios, plain = [], []
     for _ in range(ROUNDS):
         plain.append(_seconds(lambda: model.train_on_batch(x, y)))
         ratios.append(_seconds(once) / plain[-1])
-    with PeakMemory() as memory:
-        once()
     print(
         f"{name:24} explain {statistics.median(ratios):5.1f} plain steps (bar 10; plain step "
-        f"{1e3 * statistics.median(plain):.0f} ms), peak memory {memory.megabytes:.0f} MB, "
-        f"first call {first:.1f} s",
+        f"{1e3 * statistics.median(plain):.0f} ms), peak memory {peak():.0f} MB "
+        f"(training alone {of_training:.0f} MB), first call {first:.1f} s",
         flush=True,
     )
 
@@ -144,12 +118,14 @@ def due(name: str) -> None:
 
 
 def main(only: str = "") -> None:
-    """Print every ratio beside its bar."""
-    for name in NETWORKS:
-        if only in name:
-            keras.backend.clear_session()
-            explain(name)
-            due(name)
+    """Print every ratio beside its bar, each network in a process of its own."""
+    names = [name for name in NETWORKS if only in name]
+    if len(names) == 1:
+        explain(names[0])
+        due(names[0])
+        return
+    for name in names:
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.networks", name], check=True)
 
 
 if __name__ == "__main__":

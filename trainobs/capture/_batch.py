@@ -163,9 +163,8 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
         if len(model.metrics_variables) > len(metrics):
             model.reset_metrics()
         for variable, value in before:
-            variable.value.assign(
-                value, read_value=False
-            )  # Keras' own checks shape and dtype again, for a millisecond each
+            # Keras' own assignment checks shape and dtype again, for a millisecond each
+            variable.value.assign(value, read_value=False)
         if generator is None:
             forget_global_seed_generator()
         random.setstate(python)
