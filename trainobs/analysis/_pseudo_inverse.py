@@ -126,11 +126,11 @@ def solve(op: LinearOp, input: Array, kernel_gradient: Array, shape: Shape, inve
         columns, window = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[:-2]
         if len(gram) < len(columns):  # fewer positions than inputs
             found = gram @ (_rows(op, group, window) @ columns)
-        elif window:
+        elif op.pointwise:
+            found = _rows(op, group, window) @ (gram @ columns)
+        else:
             kernel = as_tensor((gram @ columns).reshape(gradient.shape))
             found = as_array(op.ungrouped().apply(as_tensor(group), kernel))
-        else:
-            found = _rows(op, group, window) @ (gram @ columns)
         solved.append(found.reshape(*shape[:-1], -1))
     return np.concatenate(solved, axis=-1)
 
@@ -141,8 +141,8 @@ def _groups(op: LinearOp, input: Array) -> list[Array]:
 
 def _rows(op: LinearOp, input: Array, window: Shape) -> Array:
     """X of one group, a row per position."""
-    rows = windows(op.ungrouped(), as_tensor(input), window) if window else input
-    return np.asarray(rows).reshape(-1, rows.shape[-1])
+    rows = input if op.pointwise else as_array(windows(op.ungrouped(), as_tensor(input), window))
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _samples(input: Array, elements: int) -> list[Array]:

@@ -42,7 +42,7 @@ def sum_units(op: LinearOp, input: Tensor, of_batch: list[Tensor], kernel_shape:
     -------
     list of tensors of shape (*k, 1, channels)
     """
-    if len(kernel_shape) == 2:  # no window: every position has a term of every weight
+    if op.pointwise:  # every position has a term of every weight
         return [tf.reduce_sum(cotangent, range(cotangent.shape.rank - 1))[None] for cotangent in of_batch]
     channels = [cotangent.shape[-1] for cotangent in of_batch]
     ones = tf.ones_like(input[:1, ..., :1])
@@ -57,7 +57,7 @@ def sum_inputs(op: LinearOp, input: Tensor, unit: Tensor, kernel_shape: Shape) -
     -------
     tensor of shape (*k, i/groups, 1), or (*k, i/groups, j) with several groups
     """
-    if len(kernel_shape) == 2 and op.groups == 1:
+    if op.pointwise and op.groups == 1:
         return tf.reduce_sum(input, range(input.shape.rank - 1))[:, None]
     ones = tf.ones_like(unit[:1, ..., : op.groups])
     of_batch = tf.reduce_sum(input, axis=0, keepdims=True)

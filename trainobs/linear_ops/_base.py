@@ -35,10 +35,13 @@ class LinearOp(abc.ABC):
         G: the units of a group read the inputs of that group only.
     constant_input : bool
         Whether every term's input is exactly 1 (a bias, a row that is looked up).
+    pointwise : bool
+        Whether units read the input of their own position only, by a kernel without a window.
     """
 
     groups: int = 1
     constant_input: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         _SPECS[cls.__name__] = cls
@@ -189,22 +192,22 @@ def windows(op: LinearOp, input: tf.Tensor, window: Shape) -> Any:
     input : tf.Tensor of shape (n, *p, i)
         Canonical.
     window : tuple of int
-        k, the kernel's window; empty for a matrix.
+        k, the axes of the kernel before its last two.
 
     Returns
     -------
     tf.Tensor of shape (n, *q, prod(k) · i)
         In the order of a kernel of shape (*k, i, j).
     """
-    if not window:
+    if op.pointwise:
         return input
-    taps, channels, rank = math.prod(window), input.shape[-1], len(window)
-    apart = tf.reshape(tf.transpose(input, (0, rank + 1, *range(1, rank + 1))), (-1, *input.shape[1:-1], 1))
-    one_hot = tf.reshape(tf.eye(taps, dtype=input.dtype), (*window, 1, taps))
-    moved = op.apply(apart, one_hot)
+    taps, channels, last = math.prod(window), input.shape[-1], len(input.shape) - 1
+    apart = tf.reshape(tf.transpose(input, (0, last, *range(1, last))), (-1, *input.shape[1:-1], 1))
+    moved = op.apply(apart, tf.reshape(tf.eye(taps, dtype=input.dtype), (*window, 1, taps)))
     pixels = moved.shape[1:-1]
     split = tf.reshape(moved, (-1, channels, *pixels, taps))
-    return tf.reshape(tf.transpose(split, (0, *range(2, rank + 3), 1)), (-1, *pixels, taps * channels))
+    together = tf.transpose(split, (0, *range(2, len(split.shape)), 1))
+    return tf.reshape(together, (-1, *pixels, taps * channels))
 
 
 def reordered(array: Any, order: Shape, merged: int) -> Any:

@@ -25,6 +25,8 @@ from trainobs.linear_ops._base import LinearOp, Shape, reordered, restored
 class DenseOp(LinearOp):
     """``Z[n, …, j] = Σ_i input[n, …, i] · kernel[i, j]``."""
 
+    pointwise: ClassVar[bool] = True
+
     def apply(self, input: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return tf.tensordot(input, kernel, axes=1)
 
@@ -43,6 +45,7 @@ class EinsumOp(LinearOp):
 
     equation: str
     groups: int = 1
+    pointwise: ClassVar[bool] = True
 
     def apply(self, input: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self.groups == 1:
