@@ -70,6 +70,15 @@ def test_constants_between_a_table_and_noise():
     check(Architecture("tokens", (table, *blocks), reduce="flatten", loss="logits", optimizer=("SGD", {})))
 
 
+@pytest.mark.skipif(not hasattr(layers, "RMSNormalization"), reason="this Keras has none")
+def test_constants_between_a_normalisation_and_noise():
+    """A Dropout's constant is multiplied with the scale before it: not even the product's shape is read."""
+    blocks = Block("RMSNormalization"), Block("SpatialDropout2D", {"rate": 0.3})
+    check(
+        Architecture("image", blocks, "none", "sigmoid layer", optimizer=("Adam", {}), ragged=True, seed=79)
+    )
+
+
 @pytest.mark.xfail(strict=False, reason="oneDNN fuses x * sigmoid(x) otherwise in a due step")
 def test_swish_of_raw_operations():
     """TensorFlow's graph optimizer treats the product the same way, whether or not the step is due."""

@@ -43,7 +43,7 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
     step, epoch : int
         Of the record.
     """
-    arrays = [as_array(value) for value in values]
+    arrays = _Arrays(values)
     loss = _filled(layout.loss, arrays)
     activated: Activated = {}
     sites: list[SiteRecord] = []
@@ -85,16 +85,32 @@ def nbytes(layout: Layout, values: list[Any]) -> int:
     return sum(sizes) + sum(worked_out)
 
 
-def _filled(value: Any, arrays: list[Array]) -> Any:
+class _Arrays:
+    """What a step returned, by slot; the product of an array and a constant is made once."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self._handed_over = [as_array(value) for value in values]
+        self._made: dict[Slot, Array] = {}
+
+    def __getitem__(self, slot: Slot) -> Array:
+        array = self._handed_over[slot.position]
+        if slot.factor == 1:
+            return array
+        if slot not in self._made:
+            self._made[slot] = array * slot.factor
+        return self._made[slot]
+
+
+def _filled(value: Any, arrays: _Arrays) -> Any:
     """A structure with the step's values in place of its slots."""
     if isinstance(value, Slot):
-        return arrays[value.position]
+        return arrays[value]
     if isinstance(value, SparseSlot):
         return Rows.summed(_filled(value.rows, arrays), _filled(value.values, arrays))
     if isinstance(value, ProductSlot):
         return functools.reduce(np.multiply, (_filled(factor, arrays) for factor in value.factors))
     if isinstance(value, ScalarsSlot):
-        square_sum, *rest = map(float, arrays[value.sums.position])
+        square_sum, *rest = map(float, arrays[value.sums])
         return Scalars(value.factor**2 * square_sum, *rest)
     if isinstance(value, dict):
         return {name: _filled(item, arrays) for name, item in value.items()}
@@ -246,7 +262,7 @@ def _ones(like: Array) -> Array:
 # ---- nodes and other weights ---------------------------------------------------------------------
 
 
-def _nodes(layout: Layout, sites: list[SiteRecord], arrays: list[Array]) -> tuple[NodeRecord, ...]:
+def _nodes(layout: Layout, sites: list[SiteRecord], arrays: _Arrays) -> tuple[NodeRecord, ...]:
     filled = [_filled(fields, arrays) for fields in layout.nodes]
     arriving = [_summed(fields["output_gradient"]) for fields in filled]
     for site in sites:  # known only behind the kernel, where the loss reads the logits or a call has stages

@@ -31,9 +31,10 @@ Function = Callable[[Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """Stands in a layout where the step's tensor of that position goes."""
+    """Stands in a layout where the step's tensor of that position goes, times `factor`."""
 
     position: int
+    factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +240,7 @@ class Layout:
 
     def _sums_of(self, gradient: Any) -> Slot | SparseSlot | ScalarsSlot | None:
         """Sums over a gradient wait if a site holds the whole of it anyway."""
-        held = id(gradient) in self._unscaled
+        held = id(_without_constants(gradient)[0]) in self._unscaled
         return self._gradient_slot(gradient) if held else self._scalars_slot(gradient)
 
     def _sole_maker(self, node: int, origin: tuple[int, ...], in_pass: int) -> int:
@@ -398,7 +399,11 @@ class Layout:
         return self._slot(tensor) if known else None
 
     def _gradient_slot(self, tensor: Any) -> Slot | SparseSlot | None:
-        """Like `_slot`, without the scale that mixed precision puts on the loss."""
+        """Like `_slot`, without the scale that mixed precision puts on the loss.
+
+        Of a constant's product (a Dropout's, say) the other factor is read: TensorFlow moves the
+        constant on to the next product, unless somebody reads this one.
+        """
         if tensor is None:
             return None
         if isinstance(tensor, tf.IndexedSlices):
@@ -406,12 +411,14 @@ class Layout:
             assert isinstance(values, Slot)
             assert rows is not None
             return SparseSlot(values, rows)
-        if id(tensor) not in self._unscaled:
-            dense = tf.convert_to_tensor(tensor)
+        varying, factor = _without_constants(tensor)
+        if id(varying) not in self._unscaled:
+            dense = tf.convert_to_tensor(varying)
             if self._unscale is not None:
                 dense = tf.cast(dense, tf.float32) * self._unscale
-            self._unscaled[id(tensor)] = (dense, tensor)  # keeps the id taken
-        return self._slot(self._unscaled[id(tensor)][0])
+            self._unscaled[id(varying)] = (dense, varying)  # keeps the id taken
+        slot = self._slot(self._unscaled[id(varying)][0])
+        return None if slot is None else dataclasses.replace(slot, factor=factor)
 
     def _weight_gradient_slot(self, tensor: Any) -> Slot | SparseSlot | ProductSlot | None:
         """Like `_gradient_slot`; of a product only the factors are read.
@@ -426,11 +433,7 @@ class Layout:
         return ProductSlot(tuple(slot for slot in slots if isinstance(slot, Slot)))
 
     def _scalars_slot(self, gradient: Any) -> ScalarsSlot:
-        """Like `_gradient_slot`, but only the sums.
-
-        Of a constant's product (a Dropout's, say) the other factor is read: TensorFlow moves the
-        constant on to the next product, unless somebody reads this one.
-        """
+        """Like `_gradient_slot`, but only the sums."""
         varying, factor = _without_constants(gradient)
         key = ("scalars", id(varying))
         if key not in self._unscaled:
@@ -514,7 +517,7 @@ def _samples(call: LayerCall) -> Any:
     """Size of the batch: of a gradient or an input, for these are read anyway, and the output is not."""
     gradients = (gradient for (_, leaf), gradient in call.output_gradients.items() if leaf == 0)
     known = (tensor for tensor in (*gradients, *call.operands.values()) if isinstance(tensor, tf.Tensor))
-    tensor = next(known, call.returned[0])
+    tensor, _ = _without_constants(next(known, call.returned[0]))
     return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
 
 
