@@ -79,6 +79,12 @@ def test_constants_between_a_normalisation_and_noise():
     )
 
 
+def test_notes_of_masks_are_put_back():
+    """Keras notes again at every trace that a cell with dropout holds a list; not so when it is explained."""
+    cell = Block("LSTM", {"units": 2, "dropout": 0.3, "recurrent_dropout": 0.3, "unroll": True})
+    check(Architecture("sequence", (cell,)))
+
+
 @pytest.mark.xfail(strict=False, reason="oneDNN fuses x * sigmoid(x) otherwise in a due step")
 def test_swish_of_raw_operations():
     """TensorFlow's graph optimizer treats the product the same way, whether or not the step is due."""

@@ -15,7 +15,9 @@ from trainobs.capture._keras_internals import (
     added_losses,
     all_layers,
     forget_global_seed_generator,
+    forget_lists_noted_again,
     global_seed_generator,
+    lists_noted,
     put_back_losses,
 )
 from trainobs.capture._parts_of_models import optimizers_of
@@ -149,6 +151,7 @@ def _clear_errors(model: keras.Model) -> Iterator[None]:
 def _state_restored(model: keras.Model) -> Iterator[None]:
     """Put back what a train step, or the building of a model, changes; random states too."""
     generator, python, losses = global_seed_generator(), random.getstate(), added_losses(model)
+    noted = lists_noted(model)
     seeds = [] if generator is None else [generator.state]
     metrics = model.metrics_variables
     optimizers = [variable for optimizer in optimizers_of(model) for variable in optimizer.variables]
@@ -169,3 +172,4 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
             forget_global_seed_generator()
         random.setstate(python)
         put_back_losses(losses)
+        forget_lists_noted_again(noted)

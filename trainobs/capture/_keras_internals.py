@@ -4,6 +4,8 @@
   (public `Model.layers` stops at direct children).
 * ``Layer._losses``: what the layer's last call gave to `add_loss`; `Layer.losses` has it mixed with
   penalties of weights, and there is no public way to put it back.
+* ``Layer._tracked``: names of attributes that held a list. Keras adds a name whenever a list is put
+  there, which cells with dropout do at every trace with their masks.
 * ``_keras_logits`` and ``_keras_mask``: attributes that Keras hangs on tensors. Losses read the
   logits behind a softmax or sigmoid from the first, layers find masks in the second; an identity
   op that does not carry them on changes training.
@@ -61,6 +63,19 @@ def put_back_losses(losses: list[tuple[Any, list[Any]]]) -> None:
     for layer, added in losses:
         layer._losses.clear()
         layer._losses.extend(added)
+
+
+def lists_noted(model: keras.Model) -> list[tuple[list[str], list[str]]]:
+    """For the model and every layer in it: Keras' own list of which attributes held a list, and a copy."""
+    noted = (layer._tracked for layer in (model, *all_layers(model)))
+    return [(names, [*names]) for names in noted]
+
+
+def forget_lists_noted_again(noted: list[tuple[list[str], list[str]]]) -> None:
+    """Undo what later calls have added to `lists_noted`, but for attributes that are new."""
+    for names, before in noted:
+        added = dict.fromkeys(names[len(before) :])
+        names[:] = [*before, *(name for name in added if name not in before)]
 
 
 def ops_sought_by(losses: list[Any]) -> frozenset[str]:
