@@ -85,6 +85,15 @@ def test_notes_of_masks_are_put_back():
     check(Architecture("sequence", (cell,)))
 
 
+def test_sums_of_sums():
+    """TensorFlow adds the gradients that come to a sum with those beside it, as if nobody read the sum."""
+    convolution = Block(
+        "DepthwiseConv1D", {"kernel_size": 2, "padding": "same", "activity_regularizer": "l2"}, "add"
+    )
+    blocks = convolution, Block("Gated")
+    check(Architecture("signal", blocks, loss="logits", optimizer=("Adam", {}), batch=7, seed=54))
+
+
 @pytest.mark.xfail(strict=False, reason="oneDNN fuses x * sigmoid(x) otherwise in a due step")
 def test_swish_of_raw_operations():
     """TensorFlow's graph optimizer treats the product the same way, whether or not the step is due."""

@@ -27,6 +27,7 @@ from trainobs.capture._wiring import wire
 from trainobs.recording import DATA, OPERATIONS
 
 Function = Callable[[Any], Any]
+_SUMS = ("AddN", "AddV2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Layout:
         self._positions: dict[int, int] = {}
         self._unscale = None if trace.loss_scale is None else 1.0 / trace.loss_scale
         self._unscaled: dict[Any, Any] = {}
+        self._sums: dict[int, Any] = {}
         self.tensors: list[Any] = []
         self.loss = self._slot(trace.loss)
         self._read_anyway = {id(tensor) for call in trace.calls for tensor in call.operands.values()}
@@ -129,7 +131,14 @@ class Layout:
         for fields, (name, from_logits) in zip(self.outputs, losses * len(trace.passes), strict=False):
             fields |= {"loss_name": name, "from_logits": from_logits}
         self.weights = self._other_weights(owned, selects)
-        for used_up in ("_trace", "_wiring", "_unscaled", "_unscale", "_read_anyway"):  # graph tensors
+        for used_up in (
+            "_trace",
+            "_wiring",
+            "_unscaled",
+            "_sums",
+            "_unscale",
+            "_read_anyway",
+        ):  # graph tensors
             delattr(self, used_up)
 
     # ---- nodes -------------------------------------------------------------------------------
@@ -413,7 +422,7 @@ class Layout:
             return SparseSlot(values, rows)
         varying, factor = _without_constants(tensor)
         if id(varying) not in self._unscaled:
-            dense = tf.convert_to_tensor(varying)
+            dense = tf.convert_to_tensor(self._added_apart(varying))
             if self._unscale is not None:
                 dense = tf.cast(dense, tf.float32) * self._unscale
             self._unscaled[id(varying)] = (dense, varying)  # keeps the id taken
@@ -437,10 +446,24 @@ class Layout:
         varying, factor = _without_constants(gradient)
         key = ("scalars", id(varying))
         if key not in self._unscaled:
-            self._unscaled[key] = (_scalars(varying, self._unscale), varying)
+            self._unscaled[key] = (_scalars(self._added_apart(varying), self._unscale), varying)
         slot = self._slot(self._unscaled[key][0])
         assert slot is not None
         return ScalarsSlot(slot, factor)
+
+    def _added_apart(self, tensor: Any) -> Any:
+        """A tensor; of a sum that is a term of another, the same added up once more.
+
+        TensorFlow adds the terms of both in one operation, in another order, unless somebody reads the
+        inner sum. Stacked, they are not taken for that sum.
+        """
+        if not _is_inner_sum(tensor):
+            return tensor
+        if id(tensor) not in self._sums:
+            terms = [_without_constants(term) for term in _terms(tensor)]
+            factors = tf.constant([factor for _, factor in terms], tensor.dtype)
+            self._sums[id(tensor)] = tf.tensordot(factors, tf.stack([term for term, _ in terms]), 1)
+        return self._sums[id(tensor)]
 
 
 def _factors(tensor: Any) -> list[Any]:
@@ -453,6 +476,20 @@ def _factors(tensor: Any) -> list[Any]:
         for factor, alone in zip(tensor.op.inputs, sole, strict=True)
         for part in (_factors(factor) if alone else [factor])
     ]
+
+
+def _is_inner_sum(tensor: Any) -> bool:
+    """Whether a tensor is a sum, and read by nothing but another sum that it is a term of."""
+    if not tf.is_symbolic_tensor(tensor) or tensor.op.type not in _SUMS:
+        return False
+    readers = tensor.consumers()
+    return len(readers) == 1 and readers[0].type in _SUMS
+
+
+def _terms(tensor: Any) -> list[Any]:
+    """What a sum is the sum of, in the end."""
+    parts = [(part, _is_inner_sum(part)) for part in tensor.op.inputs]
+    return [term for part, inner in parts for term in (_terms(part) if inner else [part])]
 
 
 def _without_constants(tensor: Any) -> tuple[Any, float]:
@@ -518,6 +555,7 @@ def _samples(call: LayerCall) -> Any:
     gradients = (gradient for (_, leaf), gradient in call.output_gradients.items() if leaf == 0)
     known = (tensor for tensor in (*gradients, *call.operands.values()) if isinstance(tensor, tf.Tensor))
     tensor, _ = _without_constants(next(known, call.returned[0]))
+    tensor = _terms(tensor)[0] if _is_inner_sum(tensor) else tensor
     return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
 
 
