@@ -109,7 +109,7 @@ class Doubling(layers.Dense):
 
 OWN = {cls.__name__: cls for cls in (Scaled, Gated, Doubling)}
 OPERATIONS: dict[str, Callable[[Any], Any]] = {
-    "halve": lambda x: 0.5 * x,
+    "halve": lambda x: x / 2,  # a number's product Keras takes for sparse, which no layer of a user expects
     "square": lambda x: x * x,
     "relu": ops.relu,
     "sine": ops.sin,
