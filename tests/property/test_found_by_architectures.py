@@ -85,6 +85,11 @@ def test_notes_of_masks_are_put_back():
     check(Architecture("sequence", (cell,)))
 
 
+def test_layers_that_are_made_when_a_model_is_built():
+    """The seeds of their weights are drawn once, whether training builds the model or its explanation."""
+    check(Architecture("vector", (Block("Gated"),), style="subclassed", explain_first=True))
+
+
 def test_sums_of_sums():
     """TensorFlow adds the gradients that come to a sum with those beside it, as if nobody read the sum."""
     convolution = Block(

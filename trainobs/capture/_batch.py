@@ -124,11 +124,17 @@ def _check_batch(*data: Any) -> None:
 
 
 def _build(model: keras.Model, x: Any) -> None:
-    """Build a model that was never called, outside of any graph and without its random state."""
+    """Build a model that was never called, outside of any graph.
+
+    Of what this changes only the seeds stay drawn that new layers took for their weights, as if training
+    had built them: drawn once more, they would give the same weights to the next layer.
+    """
     if model.built:
         return
     with _state_restored(model):
         model(x)
+        drawn = random.getstate()
+    random.setstate(drawn)
 
 
 @contextlib.contextmanager
