@@ -551,10 +551,13 @@ def _unique_paths(variables: list[Any]) -> dict[int, str]:
 
 
 def _samples(call: LayerCall) -> Any:
-    """Size of the batch: of a gradient or an input, for these are read anyway, and the output is not."""
-    gradients = (gradient for (_, leaf), gradient in call.output_gradients.items() if leaf == 0)
-    known = (tensor for tensor in (*gradients, *call.operands.values()) if isinstance(tensor, tf.Tensor))
-    tensor, _ = _without_constants(next(known, call.returned[0]))
+    """Size of the batch, of a gradient or an input, which are read anyway; 0 where neither is: nothing
+    that the record holds of such a node depends on it, and reading its output may change the training."""
+    known = (*call.output_gradients.values(), *call.operands.values())
+    tensor = next((tensor for tensor in known if isinstance(tensor, tf.Tensor)), None)
+    if tensor is None:
+        return tf.constant(0)
+    tensor, _ = _without_constants(tensor)
     tensor = _terms(tensor)[0] if _is_inner_sum(tensor) else tensor
     return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
 
