@@ -349,7 +349,7 @@ class Report:
         table |= {
             "near_zero": figures.per_unit(figures.near_zero, unused=1.0),
             "exact_zero": figures.per_unit(figures.gradient == 0, unused=1.0),
-            "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient, dtype=np.float64))),
+            "gradient_rms": np.sqrt(figures.per_unit(np.square(figures.gradient))),
         }
         table |= {
             name: figures.per_unit(values, unused=_UNUSED.get(name, 0.0))
@@ -403,8 +403,7 @@ class Report:
             Arrays `near_zero`, `gradient` and `verdict` with the kernel's shape.
         """
         parts = self._parts(layer)
-        gradients = [np.asarray(f.gradient, np.float64) for f in parts]
-        values = [[f.near_zero for f in parts], gradients, [f.verdict for f in parts]]
+        values = [[f.near_zero for f in parts], [f.gradient for f in parts], [f.verdict for f in parts]]
         near_zero, gradient, verdicts = (_whole(parts, value) for value in values)
         return WeightView(near_zero, gradient, verdicts, np.concatenate(values[2], axis=-1))
 

@@ -90,6 +90,11 @@ class SiteFigures:
         return float(np.sqrt(self._gradient_sums.square_sum / self.size)) / self.statistics.positions
 
     @property
+    def mean_gradient(self) -> float:
+        """Mean absolute data gradient of the weights that were used."""
+        return float(np.mean(np.abs(self._sums["gradient"]))) / self.statistics.positions
+
+    @property
     def is_finite(self) -> bool:
         """Whether no gradient is NaN or infinite."""
         return not self._gradient_sums.non_finite
@@ -148,15 +153,20 @@ class SiteFigures:
     @functools.cached_property
     def thresholds(self) -> Array:
         """rtol · a* · g* · √T / n of every weight, compact."""
+        return self._thresholds_of_sums / self.statistics.positions
+
+    @property
+    def _thresholds_of_sums(self) -> Array:
         rtol, a = self._near_zero.rtol, self._near_zero.activation_scale
-        return rtol * a * self._scale * np.sqrt(self._sums["terms"]) / self.statistics.positions
+        return rtol * a * self._scale * np.sqrt(self._sums["terms"])
 
     @functools.cached_property
     def near_zero(self) -> Array:
         """Which weights have a gradient near zero."""
         if self.statistics.is_condensed:
             return np.asarray(self._sums["verdict"] != 0)
-        return (np.abs(self.gradient) <= self.thresholds) | (self._sums["terms"] == 0)
+        below = np.abs(self._sums["gradient"]) <= self._thresholds_of_sums
+        return np.broadcast_to(below | (self._sums["terms"] == 0), self.shape)
 
     @functools.cached_property
     def near_zero_by_input(self) -> Array:

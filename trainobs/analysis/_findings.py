@@ -328,7 +328,7 @@ def _exploding(
     for figures in reversed([site for site in sites.values() if site.info.role == "kernel"]):
         size = min(statistics.nodes[figures.info.node].output.rms, 1.0)
         growth = size * figures.preactivation_gradient_norm / reference if reference else 0.0
-        mean = float(np.mean(np.abs(figures.gradient)))
+        mean = figures.mean_gradient
         if growth > settings.exploding_growth or mean > settings.exploding_mean:
             if growth <= settings.exploding_growth:  # not the gradient is large here, but the input
                 kernels = [site for site in sites.values() if site.info.role == "kernel"]

@@ -114,7 +114,7 @@ class SiteStatistics:
     @property
     def data_gradient(self) -> Array:
         """dJ/dW without the kernel's own penalty, of the mean loss over all batches."""
-        return self.sums["gradient"] / self.positions
+        return np.asarray(self.sums["gradient"], np.float64) / self.positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ Activated = dict[Any, tuple[Array, Array]]
 _NOTHING = Scalars(0.0, 0.0, 0.0, 0.0)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # NaN in, NaN out: a report says where they begin
 def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord:
     """Make the record of one executed step.
 
