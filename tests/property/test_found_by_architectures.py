@@ -79,6 +79,11 @@ def test_constants_between_a_normalisation_and_noise():
     )
 
 
+def test_a_mean_behind_a_product():
+    """The number that a mean divides by is multiplied with the product before it, as if unread."""
+    check(Architecture("signal", (Block("PReLU"),), reduce="mean", explain_first=True))
+
+
 def test_notes_of_masks_are_put_back():
     """Keras notes again at every trace that a cell with dropout holds a list; not so when it is explained."""
     cell = Block("LSTM", {"units": 2, "dropout": 0.3, "recurrent_dropout": 0.3, "unroll": True})

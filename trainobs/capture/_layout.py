@@ -493,16 +493,25 @@ def _terms(tensor: Any) -> list[Any]:
 
 
 def _without_constants(tensor: Any) -> tuple[Any, float]:
-    """A tensor without the numbers it was multiplied with, and their product."""
+    """A tensor without the numbers it was multiplied with or divided by, and the factor they make."""
     factor = 1.0
-    while tf.is_symbolic_tensor(tensor) and tensor.op.type == "Mul":
-        factors = tuple(tensor.op.inputs)
-        numbers: list[Any] = [_number(part) for part in factors]
-        if numbers == [None, None]:
-            break
-        place = 1 if numbers[0] is None else 0
-        tensor, factor = factors[1 - place], factor * numbers[place]
+    while (parts := _constant_product(tensor)) is not None:
+        tensor, number = parts
+        factor *= number
     return tensor, factor
+
+
+def _constant_product(tensor: Any) -> tuple[Any, float] | None:
+    """A tensor and a number, of which another is the product; TensorFlow makes quotients products."""
+    if not tf.is_symbolic_tensor(tensor) or tensor.op.type not in ("Mul", "RealDiv"):
+        return None
+    left, right = tensor.op.inputs
+    first, second = _number(left), _number(right)
+    if tensor.op.type == "RealDiv":
+        return (left, 1 / second) if second else None
+    if second is not None:
+        return left, second
+    return None if first is None else (right, first)
 
 
 def _number(tensor: Any) -> float | None:
