@@ -9,8 +9,8 @@ It may import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and 
    are to each other, `_activation_functions` what stands behind a preactivation.
 4. `_trace` collects what one step hands over; `_patches` puts the taps into the models for the
    length of a `with` block, with `_parts_of_models` and `_replacing`.
-5. `_wiring` finds out who consumes whom; `_layout` lists what a step has to return, and `_filling`
-   makes its record of the values.
+5. `_wiring` finds out who consumes whom; `_layout` lists what a step has to return, with `_slots`,
+   which knows what can be read unnoticed; `_filling` makes its record of the values.
 6. `_tapped_step` compiles the tapped twin of a model's train function; `_batch` runs one batch
    through it with the update withheld; `_watched` records steps of loops that users write.
 """

@@ -9,7 +9,8 @@ import numpy as np
 
 from trainobs.activations import Activation
 from trainobs.capture._kinds import Call, Part, Units
-from trainobs.capture._layout import Function, Layout, ProductSlot, ScalarsSlot, Slot, SparseSlot
+from trainobs.capture._layout import Function, Layout
+from trainobs.capture._slots import ProductSlot, ScalarsSlot, Slot, SparseSlot
 from trainobs.capture._taps import slope_of
 from trainobs.recording import (
     DATA,

@@ -4,10 +4,9 @@ A traced step returns a flat list of tensors; the `Layout` made beside it says w
 belongs. Every tensor is listed once, however many fields hold it. `_filling` makes records of their
 values.
 
-Only tensors that the user's own step computes as results are read: inputs of layers with weights,
-outputs of activations, gradients. Reading what TensorFlow's graph optimizer may fuse away (a
-preactivation in front of tanh, say) would keep it from fusing, and change the training by rounding.
-So Z, what follows from it, and sums over values are worked out when the record is filled.
+Only tensors that the user's own step computes as results are read (see `_slots`): inputs of layers
+with weights, outputs of activations, gradients. Z, what follows from it, and sums over values are
+worked out when the record is filled.
 """
 
 from __future__ import annotations
@@ -22,43 +21,12 @@ import tensorflow as tf
 from trainobs.activations import Activation
 from trainobs.capture import _sites
 from trainobs.capture._keras_internals import all_layers
+from trainobs.capture._slots import Slot, Slots, length_of
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
 from trainobs.recording import DATA, OPERATIONS
 
 Function = Callable[[Any], Any]
-_SUMS = ("AddN", "AddV2")
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """Stands in a layout where the step's tensor of that position goes, times `factor`."""
-
-    position: int
-    factor: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SparseSlot:
-    """A gradient of some rows of a table: values, and the rows they belong to."""
-
-    values: Slot
-    rows: Slot
-
-
-@dataclasses.dataclass(frozen=True)
-class ProductSlot:
-    """The product of some tensors, worked out when the record is filled."""
-
-    factors: tuple[Slot, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScalarsSlot:
-    """Four sums over `factor` times a tensor (see `recording.Scalars`)."""
-
-    sums: Slot
-    factor: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,12 +72,9 @@ class Layout:
         owned: list[Owned],
     ) -> None:
         self._trace, self._activations, self._wiring = trace, activations, wire(trace)
-        self._positions: dict[int, int] = {}
-        self._unscale = None if trace.loss_scale is None else 1.0 / trace.loss_scale
-        self._unscaled: dict[Any, Any] = {}
-        self._sums: dict[int, Any] = {}
-        self.tensors: list[Any] = []
-        self.loss = self._slot(trace.loss)
+        self._slots = Slots(trace.loss_scale)
+        self.tensors = self._slots.tensors
+        self.loss = self._slots.value(trace.loss)
         self._read_anyway = {id(tensor) for call in trace.calls for tensor in call.operands.values()}
         self._read_anyway |= {id(output.value) for output in trace.outputs}
         self._numbers = self._numbered()
@@ -121,7 +86,7 @@ class Layout:
             if call.kind is not None and selects(call.layer) and self._is_of(call, in_pass)
         ]
         samples = [_samples(call) for call in trace.calls if call.returned]
-        self.samples = self._slot(tf.stack(samples)) if samples else None
+        self.samples = self._slots.value(tf.stack(samples)) if samples else None
         self.nodes = [node for in_pass in trace.passes for node in self._pass_nodes(in_pass)]
         self.outputs = [
             self._output(node, output, in_pass)
@@ -131,14 +96,7 @@ class Layout:
         for fields, (name, from_logits) in zip(self.outputs, losses * len(trace.passes), strict=False):
             fields |= {"loss_name": name, "from_logits": from_logits}
         self.weights = self._other_weights(owned, selects)
-        for used_up in (
-            "_trace",
-            "_wiring",
-            "_unscaled",
-            "_sums",
-            "_unscale",
-            "_read_anyway",
-        ):  # graph tensors
+        for used_up in ("_trace", "_wiring", "_slots", "_read_anyway"):  # graph tensors
             delattr(self, used_up)
 
     # ---- nodes -------------------------------------------------------------------------------
@@ -171,7 +129,7 @@ class Layout:
                 arriving = output.gradients.get((in_pass, 0))
                 node = self._operations("the output", origin, in_pass)
                 found.append(
-                    {**node, "output_gradient": None if arriving is None else [self._sums_of(arriving)]}
+                    {**node, "output_gradient": None if arriving is None else [self._slots.sums(arriving)]}
                 )
         return found
 
@@ -232,7 +190,7 @@ class Layout:
             "stage": "",
             "producers": self._producers(index, call, in_pass),
             "index": index if call.returned else None,
-            "output_gradient": [self._sums_of(gradient) for gradient in gradients.values()] or None,
+            "output_gradient": [self._slots.sums(gradient) for gradient in gradients.values()] or None,
             "sole_makers": tuple(
                 self._sole_maker(index, origin, in_pass) for origin in self._wiring.producers[index]
             ),
@@ -246,11 +204,6 @@ class Layout:
             next(operations) if between else self._numbers[in_pass, origin[0]] if origin else DATA
             for origin, between in zip(self._wiring.producers[index], changed, strict=True)
         )
-
-    def _sums_of(self, gradient: Any) -> Slot | SparseSlot | ScalarsSlot | None:
-        """Sums over a gradient wait if a site holds the whole of it anyway."""
-        held = id(_without_constants(gradient)[0]) in self._unscaled
-        return self._gradient_slot(gradient) if held else self._scalars_slot(gradient)
 
     def _sole_maker(self, node: int, origin: tuple[int, ...], in_pass: int) -> int:
         """The node whose whole gradient comes from this call; DATA where there is none.
@@ -281,7 +234,7 @@ class Layout:
         returned = None if linear else last.returned[0]
         own_input = chain[0] == index or self._maker(chain[0]) == index
         read = None if chain[0] == index else calls[chain[0]].received[0]
-        handed_over = read is not None and (not own_input or id(read) in self._positions)
+        handed_over = read is not None and (not own_input or self._slots.holds(read))
         preactivation = None if own or len(call.returned) != 1 else call.returned[0]
         if preactivation is not None and handed_over and own_input:
             preactivation = read
@@ -300,17 +253,17 @@ class Layout:
             "logits": logits,
             "normalised": normalised,
             "consumers": self._consumers(chain[-1]),
-            "operands": {name: self._slot(tensor) for name, tensor in call.operands.items()},
+            "operands": {name: self._slots.value(tensor) for name, tensor in call.operands.items()},
             "weights": self._weights(call, in_pass),
-            "offset": self._slot(self._offset(index, chain)) if normalised else None,
+            "offset": self._slots.value(self._offset(index, chain)) if normalised else None,
             "preactivation": self._handed_over(preactivation),
-            "activation_input": self._slot(read) if handed_over else None,
-            "returned": self._slot(call.returned[0]) if not kind.reads_weights else None,
-            "output": self._slot(returned) if opaque or id(returned) in self._read_anyway else None,
-            "output_gradient": self._gradient_slot(entering if logits or opaque else delivered),
-            "preactivation_gradient": self._gradient_slot(arriving),
+            "activation_input": self._slots.value(read) if handed_over else None,
+            "returned": self._slots.value(call.returned[0]) if not kind.reads_weights else None,
+            "output": self._slots.value(returned) if opaque or id(returned) in self._read_anyway else None,
+            "output_gradient": self._slots.gradient(entering if logits or opaque else delivered),
+            "preactivation_gradient": self._slots.gradient(arriving),
             "output_gradients": [
-                self._gradient_slot(call.output_gradients.get((in_pass, i)))
+                self._slots.gradient(call.output_gradients.get((in_pass, i)))
                 for i in (leaves if len(leaves) > 1 or _stages(call) else ())
             ],
         }
@@ -327,9 +280,9 @@ class Layout:
             "path": self._paths[id(variable)],
             "shape": tuple(variable.shape),
             "trainable": asked if self._trace.variable_gradients else bool(variable.trainable),
-            "value": self._slot(value),
-            "gradient": self._weight_gradient_slot(self._trace.gradient_of(id(variable), in_pass)),
-            "penalty": self._slot(self._trace.penalty_gradients.get(id(variable))),
+            "value": self._slots.value(value),
+            "gradient": self._slots.weight_gradient(self._trace.gradient_of(id(variable), in_pass)),
+            "penalty": self._slots.value(self._trace.penalty_gradients.get(id(variable))),
         }
 
     def _activation_chain(self, index: int) -> tuple[list[int], bool]:
@@ -384,140 +337,18 @@ class Layout:
         logits = direct is None and behind is not None
         return {
             "node": DATA if node == DATA else self._numbers[in_pass, node],
-            "value": self._slot(output.value),
-            "target": self._slot(output.target),
-            "sample_weight": self._slot(output.sample_weight),
-            "mask": self._slot(output.mask),
-            "gradient": self._gradient_slot(behind if logits else direct),
+            "value": self._slots.value(output.value),
+            "target": self._slots.value(output.target),
+            "sample_weight": self._slots.value(output.sample_weight),
+            "mask": self._slots.value(output.mask),
+            "gradient": self._slots.gradient(behind if logits else direct),
             "logits": logits,
         }
 
-    # ---- slots -------------------------------------------------------------------------------
-
-    def _slot(self, tensor: Any) -> Slot | None:
-        if tensor is None:
-            return None
-        if id(tensor) not in self._positions:
-            self._positions[id(tensor)] = len(self.tensors)
-            self.tensors.append(tensor)
-        return Slot(self._positions[id(tensor)])
-
     def _handed_over(self, tensor: Any) -> Slot | None:
         """The slot of a tensor that is read anyway."""
-        known = id(tensor) in self._read_anyway or id(tensor) in self._positions
-        return self._slot(tensor) if known else None
-
-    def _gradient_slot(self, tensor: Any) -> Slot | SparseSlot | None:
-        """Like `_slot`, without the scale that mixed precision puts on the loss.
-
-        Of a constant's product (a Dropout's, say) the other factor is read: TensorFlow moves the
-        constant on to the next product, unless somebody reads this one.
-        """
-        if tensor is None:
-            return None
-        if isinstance(tensor, tf.IndexedSlices):
-            values, rows = self._gradient_slot(tensor.values), self._slot(tensor.indices)
-            assert isinstance(values, Slot)
-            assert rows is not None
-            return SparseSlot(values, rows)
-        varying, factor = _without_constants(tensor)
-        if id(varying) not in self._unscaled:
-            dense = tf.convert_to_tensor(self._added_apart(varying))
-            if self._unscale is not None:
-                dense = tf.cast(dense, tf.float32) * self._unscale
-            self._unscaled[id(varying)] = (dense, varying)  # keeps the id taken
-        slot = self._slot(self._unscaled[id(varying)][0])
-        return None if slot is None else dataclasses.replace(slot, factor=factor)
-
-    def _weight_gradient_slot(self, tensor: Any) -> Slot | SparseSlot | ProductSlot | None:
-        """Like `_gradient_slot`; of a product only the factors are read.
-
-        TensorFlow takes factors of products in another order (the learning rate first, say), unless
-        somebody reads the product.
-        """
-        first, *others = [tensor] if tensor is None else _factors(tensor)
-        if not others:
-            return self._gradient_slot(first)
-        slots = self._gradient_slot(first), *(self._slot(factor) for factor in others)
-        return ProductSlot(tuple(slot for slot in slots if isinstance(slot, Slot)))
-
-    def _scalars_slot(self, gradient: Any) -> ScalarsSlot:
-        """Like `_gradient_slot`, but only the sums."""
-        varying, factor = _without_constants(gradient)
-        key = ("scalars", id(varying))
-        if key not in self._unscaled:
-            self._unscaled[key] = (_scalars(self._added_apart(varying), self._unscale), varying)
-        slot = self._slot(self._unscaled[key][0])
-        assert slot is not None
-        return ScalarsSlot(slot, factor)
-
-    def _added_apart(self, tensor: Any) -> Any:
-        """A tensor; of a sum that is a term of another, the same added up once more.
-
-        TensorFlow adds the terms of both in one operation, in another order, unless somebody reads the
-        inner sum. Stacked, they are not taken for that sum.
-        """
-        if not _is_inner_sum(tensor):
-            return tensor
-        if id(tensor) not in self._sums:
-            terms = [_without_constants(term) for term in _terms(tensor)]
-            factors = tf.constant([factor for _, factor in terms], tensor.dtype)
-            self._sums[id(tensor)] = tf.tensordot(factors, tf.stack([term for term, _ in terms]), 1)
-        return self._sums[id(tensor)]
-
-
-def _factors(tensor: Any) -> list[Any]:
-    """What a tensor is the product of: itself, unless it was made by multiplication."""
-    if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Mul":
-        return [tensor]
-    sole = [len(factor.consumers()) == 1 for factor in tensor.op.inputs]
-    return [
-        part
-        for factor, alone in zip(tensor.op.inputs, sole, strict=True)
-        for part in (_factors(factor) if alone else [factor])
-    ]
-
-
-def _is_inner_sum(tensor: Any) -> bool:
-    """Whether a tensor is a sum, and read by nothing but another sum that it is a term of."""
-    if not tf.is_symbolic_tensor(tensor) or tensor.op.type not in _SUMS:
-        return False
-    readers = tensor.consumers()
-    return len(readers) == 1 and readers[0].type in _SUMS
-
-
-def _terms(tensor: Any) -> list[Any]:
-    """What a sum is the sum of, in the end."""
-    parts = [(part, _is_inner_sum(part)) for part in tensor.op.inputs]
-    return [term for part, inner in parts for term in (_terms(part) if inner else [part])]
-
-
-def _without_constants(tensor: Any) -> tuple[Any, float]:
-    """A tensor without the numbers it was multiplied with or divided by, and the factor they make."""
-    factor = 1.0
-    while (parts := _constant_product(tensor)) is not None:
-        tensor, number = parts
-        factor *= number
-    return tensor, factor
-
-
-def _constant_product(tensor: Any) -> tuple[Any, float] | None:
-    """A tensor and a number, of which another is the product; TensorFlow makes quotients products."""
-    if not tf.is_symbolic_tensor(tensor) or tensor.op.type not in ("Mul", "RealDiv"):
-        return None
-    left, right = tensor.op.inputs
-    first, second = _number(left), _number(right)
-    if tensor.op.type == "RealDiv":
-        return (left, 1 / second) if second else None
-    if second is not None:
-        return left, second
-    return None if first is None else (right, first)
-
-
-def _number(tensor: Any) -> float | None:
-    """The value of a constant of no axes."""
-    constant = tensor.op.type == "Const" and tensor.shape.rank == 0
-    return float(tf.get_static_value(tensor)) if constant else None
+        known = id(tensor) in self._read_anyway or self._slots.holds(tensor)
+        return self._slots.value(tensor) if known else None
 
 
 def owned_weights(models: list[Any]) -> list[Owned]:
@@ -564,23 +395,4 @@ def _samples(call: LayerCall) -> Any:
     that the record holds of such a node depends on it, and reading its output may change the training."""
     known = (*call.output_gradients.values(), *call.operands.values())
     tensor = next((tensor for tensor in known if isinstance(tensor, tf.Tensor)), None)
-    if tensor is None:
-        return tf.constant(0)
-    tensor, _ = _without_constants(tensor)
-    tensor = _terms(tensor)[0] if _is_inner_sum(tensor) else tensor
-    return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
-
-
-def _scalars(tensor: Any, unscale: Any = None) -> Any:
-    """Square sum, zeros, non-finite values and size of a tensor, as one vector."""
-    values = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
-    if unscale is not None:
-        values *= unscale
-    return tf.stack(
-        [
-            tf.reduce_sum(values * values),
-            tf.reduce_sum(tf.cast(values == 0, tf.float32)),
-            tf.reduce_sum(tf.cast(~tf.math.is_finite(values), tf.float32)),
-            tf.cast(tf.size(values), tf.float32),
-        ]
-    )
+    return tf.constant(0) if tensor is None else length_of(tensor)
