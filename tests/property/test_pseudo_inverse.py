@@ -14,7 +14,7 @@ import trainobs
 from tests.property.synthetic import property_settings
 from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
 from tests.reference.pseudo_inverse import projector
-from trainobs.analysis._pseudo_inverse import invert, solve
+from trainobs.analysis._pseudo_inverse import Inverse
 from trainobs.linear_ops import ConvOp, DenseOp, weight_vjp
 
 FLOAT32 = float(np.finfo(np.float32).eps)
@@ -73,8 +73,8 @@ def conv_problems(draw: st.DrawFn) -> Problem:
 
 def estimated(op, a: np.ndarray, gradient: np.ndarray, shape: tuple) -> tuple[np.ndarray, int]:
     """The estimate of dJ/dZ, of that shape, and its rank."""
-    inverse = invert(op, a, gradient.shape[:-2], math.prod(shape[:-1]))
-    return solve(op, a, gradient, shape, inverse), inverse.rank
+    inverse = Inverse.of(op, a, gradient.shape[:-2], math.prod(shape[:-1]))
+    return inverse.solve(gradient, shape), inverse.rank
 
 
 def check_estimate(problem: Problem) -> None:

@@ -55,84 +55,58 @@ class BackpropEstimate:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inverse:
-    """Pseudo-inverse of XXᵀ or XᵀX, whichever is smaller, of each group.
+    """The map from D to kernel gradients, inverted; for all kernels that read one input.
 
     Attributes
     ----------
+    op : LinearOp
+        How kernels and input meet.
+    input : array of shape (n, *p, i)
+        Canonical.
     grams : list of arrays of shape (n', n') or (fan_in, fan_in)
+        Of each group the pseudo-inverse of XXᵀ or XᵀX, whichever is smaller.
     rank : int
         The smallest of the groups.
     """
 
+    op: LinearOp
+    input: Array
     grams: list[Array]
     rank: int
 
+    @classmethod
+    def of(cls, op: LinearOp, input: Array, window: Shape, positions: int) -> Inverse:
+        """Invert the map of kernels with this window; `positions` is n'."""
+        fan_in = math.prod(window) * input.shape[-1] // op.groups
+        found = []
+        for group in _groups(op, input):
+            if positions < fan_in:
+                rows = _rows(op, group, window)
+                gram = rows @ rows.T
+            else:
+                gram = np.zeros((fan_in, fan_in))
+                for part in _samples(group, positions * fan_in):
+                    rows = _rows(op, part, window)
+                    gram += rows.T @ rows
+            found.append(_inverse(gram, max(positions, fan_in)))
+        return cls(op, input, [gram for gram, _ in found], min(rank for _, rank in found))
 
-def invert(op: LinearOp, input: Array, window: Shape, positions: int) -> Inverse:
-    """Invert the map from D to kernel gradients.
-
-    Parameters
-    ----------
-    op : LinearOp
-        How kernel and input meet.
-    input : array of shape (n, *p, i)
-        Canonical.
-    window : tuple of int
-        k, the kernel's window.
-    positions : int
-        n'.
-
-    Returns
-    -------
-    Inverse
-    """
-    fan_in = math.prod(window) * input.shape[-1] // op.groups
-    found = []
-    for group in _groups(op, input):
-        if positions < fan_in:
-            rows = _rows(op, group, window)
-            gram = rows @ rows.T
-        else:
-            gram = np.zeros((fan_in, fan_in))
-            for part in _samples(group, positions * fan_in):
-                rows = _rows(op, part, window)
-                gram += rows.T @ rows
-        found.append(_inverse(gram, max(positions, fan_in)))
-    return Inverse([gram for gram, _ in found], min(rank for _, rank in found))
-
-
-def solve(op: LinearOp, input: Array, kernel_gradient: Array, shape: Shape, inverse: Inverse) -> Array:
-    """Minimum-norm D with ``weight_vjp(input, D) == kernel_gradient``.
-
-    Parameters
-    ----------
-    op : LinearOp
-        How kernel and input meet.
-    input : array of shape (n, *p, i)
-        Canonical.
-    kernel_gradient : array of shape (*k, i/groups, j)
-    shape : tuple of int
-        Shape (n, *q, j) of the result.
-    inverse : Inverse
-        Of the same op and input.
-
-    Returns
-    -------
-    array of shape `shape`
-    """
-    gradients = np.split(np.asarray(kernel_gradient, np.float64), op.groups, axis=-1)
-    solved = []
-    for group, gradient, gram in zip(_groups(op, input), gradients, inverse.grams, strict=True):
-        columns, window = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[:-2]
-        if len(gram) < len(columns):  # fewer positions than inputs
-            found = gram @ (_rows(op, group, window) @ columns)
-        elif op.pointwise:
-            found = _rows(op, group, window) @ (gram @ columns)
-        else:
-            kernel = as_tensor((gram @ columns).reshape(gradient.shape))
-            found = as_array(op.ungrouped().apply(as_tensor(group), kernel))
-        solved.append(found.reshape(*shape[:-1], -1))
-    return np.concatenate(solved, axis=-1)
+    def solve(self, kernel_gradient: Array, shape: Shape) -> Array:
+        """Minimum-norm D of this shape (n, *q, j) with ``weight_vjp(input, D) == kernel_gradient``."""
+        op = self.op
+        gradients = np.split(np.asarray(kernel_gradient, np.float64), op.groups, axis=-1)
+        solved = []
+        for group, gradient, gram in zip(_groups(op, self.input), gradients, self.grams, strict=True):
+            columns, window = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[:-2]
+            if len(gram) < len(columns):  # fewer positions than inputs
+                found = gram @ (_rows(op, group, window) @ columns)
+            elif op.pointwise:  # what `apply` does too, but TensorFlow takes longer in float64
+                found = _rows(op, group, window) @ (gram @ columns)
+            else:
+                kernel = as_tensor((gram @ columns).reshape(gradient.shape))
+                found = as_array(op.ungrouped().apply(as_tensor(group), kernel))
+            solved.append(found.reshape(*shape[:-1], -1))
+        return np.concatenate(solved, axis=-1)
 
 
 def _groups(op: LinearOp, input: Array) -> list[Array]:
@@ -141,7 +115,7 @@ def _groups(op: LinearOp, input: Array) -> list[Array]:
 
 def _rows(op: LinearOp, input: Array, window: Shape) -> Array:
     """X of one group, a row per position."""
-    rows = input if op.pointwise else as_array(windows(op.ungrouped(), as_tensor(input), window))
+    rows = as_array(windows(op.ungrouped(), as_tensor(input), window))
     return rows.reshape(-1, rows.shape[-1])
 
 
@@ -247,9 +221,9 @@ def _solve_site(site: SiteRecord, inverses: dict[Any, Inverse]) -> tuple[Array, 
     window, shape = gradient.shape[:-2], op.canonical_units(site.preactivation).shape
     same = (id(site.input), op, window)  # gates, queries and keys read one input
     if same not in inverses:
-        inverses[same] = invert(op, input, window, site.positions)
+        inverses[same] = Inverse.of(op, input, window, site.positions)
     inverse = inverses[same]
-    return solve(op, input, gradient, shape, inverse).astype(np.float32), inverse.rank
+    return inverse.solve(gradient, shape).astype(np.float32), inverse.rank
 
 
 def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Any, tuple[Array, int]]) -> Array | None:
