@@ -110,9 +110,6 @@ def test_swish_of_raw_operations(first):
     check(Architecture("vector", (*first, Block("swish")), reduce="none", ragged=True))
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the gradient that comes to a frozen layer is read, which training never computes"
-)
 def test_swish_between_a_normalisation_and_two_heads():
     """Training computes no gradient there, so oneDNN makes one operation of x * sigmoid(x)."""
     normalised = Block("LeakyReLU"), Block("BatchNormalization", {"trainable": False})
@@ -125,9 +122,6 @@ def test_swish_between_a_normalisation_and_two_heads():
     )
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the product that unscales a recorded gradient is the optimizer's own"
-)
 def test_constant_loss_scale_and_clipping():
     """A gradient is unscaled beside the optimizer, which does the same and clips it."""
     optimizer = (

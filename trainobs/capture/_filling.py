@@ -45,7 +45,7 @@ def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord
     step, epoch : int
         Of the record.
     """
-    arrays = _Arrays(values)
+    arrays = _Arrays(values, layout.loss_scale)
     loss = _filled(layout.loss, arrays)
     activated: Activated = {}
     sites: list[SiteRecord] = []
@@ -88,18 +88,20 @@ def nbytes(layout: Layout, values: list[Any]) -> int:
 
 
 class _Arrays:
-    """What a step returned, by slot; the product of an array and a constant is made once."""
+    """What a step returned, by slot; what is not held as it came is made once."""
 
-    def __init__(self, values: list[Any]) -> None:
+    def __init__(self, values: list[Any], loss_scale: Slot | None) -> None:
         self._handed_over = [as_array(value) for value in values]
         self._made: dict[Slot, Array] = {}
+        self.unscale = 1.0 if loss_scale is None else 1.0 / float(self[loss_scale])
 
     def __getitem__(self, slot: Slot) -> Array:
         array = self._handed_over[slot.position]
-        if slot.factor == 1:
+        if slot.factor == 1 and not slot.scaled:
             return array
         if slot not in self._made:
-            self._made[slot] = array * slot.factor
+            product = array if slot.factor == 1 else array * slot.factor  # rounded as the step's was
+            self._made[slot] = np.asarray(product, np.float32) * self.unscale if slot.scaled else product
         return self._made[slot]
 
 
@@ -113,7 +115,8 @@ def _filled(value: Any, arrays: _Arrays) -> Any:
         return functools.reduce(np.multiply, (_filled(factor, arrays) for factor in value.factors))
     if isinstance(value, ScalarsSlot):
         square_sum, *rest = map(float, arrays[value.sums])
-        return Scalars(value.factor**2 * square_sum, *rest)
+        factor = value.factor * (arrays.unscale if value.scaled else 1.0)
+        return Scalars(factor**2 * square_sum, *rest)
     if isinstance(value, dict):
         return {name: _filled(item, arrays) for name, item in value.items()}
     return [_filled(item, arrays) for item in value] if isinstance(value, list) else value

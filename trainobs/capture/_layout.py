@@ -60,7 +60,7 @@ class Layout:
     calls, nodes, outputs, weights : list of dict
         Fields of calls with known weights, of nodes, of outputs and of all other weights: values,
         or slots where values go.
-    loss, samples : Slot or None
+    loss, loss_scale, samples : Slot or None
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class Layout:
         self._trace, self._activations, self._wiring = trace, activations, wire(trace)
         self._slots = Slots(trace.loss_scale)
         self.tensors = self._slots.tensors
-        self.loss = self._slots.value(trace.loss)
+        self.loss_scale = self._slots.loss_scale
+        self.loss = (self._slots.gradient if trace.loss_is_scaled else self._slots.value)(trace.loss)
         self._read_anyway = {id(tensor) for call in trace.calls for tensor in call.operands.values()}
         self._read_anyway |= {id(output.value) for output in trace.outputs}
         self._numbers = self._numbered()

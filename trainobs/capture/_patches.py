@@ -277,6 +277,7 @@ class Patches:
             found = original(tape, target, sources, *args, **kwargs)
         finally:
             trace.current_pass = own + 1
+        trace.end_pass(own, found)
         weights = {id(k): v for model in self._models for v in model.variables for k in (v, v.value)}
         pairs = zip(tf.nest.flatten(sources), tf.nest.flatten(found), strict=True)
         own_weights = [(weights[id(source)], gradient) for source, gradient in pairs if id(source) in weights]
@@ -348,8 +349,6 @@ def _keeper(
     def keep(gradient: Any) -> None:
         trace, record = references[0](), references[1]()
         if trace is not None and record is not None:
-            if isinstance(gradient, tf.IndexedSlices):  # somebody picked rows of what a layer put out
-                gradient = tf.convert_to_tensor(gradient)
             getattr(record, name)[trace.current_pass, leaf] = gradient
 
     return keep

@@ -19,10 +19,15 @@ _SUMS = ("AddN", "AddV2")
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """Stands in a layout where the step's tensor of that position goes, times `factor`."""
+    """Stands in a layout where the step's tensor of that position goes.
+
+    It goes there times `factor`, and without the scale that mixed precision puts on the loss if it
+    is `scaled`.
+    """
 
     position: int
     factor: float = 1.0
+    scaled: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +47,11 @@ class ProductSlot:
 
 @dataclasses.dataclass(frozen=True)
 class ScalarsSlot:
-    """Four sums over `factor` times a tensor (see `recording.Scalars`)."""
+    """Four sums over what another slot would hold (see `recording.Scalars`)."""
 
     sums: Slot
     factor: float
+    scaled: bool
 
 
 class Slots:
@@ -60,14 +66,17 @@ class Slots:
     ----------
     tensors : list
         What the step has to return.
+    loss_scale : Slot or None
     """
 
     def __init__(self, loss_scale: Any) -> None:
         self.tensors: list[Any] = []
         self._positions: dict[int, int] = {}
-        self._unscale = None if loss_scale is None else 1.0 / loss_scale
-        self._unscaled: dict[Any, Any] = {}
+        self._gradients: dict[Any, Any] = {}
         self._apart: dict[int, Any] = {}
+        self._scaled = False
+        self.loss_scale = self._gradient(loss_scale)
+        self._scaled = loss_scale is not None
 
     def holds(self, tensor: Any) -> bool:
         """Whether a tensor has a slot already."""
@@ -83,26 +92,27 @@ class Slots:
         return Slot(self._positions[id(tensor)])
 
     def gradient(self, tensor: Any) -> Slot | SparseSlot | None:
-        """Like `value`, without the scale that mixed precision puts on the loss.
+        """Like `value`, of what the scaled loss gave.
 
         Of a constant's product (a Dropout's, say) the other factor is read: TensorFlow moves the
         constant on to the next product, unless somebody reads this one.
         """
-        if tensor is None:
-            return None
         if isinstance(tensor, tf.IndexedSlices):
             values, rows = self.gradient(tensor.values), self.value(tensor.indices)
             assert isinstance(values, Slot)
             assert rows is not None
             return SparseSlot(values, rows)
+        return self._gradient(tensor)
+
+    def _gradient(self, tensor: Any) -> Slot | None:
+        if tensor is None:
+            return None
         varying, factor = _without_constants(tensor)
-        if id(varying) not in self._unscaled:
-            dense = tf.convert_to_tensor(self._added_apart(varying))
-            if self._unscale is not None:
-                dense = tf.cast(dense, tf.float32) * self._unscale
-            self._unscaled[id(varying)] = (dense, varying)  # keeps the id taken
-        slot = self.value(self._unscaled[id(varying)][0])
-        return None if slot is None else dataclasses.replace(slot, factor=factor)
+        if id(varying) not in self._gradients:
+            read = tf.convert_to_tensor(self._added_apart(varying))
+            self._gradients[id(varying)] = (read, varying)  # keeps the id taken
+        slot = self.value(self._gradients[id(varying)][0])
+        return None if slot is None else dataclasses.replace(slot, factor=factor, scaled=self._scaled)
 
     def weight_gradient(self, tensor: Any) -> Slot | SparseSlot | ProductSlot | None:
         """Like `gradient`; of a product only the factors are read.
@@ -118,18 +128,15 @@ class Slots:
 
     def sums(self, gradient: Any) -> Slot | SparseSlot | ScalarsSlot | None:
         """Sums over a gradient; they wait if the whole of it is held anyway."""
-        held = id(_without_constants(gradient)[0]) in self._unscaled
-        return self.gradient(gradient) if held else self._scalars(gradient)
-
-    def _scalars(self, gradient: Any) -> ScalarsSlot:
-        """Like `gradient`, but only the sums."""
         varying, factor = _without_constants(gradient)
+        if id(varying) in self._gradients:
+            return self.gradient(gradient)
         key = ("scalars", id(varying))
-        if key not in self._unscaled:
-            self._unscaled[key] = (_four_sums(self._added_apart(varying), self._unscale), varying)
-        slot = self.value(self._unscaled[key][0])
+        if key not in self._gradients:
+            self._gradients[key] = (_four_sums(self._added_apart(varying)), varying)
+        slot = self.value(self._gradients[key][0])
         assert slot is not None
-        return ScalarsSlot(slot, factor)
+        return ScalarsSlot(slot, factor, self._scaled)
 
     def _added_apart(self, tensor: Any) -> Any:
         """A tensor; of a sum that is a term of another, the same added up once more.
@@ -207,11 +214,9 @@ def _number(tensor: Any) -> float | None:
     return float(tf.get_static_value(tensor)) if constant else None
 
 
-def _four_sums(tensor: Any, unscale: Any = None) -> Any:
+def _four_sums(tensor: Any) -> Any:
     """Square sum, zeros, non-finite values and size of a tensor, as one vector."""
     values = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
-    if unscale is not None:
-        values *= unscale
     return tf.stack(
         [
             tf.reduce_sum(values * values),

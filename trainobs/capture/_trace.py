@@ -7,7 +7,10 @@ gradients). Each such call is a *pass*, numbered from 0, and every gradient is k
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
+
+import tensorflow as tf
 
 from trainobs.capture._kinds import Kind
 
@@ -67,6 +70,7 @@ class StepTrace:
     penalty_gradients: dict[int, Tensor | None] = dataclasses.field(default_factory=dict)
     loss: Tensor | None = None
     loss_scale: Tensor | None = None
+    loss_is_scaled: bool = False
     open_composites: list[Any] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
@@ -85,6 +89,36 @@ class StepTrace:
         """The passes that differentiated weights; the first one if there was none."""
         return sorted(self.variable_gradients) or [0]
 
+    def end_pass(self, in_pass: int, requested: Iterable[Tensor]) -> None:
+        """Forget gradients of a pass that nothing it was requested depends on; make the others dense.
+
+        A tape differentiates past the frozen layers too. The graph drops what nobody reads, so
+        training never computes it, and reading it may change the rest by rounding.
+        """
+        symbolic = [t for t in tf.nest.flatten(requested, expand_composites=True) if tf.is_symbolic_tensor(t)]
+        needed = _ancestors(symbolic)
+        kept = [c.output_gradients for c in self.calls] + [c.preactivation_gradients for c in self.calls]
+        kept += [o.gradients for o in self.outputs] + [o.logits_gradients for o in self.outputs]
+        for gradients in kept:
+            for key in [key for key in gradients if key[0] == in_pass]:
+                gradient = gradients.pop(key)
+                sparse = isinstance(gradient, tf.IndexedSlices)  # somebody picked rows of an output
+                made = gradient.values if sparse else gradient
+                if not (symbolic and tf.is_symbolic_tensor(made)) or made.op in needed:
+                    gradients[key] = tf.convert_to_tensor(gradient) if sparse else gradient
+
     def gradient_of(self, variable: int, in_pass: int) -> Tensor | None:
         """Gradient of a variable, by its id."""
         return self.variable_gradients.get(in_pass, {}).get(variable)
+
+
+def _ancestors(tensors: list[Tensor]) -> set[Any]:
+    """All operations that tensors of a graph depend on."""
+    found: set[Any] = set()
+    todo = [tensor.op for tensor in tensors]
+    while todo:
+        operation = todo.pop()
+        if operation not in found:
+            found.add(operation)
+            todo.extend(tensor.op for tensor in operation.inputs)
+    return found

@@ -99,8 +99,7 @@ class WatchedModels:
 
     def _on_pass(self, trace: StepTrace) -> None:
         """Hand out what the graph has caught so far; its last pass has all of it."""
-        if trace.loss is not None and trace.loss_scale is not None:  # the tape's target is scaled here
-            trace.loss = tf.cast(trace.loss, tf.float32) / trace.loss_scale
+        trace.loss_is_scaled = trace.loss_scale is not None  # the loss is the tape's target here
         layout = Layout(trace, self._patches.activations, self._selects, [], owned_weights(self._models))
         tensors, layout.tensors = layout.tensors, []
         if not tf.inside_function():
