@@ -280,6 +280,9 @@ class NodeRecord:
         Which gradient of the step it belongs to, of a step that takes several.
     stage : str
         Name of the stage, where a call is made of several nodes; "" for its last.
+    unused : bool
+        Whether the step did without the gradient that comes here, which is not known then: nothing
+        that was asked for depends on it.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int
@@ -302,6 +305,7 @@ class NodeRecord:
     input_gradients: tuple[Scalars | None, ...]
     loss: int = 0
     stage: str = ""
+    unused: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -155,6 +155,7 @@ CUTS = {
     "sign": ops.sign,
 }
 RAW_CUTS = {
+    "sign": tf.sign,
     "stop_gradient": tf.stop_gradient,
     "round": tf.round,
     "cast": lambda x: tf.cast(tf.cast(8 * x, tf.int32), tf.float32),
@@ -175,6 +176,31 @@ class TestDisconnected:
         assert list(report.findings.iloc[0].affects) == cut_off
         for name in cut_off:
             assert root(report, f"{name}/kernel") == root(report, f"{name}/bias") == ("disconnected", layer)
+
+    @pytest.mark.filterwarnings("ignore:Gradients do not exist")
+    @pytest.mark.parametrize("where", ["middle", "end"])
+    @pytest.mark.parametrize("cut", CUTS)
+    def test_of_a_recorded_step(self, cut, where):
+        """The same, of a step that trained: there no gradient is read that training does without."""
+        report = fitted(between(CUTS[cut], where), *small_digits())
+        ((cause, layer),) = problems(report)
+        assert cause == "disconnected"
+        assert layer.startswith(cut)
+        assert (
+            list(report.findings.iloc[0].affects) == ["first"] if where == "middle" else ["first", "second"]
+        )
+
+    @pytest.mark.parametrize("explained", [explain, fitted], ids=["batch", "recorded step"])
+    def test_activation_that_is_a_step(self, explained):
+        """A layer whose own activation has a slope of zero everywhere."""
+        start = keras.Input((64,))
+        model = classifier(start, layers.Dense(32, ops.sign, name="second")(dense(32, "first")(start)))
+        report = explained(model, *small_digits())
+        assert [layer for _, layer in problems(report)] == ["second"]
+        assert root(report, "first/kernel")[1] == root(report, "second/kernel")[1] == "second"
+        assert report.layers["p_activation"]["second/kernel"] == 1
+        unknown = explained is fitted  # training computes no gradient that such an activation ignores
+        assert np.isnan(report.layers["p_backprop"]["second/kernel"]) == unknown
 
     @pytest.mark.parametrize("where", ["middle", "end"])
     @pytest.mark.parametrize("cut", RAW_CUTS)

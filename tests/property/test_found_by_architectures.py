@@ -131,3 +131,9 @@ def test_constant_loss_scale_and_clipping():
     blocks = (Block("Activation", {"activation": "softmax"}, "add"),)
     options = {"optimizer": optimizer, "side_output": True, "batch": 6, "seed": 32}
     check(Architecture("signal", blocks, "none", "sigmoid layer", "subclassed", **options))
+
+
+def test_sum_of_a_gradient_and_twice_another():
+    """TensorFlow adds where the first term lies that nobody else holds: a reader changes the order."""
+    blocks = Block("Embedding", {"input_dim": 5, "output_dim": 3}), Block("square", {}, "add")
+    check(Architecture("tokens", blocks, reduce="none", batch=8, ragged=True, seed=19))

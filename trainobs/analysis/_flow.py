@@ -128,7 +128,11 @@ class Flow:
     def _node(self, index: int, record: NodeRecord) -> FlowNode:
         arriving, site = record.output_gradient, self.site_at(index)
         passed = self.passed_square(index)
-        gain = float("nan") if arriving is None or passed is None else ratio(passed, arriving.square_sum)
+        gain = float("nan")
+        if passed is not None and arriving is not None:
+            gain = ratio(passed, arriving.square_sum)
+        elif passed is not None and record.unused:
+            gain = 0.0  # what it sends back does not depend on what comes to it
         slope_gain, kernel_gain = float("nan"), float("nan")
         if site is not None and site.info.activation_node == index:
             slope_gain = site.slope_gain

@@ -88,7 +88,7 @@ def sum_site(
     arrays = {
         "input": op.canonical_input(site.input if site.rows is None else site.places),
         "slope": units(site.slope),
-        "output_gradient": units(_gradient(site.output_gradient, shape)),
+        "output_gradient": units(_arriving(site, shape)),
         "preactivation_gradient": units(_gradient(site.preactivation_gradient, shape)),
         "activation_input": units(site.activation_input),
     }
@@ -105,6 +105,8 @@ def sum_site(
         found = {name: as_array(value) for name, value in part.items()}
         total = found if total is None else {name: total[name] + value for name, value in found.items()}
     assert total is not None
+    if _is_unread(site):
+        total |= {n: np.full_like(total[n], np.nan) for n in ("backprop_zero", "unit_backprop_zero")}
     return total
 
 
@@ -131,7 +133,7 @@ def sum_scale(
     arrays = {
         "input": op.canonical_input(site.input),
         "slope": op.canonical_units(site.slope),
-        "output_gradient": op.canonical_units(_gradient(site.output_gradient, shape)),
+        "output_gradient": op.canonical_units(_arriving(site, shape)),
         "preactivation_gradient": op.canonical_units(_gradient(site.preactivation_gradient, shape)),
     }
     rows = {
@@ -404,6 +406,16 @@ def _float32(array: Any) -> Tensor:
 
 def _floats(array: np.ndarray) -> Tensor:
     return as_tensor(array) if array.dtype.kind in "iu" else _float32(array)
+
+
+def _arriving(site: SiteRecord, shape: tuple[int, ...]) -> np.ndarray:
+    unread = _is_unread(site)
+    return np.broadcast_to(np.float32("nan"), shape) if unread else _gradient(site.output_gradient, shape)
+
+
+def _is_unread(site: SiteRecord) -> bool:
+    """Whether dJ/dA is not known, for the step did without it: dJ/dZ does not depend on it."""
+    return site.output_gradient is None and site.preactivation_gradient is not None
 
 
 def _gradient(array: Any, shape: tuple[int, ...]) -> np.ndarray:

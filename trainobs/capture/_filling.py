@@ -266,6 +266,8 @@ def _ones(like: Array) -> Array:
 
 # ---- nodes and other weights ---------------------------------------------------------------------
 
+_NODE_FIELDS = ("layer", "kind", "call", "loss", "stage", "producers", "unused")
+
 
 def _nodes(layout: Layout, sites: list[SiteRecord], arrays: _Arrays) -> tuple[NodeRecord, ...]:
     filled = [_filled(fields, arrays) for fields in layout.nodes]
@@ -279,7 +281,7 @@ def _nodes(layout: Layout, sites: list[SiteRecord], arrays: _Arrays) -> tuple[No
     outputs = _output_scalars(filled, sites)
     return tuple(
         NodeRecord(
-            **{name: fields[name] for name in ("layer", "kind", "call", "loss", "stage", "producers")},
+            **{name: fields[name] for name in _NODE_FIELDS},
             samples=0 if fields["index"] is None else int(samples[place[fields["index"]]]),
             output=outputs.get(number, _NOTHING),
             output_gradient=arriving[number],

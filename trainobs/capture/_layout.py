@@ -148,7 +148,10 @@ class Layout:
             return [*before, node]
         first = last - len(stages)
         sent = node["sole_makers"] if len(stages) == 1 else (DATA,) * len(node["sole_makers"])
-        made = [{**node, "stage": stage, "output_gradient": None, "sole_makers": sent} for stage in stages]
+        made = [
+            {**node, "stage": stage, "output_gradient": None, "unused": False, "sole_makers": sent}
+            for stage in stages
+        ]
         inner = tuple(range(first, last))
         return [*before, *made, {**node, "producers": inner, "sole_makers": inner}]
 
@@ -166,6 +169,7 @@ class Layout:
             "producers": tuple(self._numbers[in_pass, p] for p in origin),
             "index": origin[0],
             "output_gradient": None,
+            "unused": False,
             "sole_makers": tuple(self._sole_reader(p, in_pass) for p in origin),
         }
 
@@ -192,6 +196,7 @@ class Layout:
             "producers": self._producers(index, call, in_pass),
             "index": index if call.returned else None,
             "output_gradient": [self._slots.sums(gradient) for gradient in gradients.values()] or None,
+            "unused": any(own == in_pass for own, _ in call.unused),
             "sole_makers": tuple(
                 self._sole_maker(index, origin, in_pass) for origin in self._wiring.producers[index]
             ),
@@ -229,7 +234,8 @@ class Layout:
         makers = call if chain[-1] == index else calls[self._maker(chain[-1])]
         entering = arriving if makers is call else makers.output_gradients.get((in_pass, 0))
         delivered = last.output_gradients.get((in_pass, 0))
-        logits = not linear and delivered is None and entering is not None
+        unread = (in_pass, 0) in last.unused
+        logits = not linear and delivered is None and entering is not None and not unread
         functions = [] if linear else [self._activations[id(calls[i].layer)] for i in chain]
         opaque = not all(what.elementwise or what.name == "softmax" for what, _ in functions)
         returned = None if linear else last.returned[0]

@@ -277,7 +277,7 @@ class Patches:
             found = original(tape, target, sources, *args, **kwargs)
         finally:
             trace.current_pass = own + 1
-        trace.end_pass(own, found)
+        trace.end_pass(own, found, training=not self._withhold_update)
         weights = {id(k): v for model in self._models for v in model.variables for k in (v, v.value)}
         pairs = zip(tf.nest.flatten(sources), tf.nest.flatten(found), strict=True)
         own_weights = [(weights[id(source)], gradient) for source, gradient in pairs if id(source) in weights]

@@ -144,19 +144,24 @@ class Slots:
         TensorFlow adds the terms of both in one operation, in another order, unless somebody reads the
         inner sum. Stacked, they are not taken for that sum.
         """
-        if not _is_inner_sum(tensor):
+        if not is_inner_sum(tensor):
             return tensor
         if id(tensor) not in self._apart:
-            terms = [_without_constants(term) for term in _terms(tensor)]
+            terms = [_without_constants(term) for term in terms_of(tensor)]
             factors = tf.constant([factor for _, factor in terms], tensor.dtype)
             self._apart[id(tensor)] = tf.tensordot(factors, tf.stack([term for term, _ in terms]), 1)
         return self._apart[id(tensor)]
 
 
+def parts_read(tensor: Any) -> list[Any]:
+    """What of a gradient is read: itself, unless it is taken apart."""
+    varying, _ = _without_constants(tensor)
+    return [_without_constants(term)[0] for term in terms_of(varying)] if is_inner_sum(varying) else [varying]
+
+
 def length_of(tensor: Any) -> Any:
     """Size of the first axis, 1 if there is none; of what is taken apart, that of its parts."""
-    tensor, _ = _without_constants(tensor)
-    tensor = _terms(tensor)[0] if _is_inner_sum(tensor) else tensor
+    tensor = parts_read(tensor)[0]
     return tf.shape(tensor)[0] if tensor.shape.rank else tf.constant(1)
 
 
@@ -172,18 +177,21 @@ def _factors(tensor: Any) -> list[Any]:
     ]
 
 
-def _is_inner_sum(tensor: Any) -> bool:
+def is_sum(tensor: Any) -> bool:
+    """Whether a tensor of a graph was made by addition."""
+    return tf.is_symbolic_tensor(tensor) and tensor.op.type in _SUMS
+
+
+def is_inner_sum(tensor: Any) -> bool:
     """Whether a tensor is a sum, and read by nothing but another sum that it is a term of."""
-    if not tf.is_symbolic_tensor(tensor) or tensor.op.type not in _SUMS:
-        return False
-    readers = tensor.consumers()
+    readers = tensor.consumers() if is_sum(tensor) else []
     return len(readers) == 1 and readers[0].type in _SUMS
 
 
-def _terms(tensor: Any) -> list[Any]:
+def terms_of(tensor: Any) -> list[Any]:
     """What a sum is the sum of, in the end."""
-    parts = [(part, _is_inner_sum(part)) for part in tensor.op.inputs]
-    return [term for part, inner in parts for term in (_terms(part) if inner else [part])]
+    parts = [(part, is_inner_sum(part)) for part in tensor.op.inputs]
+    return [term for part, inner in parts for term in (terms_of(part) if inner else [part])]
 
 
 def _without_constants(tensor: Any) -> tuple[Any, float]:

@@ -7,12 +7,14 @@ gradients). Each such call is a *pass*, numbered from 0, and every gradient is k
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from trainobs.capture._kinds import Kind
+from trainobs.capture._unread import reordering, unneeded
 
 Tensor = Any
 
@@ -23,7 +25,8 @@ class LayerCall:
 
     `received` and `returned` are the very tensors that layers pass to each other; the wiring is
     read from them. `inside` is the innermost layer that it is a part of. `operands` and `weights` are
-    what the layer's kind asks for. Gradients are filled in when backprop comes by, by pass and leaf.
+    what the layer's kind asks for. Gradients are filled in when backprop comes by, by pass and leaf;
+    `unused` says where one came that the step then does without.
     """
 
     layer: Any
@@ -36,6 +39,7 @@ class LayerCall:
     returned: list[Tensor] = dataclasses.field(default_factory=list)
     output_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
     preactivation_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
     @property
     def carries(self) -> bool:
@@ -53,6 +57,10 @@ class ModelOutput:
     mask: Tensor | None = None
     gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
     logits_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+
+
+_Place = tuple[LayerCall | ModelOutput, dict[Any, Tensor], tuple[int, int]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -89,23 +97,36 @@ class StepTrace:
         """The passes that differentiated weights; the first one if there was none."""
         return sorted(self.variable_gradients) or [0]
 
-    def end_pass(self, in_pass: int, requested: Iterable[Tensor]) -> None:
-        """Forget gradients of a pass that nothing it was requested depends on; make the others dense.
+    def end_pass(self, in_pass: int, requested: Iterable[Tensor], *, training: bool) -> None:
+        """Make the gradients of a pass dense; forget those that a training step leaves unread."""
+        if training:
+            for holder, key in self._forget(in_pass, functools.partial(unneeded, requested=requested)):
+                holder.unused.add(key)
+            self._forget(in_pass, reordering)
+        for _, gradients, key in self._kept(in_pass):
+            gradients[key] = tf.convert_to_tensor(
+                gradients[key]
+            )  # sparse where rows of an output were picked
 
-        A tape differentiates past the frozen layers too. The graph drops what nobody reads, so
-        training never computes it, and reading it may change the rest by rounding.
-        """
-        symbolic = [t for t in tf.nest.flatten(requested, expand_composites=True) if tf.is_symbolic_tensor(t)]
-        needed = _ancestors(symbolic)
-        kept = [c.output_gradients for c in self.calls] + [c.preactivation_gradients for c in self.calls]
-        kept += [o.gradients for o in self.outputs] + [o.logits_gradients for o in self.outputs]
-        for gradients in kept:
-            for key in [key for key in gradients if key[0] == in_pass]:
-                gradient = gradients.pop(key)
-                sparse = isinstance(gradient, tf.IndexedSlices)  # somebody picked rows of an output
-                made = gradient.values if sparse else gradient
-                if not (symbolic and tf.is_symbolic_tensor(made)) or made.op in needed:
-                    gradients[key] = tf.convert_to_tensor(gradient) if sparse else gradient
+    def _forget(
+        self, in_pass: int, left_unread: Callable[[list[Tensor]], list[bool]]
+    ) -> list[tuple[LayerCall | ModelOutput, tuple[int, int]]]:
+        kept = list(self._kept(in_pass))
+        values = [getattr(gradients[key], "values", gradients[key]) for _, gradients, key in kept]
+        dropped = [place for place, unread in zip(kept, left_unread(values), strict=True) if unread]
+        for _, gradients, key in dropped:
+            del gradients[key]
+        return [(holder, key) for holder, _, key in dropped]
+
+    def _kept(self, in_pass: int) -> Iterator[_Place]:
+        """Who holds a gradient of a pass, in which of its fields, and where there."""
+        fields: list[tuple[LayerCall | ModelOutput, dict[Any, Tensor]]] = []
+        for call in self.calls:
+            fields += [(call, call.output_gradients), (call, call.preactivation_gradients)]
+        for output in self.outputs:
+            fields += [(output, output.gradients), (output, output.logits_gradients)]
+        for holder, gradients in fields:
+            yield from [(holder, gradients, key) for key in gradients if key[0] == in_pass]
 
     def gradient_of(self, variable: int, in_pass: int) -> Tensor | None:
         """Gradient of a variable, by its id."""

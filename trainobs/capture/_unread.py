@@ -1,0 +1,102 @@
+"""Gradients that a step must leave unread while it trains, for reading them would change the training.
+
+Training computes only what somebody reads, and computes it the faster the fewer read it. So these
+are left alone:
+
+* gradients that nothing depends on that the step asked for, such as those behind the first weight
+  that trains: read, they would be computed, and what lies on the way could not be fused any more;
+* all but one of the terms of a sum of three or more. TensorFlow's ``AddN`` adds in the memory of the
+  first term that nobody else holds, and begins with that one: readers change the order, and so the
+  rounding. As a + b is b + a, none does if it is the only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from trainobs.capture._slots import is_inner_sum, is_sum, parts_read, terms_of
+
+Tensor = Any
+
+#: Operations whose output may lie in the memory of their (first) input.
+_SHARING = (
+    "Identity",
+    "IdentityN",
+    "Reshape",
+    "Squeeze",
+    "ExpandDims",
+    "StopGradient",
+    "PreventGradient",
+    "Sum",
+)
+
+
+def unneeded(gradients: Sequence[Tensor], requested: Iterable[Tensor]) -> list[bool]:
+    """Of each gradient whether nothing that was requested depends on it; never so in eager code."""
+    symbolic = [t for t in tf.nest.flatten(requested, expand_composites=True) if tf.is_symbolic_tensor(t)]
+    needed = _ancestors(symbolic)
+    return [bool(symbolic) and tf.is_symbolic_tensor(t) and t.op not in needed for t in gradients]
+
+
+def reordering(gradients: Sequence[Tensor]) -> list[bool]:
+    """Of each gradient whether its sum with others might begin with another term if it was read."""
+    held = [
+        [_in_memory(part) for part in parts_read(t)] if tf.is_symbolic_tensor(t) else [] for t in gradients
+    ]
+    read = {_same(memory) for memories in held for memory in memories}
+    sums = {id(s.op): s for memories in held for memory in memories for s in _sums_of(memory)}
+    spared = {memory for found in sums.values() for memory in _one_too_many(found, read)}
+    return [any(_same(memory) in spared for memory in memories) for memories in held]
+
+
+def _ancestors(tensors: list[Tensor]) -> set[Any]:
+    """All operations that tensors of a graph depend on."""
+    found: set[Any] = set()
+    todo = [tensor.op for tensor in tensors]
+    while todo:
+        operation = todo.pop()
+        if operation not in found:
+            found.add(operation)
+            todo.extend(tensor.op for tensor in operation.inputs)
+    return found
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    """The tensor in whose memory another one lies."""
+    while tensor.op.type in _SHARING:
+        tensor = tensor.op.inputs[tensor.value_index if tensor.op.type == "IdentityN" else 0]
+    return tensor
+
+
+def _same(tensor: Tensor) -> Any:
+    """What is equal for tensors that TensorFlow computes once: those made of the same ones alike."""
+    inputs = [part.name for part in tensor.op.inputs]
+    return (tensor.op.type, *sorted(inputs)) if tensor.op.type == "Mul" else tensor.name
+
+
+def _sums_of(tensor: Tensor) -> list[Tensor]:
+    """The whole sums that a tensor, or what lies in its memory, is a term of."""
+    found, todo = [], [tensor]
+    while todo:
+        current = todo.pop()
+        for reader in current.consumers():
+            output = reader.outputs[0] if reader.outputs else None
+            if reader.type == "IdentityN":
+                todo += [
+                    out for out, own in zip(reader.outputs, reader.inputs, strict=True) if own is current
+                ]
+            elif reader.type in _SHARING or (output is not None and is_inner_sum(output)):
+                todo.append(output)
+            elif output is not None and is_sum(output):
+                found.append(output)
+    return found
+
+
+def _one_too_many(whole: Tensor, read: set[Any]) -> list[Any]:
+    """The terms of a sum that must not be read for the order to stay."""
+    terms = [_same(_in_memory(term)) for term in terms_of(whole)]
+    twice = any(terms.count(term) > 1 for term in terms)  # held by one another
+    return [term for term in terms if term in read][0 if twice else 1 :] if len(terms) > 2 else []
