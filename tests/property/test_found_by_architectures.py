@@ -137,3 +137,16 @@ def test_sum_of_a_gradient_and_twice_another():
     """TensorFlow adds where the first term lies that nobody else holds: a reader changes the order."""
     blocks = Block("Embedding", {"input_dim": 5, "output_dim": 3}), Block("square", {}, "add")
     check(Architecture("tokens", blocks, reduce="none", batch=8, ragged=True, seed=19))
+
+
+def test_product_inside_of_a_product():
+    """TensorFlow multiplies the small factors of a chain first, unless somebody reads what lies between."""
+    frozen = Block("BatchNormalization", {"center": False, "scale": False, "trainable": False}, "twice")
+    blocks = Block("Embedding", {"output_dim": 3, "input_dim": 5}), frozen, Block("Dense", {"units": 2})
+    check(Architecture("tokens", blocks, "recurrent", "softmax layer", side_output=True, batch=6, seed=3))
+
+
+def test_frozen_layer_before_one_that_hands_back_its_input():
+    """The gradient that comes to both is held once, and forgotten once."""
+    frozen = Block("DepthwiseConv1D", {"kernel_size": 2, "trainable": False})
+    check(Architecture("signal", (frozen, Block("ActivityRegularization", {"l2": 0.1})), loss="mse of relu"))

@@ -303,7 +303,8 @@ class Patches:
         """Tap what the call made; what it hands back as it came is what it read (see `gradient_tap`)."""
         if any(tensor is received for received in record.received):
             makers = (call for call in trace.calls if len(call.returned) == 1 and call.returned[0] is tensor)
-            record.output_gradients = next(makers, record).output_gradients  # those of the same tensor
+            maker = next(makers, record)  # of the same tensor
+            record.output_gradients, record.unused = maker.output_gradients, maker.unused
             return tensor
         return gradient_tap(tensor, _keeper(trace, record, "output_gradients", leaf), self._sought)
 

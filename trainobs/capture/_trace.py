@@ -125,7 +125,8 @@ class StepTrace:
             fields += [(call, call.output_gradients), (call, call.preactivation_gradients)]
         for output in self.outputs:
             fields += [(output, output.gradients), (output, output.logits_gradients)]
-        for holder, gradients in fields:
+        by_field = {id(gradients): (holder, gradients) for holder, gradients in fields}  # some are shared
+        for holder, gradients in by_field.values():
             yield from [(holder, gradients, key) for key in gradients if key[0] == in_pass]
 
     def gradient_of(self, variable: int, in_pass: int) -> Tensor | None:

@@ -5,6 +5,8 @@ are left alone:
 
 * gradients that nothing depends on that the step asked for, such as those behind the first weight
   that trains: read, they would be computed, and what lies on the way could not be fused any more;
+* a product inside of another with a factor that is broadcast: TensorFlow multiplies the small factors
+  first, unless somebody reads what lies between;
 * all but one of the terms of a sum of three or more. TensorFlow's ``AddN`` adds in the memory of the
   first term that nobody else holds, and begins with that one: readers change the order, and so the
   rounding. As a + b is b + a, none does if it is the only one.
@@ -42,14 +44,16 @@ def unneeded(gradients: Sequence[Tensor], requested: Iterable[Tensor]) -> list[b
 
 
 def reordering(gradients: Sequence[Tensor]) -> list[bool]:
-    """Of each gradient whether its sum with others might begin with another term if it was read."""
-    held = [
-        [_in_memory(part) for part in parts_read(t)] if tf.is_symbolic_tensor(t) else [] for t in gradients
-    ]
+    """Of each gradient whether reading it may change the order of a product or sum it is a part of."""
+    parts = [parts_read(t) if tf.is_symbolic_tensor(t) else [] for t in gradients]
+    held = [[_in_memory(part) for part in of_one] for of_one in parts]
     read = {_same(memory) for memories in held for memory in memories}
     sums = {id(s.op): s for memories in held for memory in memories for s in _sums_of(memory)}
     spared = {memory for found in sums.values() for memory in _one_too_many(found, read)}
-    return [any(_same(memory) in spared for memory in memories) for memories in held]
+    return [
+        any(map(_is_inner_product, of_one)) or any(_same(memory) in spared for memory in memories)
+        for of_one, memories in zip(parts, held, strict=True)
+    ]
 
 
 def _ancestors(tensors: list[Tensor]) -> set[Any]:
@@ -100,3 +104,12 @@ def _one_too_many(whole: Tensor, read: set[Any]) -> list[Any]:
     terms = [_same(_in_memory(term)) for term in terms_of(whole)]
     twice = any(terms.count(term) > 1 for term in terms)  # held by one another
     return [term for term in terms if term in read][0 if twice else 1 :] if len(terms) > 2 else []
+
+
+def _is_inner_product(tensor: Tensor) -> bool:
+    """Whether a product is read by nothing but another one, and some factor is smaller than the others."""
+    readers = tensor.consumers()
+    if tensor.op.type != "Mul" or len(readers) != 1 or readers[0].type != "Mul":
+        return False
+    shapes = {tuple(factor.shape) for factor in (*tensor.op.inputs, *readers[0].inputs)}
+    return len(shapes) > 1
