@@ -6,6 +6,7 @@ import functools
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 layers = keras.layers
 
@@ -217,6 +218,23 @@ def per_row_mlp(policy: str, *, model_class=keras.Sequential, **settings) -> ker
         layer.kernel.assign(0.15 * layer.kernel)
     model.compile("sgd", "sparse_categorical_crossentropy", **settings)
     return model
+
+
+class OwnStep(keras.Sequential):
+    """A train step without loss scaling, which may clip."""
+
+    clip: float | None = None
+
+    def train_step(self, data):
+        """As Keras' own."""
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        if self.clip is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
 
 
 def transformer() -> keras.Model:

@@ -11,6 +11,7 @@ import trainobs
 from tests.faults import models
 from tests.faults.models import (
     Between,
+    OwnStep,
     attention_model,
     between,
     classifier,
@@ -246,23 +247,6 @@ class TestDisconnected:
         report = explain(Unused(), *small_digits())
         assert set(problems(report)) == {("disconnected", "side2"), ("disconnected", "never")}
         assert root(report, "side1/kernel") == ("disconnected", "side2")
-
-
-class OwnStep(keras.Sequential):
-    """A train step without loss scaling, which may clip."""
-
-    clip: float | None = None
-
-    def train_step(self, data):
-        """As Keras' own."""
-        x, y = data
-        with tf.GradientTape() as tape:
-            loss = self.compute_loss(x, y, self(x, training=True))
-        gradients = tape.gradient(loss, self.trainable_variables)
-        if self.clip is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip)
-        self.optimizer.apply(gradients, self.trainable_variables)
-        return {"loss": loss}
 
 
 class TestUnderflow:
