@@ -23,13 +23,11 @@ def main(words: list[str]) -> None:
     outcomes: list[Outcome] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for case in progress(cases, "cases"):
-            outcomes.append(judge(case))
-            if not outcomes[-1].is_right:
-                print(
-                    f"{case.name}\n    planted {outcomes[-1].expected}\n    found   {outcomes[-1].found}",
-                    flush=True,
-                )
+        for case in progress(cases, len(cases)):
+            outcome = judge(case)
+            outcomes.append(outcome)
+            if not outcome.is_right:
+                print(f"\n{case.name}: planted {outcome.expected}, found {outcome.found}", flush=True)
     print(confusion(outcomes).to_string(), "\n")
     print(metrics(outcomes).to_string())
 

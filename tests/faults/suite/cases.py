@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+SAMPLES = 256  # that are explained, unless a case says more
+
 Finding = tuple[str, str]  # cause, layer
 
 
@@ -26,6 +28,8 @@ class Planted:
         What else is true of it, and may be found too.
     fit : dict
         Arguments of `fit` besides; then a recorded step is explained instead of the batch.
+    samples : int
+        How many are explained.
     """
 
     model: keras.Model
@@ -34,6 +38,7 @@ class Planted:
     faults: tuple[Finding, ...] = ()
     consequences: frozenset[Finding] = frozenset()
     fit: dict[str, Any] | None = None
+    samples: int = SAMPLES
 
 
 @dataclasses.dataclass(frozen=True)

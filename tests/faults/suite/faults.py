@@ -13,6 +13,7 @@ from keras import layers, ops
 from tests.faults.models import OwnStep, per_row_mlp, rows_of_digits, sentences, small_digits
 from tests.faults.suite import networks
 from tests.faults.suite.cases import (
+    SAMPLES,
     Case,
     Planted,
     activity,
@@ -68,20 +69,19 @@ def _dead_by_bias() -> Iterator[Case]:
 
 
 def _dead_by_learning_rate() -> Iterator[Case]:
-    """One huge step of gradient descent; where units died is what Keras computes."""
+    """An epoch at a learning rate of 1 with Adam; where units died is what Keras computes."""
 
     def planted(name: str) -> Planted:
         model, x, y = _problem(name, epochs=1)
-        model.compile(keras.optimizers.SGD(300.0), model.loss)
-        model.train_on_batch(x[:64], y[:64])
-        dead = [
-            la
-            for la in NETWORKS[name].hidden
-            if np.mean(np.all(activity(model, la, x[:256]) <= 0, axis=0)) > 0.9
-        ]
-        return Planted(model, x, y, (("dead_activation", dead[0]),))
+        model.compile(keras.optimizers.Adam(1.0), model.loss)
+        fitted(model, x, y, 1)
+        off = {layer: activity(model, layer, x[:SAMPLES]) <= 0 for layer in NETWORKS[name].hidden}
+        dead = {layer: float(np.mean(np.all(units, axis=0))) for layer, units in off.items()}
+        worst = max(dead, key=lambda layer: dead[layer])  # the first of those that are all dead
+        also = frozenset(("dead_activation", layer) for layer, part in dead.items() if part > 0.5)
+        return Planted(model, x, y, (("dead_activation", worst),), also)
 
-    yield from _crossed("dead by a huge step", ("MLP", "CNN", "regression"), planted)
+    yield from _crossed("dead by its learning rate", ("MLP", "CNN", "regression"), planted)
 
 
 def _saturated_by_scale() -> Iterator[Case]:
@@ -153,14 +153,14 @@ def _shifted_input() -> Iterator[Case]:
 def _vanishing() -> Iterator[Case]:
     """Many layers without a skip: flat slopes, or small kernels."""
 
-    def deep(
-        activation: str, start: Any, units: int = 32, inputs: int = 64, data: Any = small_digits
-    ) -> Planted:
-        head = (10, "softmax") if data is small_digits else (1, None)
-        loss = CROSSENTROPY if data is small_digits else "mse"
-        network = networks.Network(dense_stack(inputs, *[units] * 8, head=head), data, (), loss)
-        x, y = data()
-        return Planted(network(activation, kernel_initializer=start), x, y, (("vanishing", "*"),))
+    def deep(of: str, activation: str, start: Any, units: int = 32) -> Planted:
+        if of == "digits":
+            network = networks.Network(dense_stack(64, *[units] * 8), small_digits, ())
+        else:
+            build = dense_stack(10, *[units] * 8, head=(1, None))
+            network = networks.Network(build, networks.diabetes, (), "mse")
+        model = network(activation, kernel_initializer=start)
+        return Planted(model, *network.data(), (("vanishing", "*"),))
 
     def small(stddev: float) -> Any:
         return keras.initializers.RandomNormal(stddev=stddev)
@@ -378,7 +378,7 @@ def _numbers() -> Iterator[Case]:
         x, y = rows_of_digits()
         x, y = np.concatenate([x] * 3)[:4096], np.repeat(np.concatenate([y] * 3)[:4096, None], 8, 1)
         model = per_row_mlp("mixed_float16", model_class=model_class, auto_scale_loss=False)
-        return Planted(model, x, y, (("underflow", "d1"),))
+        return Planted(model, x, y, (("underflow", "d1"),), samples=len(x))
 
     yield Case("float16 underflow", "MLP", partial(underflow, keras.Sequential))
     yield Case("float16 underflow", "own train step", partial(underflow, OwnStep))

@@ -154,7 +154,7 @@ def _residual(activation: str, **options: Any) -> tuple[Any, Any]:
         )
         branch = layers.Conv2D(12, 3, padding="same", name=f"back{number}", **options)(branch)
         hidden = layers.Add()([hidden, branch])
-    return start, _head(layers.Flatten()(layers.AveragePooling2D()(hidden)))
+    return start, _head(layers.Flatten()(layers.AveragePooling2D(2)(hidden)))
 
 
 def _lstm(activation: str, **options: Any) -> tuple[Any, Any]:

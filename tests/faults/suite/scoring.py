@@ -10,9 +10,7 @@ import keras
 import pandas as pd
 
 import trainobs
-from tests.faults.suite.cases import Case, Finding, Planted
-
-SAMPLES = 256  # that are explained
+from tests.faults.suite.cases import SAMPLES, Case, Finding, Planted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +79,8 @@ def judge(case: Case) -> Outcome:
 def _explained(planted: Planted) -> trainobs.Report:
     x, y = planted.x, planted.y
     if planted.fit is None:
-        size = SAMPLES if len(x) <= 4 * SAMPLES else max(SAMPLES, len(x) if len(x) == 4096 else SAMPLES)
-        return trainobs.explain_near_zero_gradients(planted.model, x[:size], y[:size], batch_size=size)
+        few = slice(planted.samples)
+        return trainobs.explain_near_zero_gradients(planted.model, x[few], y[few], batch_size=planted.samples)
     recorder = trainobs.Recorder(at=[0])
     planted.model.fit(x, y, batch_size=SAMPLES, callbacks=[recorder], verbose=0, **planted.fit)
     return trainobs.explain_near_zero_gradients(recorder)
