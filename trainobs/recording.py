@@ -280,6 +280,8 @@ class NodeRecord:
         Which gradient of the step it belongs to, of a step that takes several.
     stage : str
         Name of the stage, where a call is made of several nodes; "" for its last.
+    activation : str
+        Name of the activation function that the layer applies, or is; "" without one.
     unused : bool
         Whether the step did without the gradient that comes here, which is not known then: nothing
         that was asked for depends on it.
@@ -305,6 +307,7 @@ class NodeRecord:
     input_gradients: tuple[Scalars | None, ...]
     loss: int = 0
     stage: str = ""
+    activation: str = ""
     unused: bool = False
 
 

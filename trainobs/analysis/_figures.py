@@ -325,16 +325,24 @@ class SiteFigures:
     def main_off_reason(self) -> str:
         """Why units are off, in a word: dead units if there are any, else all; by majority."""
         counts = np.stack([self._off_counts[reason] for reason in OFF_REASONS])
-        votes = np.bincount(_reasons_of_units(counts), counts.sum(axis=0), len(OFF_REASONS))
+        of_units = _reasons_of_units(counts) if self._rectifies else np.argmax(counts, axis=0)
+        votes = np.bincount(of_units, counts.sum(axis=0), len(OFF_REASONS))
         return OFF_REASONS[int(np.argmax(votes))]
 
     @property
     def main_off_share(self) -> float:
-        """Part that the main reason has of the off pairs which live input reaches (or, if it is
-        missing input, of all)."""
+        """Part that the main reason has of the off pairs.
+
+        Where units rectify, of those that live input reaches, unless missing input is the reason.
+        """
         counts = {reason: float(np.sum(values)) for reason, values in self._off_counts.items()}
-        reached = sum(counts.values()) - (0.0 if self.main_off_reason == "input" else counts["input"])
-        return counts[self.main_off_reason] / reached if reached else float("nan")
+        missing = counts["input"] if self._rectifies and self.main_off_reason != "input" else 0.0
+        of = sum(counts.values()) - missing
+        return counts[self.main_off_reason] / of if of else float("nan")
+
+    @property
+    def _rectifies(self) -> bool:
+        return self.info.activation.rectifies(self._near_zero.slope_atol)
 
     @property
     def _off_counts(self) -> dict[str, Array]:
@@ -419,7 +427,7 @@ class SiteFigures:
 
 
 def _reasons_of_units(counts: Array) -> Array:
-    """Why each unit is off, as a place in `OFF_REASONS`, from its off positions by reason (4, j).
+    """Why each rectifying unit is off, as a place in `OFF_REASONS`, from its off positions by reason (4, j).
 
     Missing input explains a unit only if it explains every position. The bias explains it if
     without the bias it would fire at a tenth or more of the positions that live input reaches: a

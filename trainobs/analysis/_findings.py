@@ -32,6 +32,9 @@ _SEVERITY = {
     "unexplained": "warning",
 }
 
+#: Activations that make probabilities of logits.
+_PROBABILITIES = ("sigmoid", "softmax")
+
 #: The range of the activations that bound their output, for targets that lie outside.
 _RANGES = {
     "sigmoid": (0.0, 1.0),
@@ -123,7 +126,8 @@ def diagnose(
     roots: dict[tuple[str, str], Origin] = {}
     for origin in (*direct, *_one_decay(walked)):
         roots.setdefault(_key(origin), origin)
-    origins = {w: _one_decay([o], roots)[0] for w, o in origins.items()}
+    origins = {w: _of_one_layer(_one_decay([o], roots)[0], roots) for w, o in origins.items()}
+    roots = {key: origin for key, origin in roots.items() if _of_one_layer(origin, roots) is origin}
     redundant = {w: o for w, o in origins.items() if _is_redundant(known[w], o)}
     origins = {w: o for w, o in origins.items() if _key(o) in roots} | redundant
     findings = [_finding(root, origins, known) for root in roots.values()]
@@ -149,6 +153,12 @@ def _one_decay(origins: list[Origin], roots: dict[tuple[str, str], Origin] | Non
 def _is_decay(origin: Origin) -> bool:
     """Whether gradients vanish over several layers, and not at one node."""
     return origin.cause == "vanishing" and origin.detail.get("direction") != "node"
+
+
+def _of_one_layer(origin: Origin, roots: dict[tuple[str, str], Origin]) -> Origin:
+    """Let a layer that puts out zeros only be one that cuts gradients off, if it does: rounding, say."""
+    cut = roots.get(("disconnected", origin.layer)) if origin.cause == "masked" else None
+    return origin if cut is None else dataclasses.replace(cut, steps=origin.steps)
 
 
 def _key(origin: Origin) -> tuple[str, str]:
@@ -185,7 +195,8 @@ def _origins(
         if not figures.info.trainable or (figures.info.connected and near_zero <= settings.affected):
             continue
         origin = walk.origin(figures)
-        at_output = [o for o in outputs if o.layer == origin.layer or origin.cause == "zero_loss_gradient"]
+        silent = origin.cause == "zero_loss_gradient" or walk.silent_loss
+        at_output = [o for o in outputs if o.layer == origin.layer or silent]
         found[weight] = dataclasses.replace(at_output[0], steps=origin.steps) if at_output else origin
     return found
 
@@ -234,6 +245,8 @@ def _severity(root: Origin) -> str:
     """
     some_masked = 0.0 < float(root.detail.get("weightless", 1.0)) < 1.0
     harmless = some_masked or root.detail.get("learns") or root.detail.get("own")
+    if root.detail.get("healed"):
+        return "warning"
     return "info" if "joint" in root.detail or harmless else _SEVERITY.get(root.cause, "error")
 
 
@@ -253,6 +266,7 @@ def _direct(
         g_out = statistics.loudest_output()[0]
         last = _output_layer(statistics, flow)
         yield Origin("zero_loss_gradient", last, (), {"g_out": g_out, "loss": statistics.loss})
+    yield from _applied_twice(statistics, flow)
     yield from _frozen(sites)
     for figures in sites.values():
         info = figures.info
@@ -388,6 +402,28 @@ def _output_mismatches(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
             detail: dict[str, float | str] = {"kind": kind, "why": why}
             detail |= {"low": output.target_low, "high": output.target_high}
             yield Origin("output_mismatch", site.info.layer, (), detail)
+
+
+def _applied_twice(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
+    """Outputs that were made probabilities of already when a softmax or sigmoid meets them (again)."""
+    for output in statistics.outputs:
+        if output.node == DATA or flow.records[output.node].activation not in _PROBABILITIES:
+            continue
+        record = flow.records[output.node]
+        before = [flow.records[p].activation for p in record.producers if p != DATA]
+        name, healed = record.activation, ""
+        if before and before[0] in _PROBABILITIES:
+            why = f"{name} is applied to what {before[0]} has made already"
+        elif output.from_logits and "crossentropy" in output.loss_name:
+            why = f"the loss expects logits (from_logits=True), but {name} was applied"
+            if output.logits:
+                why, healed = f"{why}; Keras noticed, and read the logits before it", "yes"
+        else:
+            continue
+        unknown = float("nan")
+        detail: dict[str, float | str] = {"kind": "twice", "why": why, "healed": healed}
+        detail |= {"low": unknown, "high": unknown}
+        yield Origin("output_mismatch", record.layer, (), detail)
 
 
 def _mismatch(output: OutputStatistics, site: SiteFigures) -> tuple[str, str] | None:

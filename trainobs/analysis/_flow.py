@@ -170,9 +170,17 @@ class Flow:
             for p, g in zip(record.producers, record.input_gradients, strict=False)
             if p == producer and g is not None
         ]
-        if not sent or record.output_gradient is None:
+        arriving = record.output_gradient
+        if not sent and self._gets_nothing(producer) and arriving is not None and arriving.square_sum:
+            return 0.0  # whoever else reads the producer, nothing came from this node either
+        if not sent or arriving is None:
             return self.nodes[index].gain
-        return ratio(float(np.sum(sent)), record.output_gradient.square_sum)
+        return ratio(float(np.sum(sent)), arriving.square_sum)
+
+    def _gets_nothing(self, index: int) -> bool:
+        """Whether the gradient that comes to a node, from all that read it, is exactly zero."""
+        gradient = None if index == DATA else self.records[index].output_gradient
+        return gradient is not None and gradient.zeros == gradient.size
 
     def sent_square(self, index: int) -> float:
         """The same, or if it is not known what arrives at the node."""

@@ -94,7 +94,7 @@ class Walk:
     def __init__(self, flow: Flow, settings: FindingSettings, silent_loss: bool) -> None:
         self._flow = flow
         self._settings = settings
-        self._silent_loss = silent_loss
+        self.silent_loss = silent_loss
 
     def origin(self, figures: SiteFigures) -> Origin:
         """Where the near-zero gradient of a kernel comes from."""
@@ -334,7 +334,7 @@ class Walk:
     def backprop_at(self, node: int, layer: str) -> Origin:
         """Why the gradient that arrives at a node of this layer is near zero."""
         path = self._path_to_loss(node)
-        if self._silent_loss or not path:
+        if self.silent_loss or not path:
             return Origin(
                 "zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",)
             )

@@ -261,6 +261,7 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
     "zero_loss_gradient": "If the loss is as low as it should be, training is done; else check the head.",
     "output_mismatch": lambda d: {
         "single": "Use one sigmoid unit (or two softmax units).",
+        "twice": "Leave one of the two out: the activation, or from_logits=True.",
         "range": "Use a linear output, or scale the targets into the activation's range.",
     }.get(str(d.get("kind")), "Use a loss with from_logits=True, or an output that gives probabilities."),
     "unscaled_input": "Scale the inputs to zero mean and unit variance (keras.layers.Normalization).",

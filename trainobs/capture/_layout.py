@@ -148,10 +148,8 @@ class Layout:
             return [*before, node]
         first = last - len(stages)
         sent = node["sole_makers"] if len(stages) == 1 else (DATA,) * len(node["sole_makers"])
-        made = [
-            {**node, "stage": stage, "output_gradient": None, "unused": False, "sole_makers": sent}
-            for stage in stages
-        ]
+        nothing = {"output_gradient": None, "activation": "", "unused": False}
+        made = [{**node, "stage": stage, **nothing, "sole_makers": sent} for stage in stages]
         inner = tuple(range(first, last))
         return [*before, *made, {**node, "producers": inner, "sole_makers": inner}]
 
@@ -169,6 +167,7 @@ class Layout:
             "producers": tuple(self._numbers[in_pass, p] for p in origin),
             "index": origin[0],
             "output_gradient": None,
+            "activation": "",
             "unused": False,
             "sole_makers": tuple(self._sole_reader(p, in_pass) for p in origin),
         }
@@ -187,6 +186,7 @@ class Layout:
 
     def _node(self, index: int, call: LayerCall, in_pass: int) -> dict[str, Any]:
         gradients = _of_pass(call.output_gradients, in_pass)
+        activation = self._activations.get(id(call.layer))
         return {
             "layer": call.layer.name,
             "kind": type(call.layer).__name__,
@@ -196,6 +196,7 @@ class Layout:
             "producers": self._producers(index, call, in_pass),
             "index": index if call.returned else None,
             "output_gradient": [self._slots.sums(gradient) for gradient in gradients.values()] or None,
+            "activation": activation[0].name if activation else "",
             "unused": any(own == in_pass for own, _ in call.unused),
             "sole_makers": tuple(
                 self._sole_maker(index, origin, in_pass) for origin in self._wiring.producers[index]

@@ -288,10 +288,21 @@ def _mismatches() -> Iterator[Case]:
     yield case("linear output, clipped binary crossentropy", 30, (1, None), "binary_crossentropy", one)
     yield case("linear output, clipped crossentropy", 64, (10, None), CROSSENTROPY, small_digits)
     yield case("tanh output, clipped binary crossentropy", 30, (1, "tanh"), "binary_crossentropy", one)
-    twice = keras.losses.BinaryCrossentropy(from_logits=True)
-    yield case("sigmoid twice", 30, (1, "sigmoid"), twice, one)
-    twice = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    yield case("softmax twice", 64, (10, "softmax"), twice, small_digits)
+    expects_logits = keras.losses.BinaryCrossentropy(from_logits=True)
+    yield case("sigmoid output, from_logits", 30, (1, "sigmoid"), expects_logits, one)
+    expects_logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    yield case("softmax output, from_logits", 64, (10, "softmax"), expects_logits, small_digits)
+
+    def twice(name: str, activation: str) -> Planted:
+        network = NETWORKS[name]
+        start, output = network.build("relu")
+        model = keras.Model(start, layers.Activation(activation, name="again")(output))
+        model.compile("adam", network.loss)
+        return Planted(model, *network.data(), (("output_mismatch", "again"),))
+
+    yield Case("softmax twice", "MLP", partial(twice, "MLP", "softmax"))
+    yield Case("softmax twice", "CNN", partial(twice, "CNN", "softmax"))
+    yield Case("sigmoid twice", "binary MLP", partial(twice, "binary MLP", "sigmoid"))
 
 
 def _masked() -> Iterator[Case]:
