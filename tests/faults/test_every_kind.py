@@ -442,6 +442,37 @@ class TestScales:
         for weight in ("conv1/kernel", "norm/gamma", "norm/beta", "conv2/kernel"):
             assert root(report, weight) == ("dead_activation", "conv1")
 
+    def test_scale_of_a_users_layer_that_begins_small(self):
+        """It takes the gradient of the branch before it, but learns itself: it is said, and no fault."""
+
+        class Scale(layers.Layer):
+            def build(self, shape):
+                start = keras.initializers.Constant(1e-6)
+                self.gamma = self.add_weight(shape=(shape[-1],), initializer=start, name="gamma")
+
+            def call(self, inputs):
+                return inputs * self.gamma
+
+        start = keras.Input((64,))
+        hidden = dense(32, "first")(start)
+        branch = Scale(name="scale")(dense(32, "second")(hidden))
+        report = explain(classifier(start, layers.Add()([hidden, branch])), *small_digits())
+        assert problems(report) == []
+        assert informs(report) == [("vanishing", "scale")]
+        assert "will grow" in evidence(report)
+
+    def test_kernel_larger_than_its_image(self):
+        """Most of its weights meet padding only; that is no finding, whatever keeps the others near zero."""
+        start = keras.Input((8, 8, 1))
+        hidden = layers.Conv2D(8, 3, activation="relu", name="first")(start)
+        hidden = layers.MaxPooling2D(3)(hidden)
+        hidden = layers.Conv2D(16, 7, padding="same", activation="relu", name="wide")(hidden)
+        model = classifier(start, layers.Flatten()(hidden))
+        assert problems(explain(model, *small_images())) == []
+        head = model.get_layer("head")
+        head.kernel.assign(0 * head.kernel)
+        assert problems(explain(model, *small_images())) == [("zero_weights", "head")]
+
     def test_slope_for_inputs_that_are_never_negative(self):
         """A PReLU that meets no negative input has nothing to learn from: by its input, and no fault."""
         start = keras.Input((64,))

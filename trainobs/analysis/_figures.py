@@ -121,18 +121,26 @@ class SiteFigures:
 
     @property
     def used_near_zero(self) -> float:
-        """Near-zero fraction of the weights that were used: of a table, of the rows that were looked up."""
-        return float(np.mean(self.near_zero))
+        """Near-zero fraction of the weights that were used; nan if none was.
+
+        Of a table, those of the rows that were looked up; of a window, those that do not meet padding only.
+        """
+        return float(np.mean(self.near_zero[self._used])) if np.any(self._used) else float("nan")
 
     @functools.cached_property
     def used_shares(self) -> dict[Cause, Array]:
         """`shares` of the weights that were used."""
-        return shares(self.verdict)
+        return shares(self.verdict[self._used])
+
+    @functools.cached_property
+    def _used(self) -> Array:
+        """Which weights have terms."""
+        return np.broadcast_to(self._sums["terms"] > 0, self.shape)
 
     @functools.cached_property
     def shares(self) -> dict[Cause, Array]:
         """Part of the near-zero weights that belongs to each cause."""
-        found = self.used_shares
+        found = shares(self.verdict)
         if not self.unused:
             return found
         known = int(np.sum(self.near_zero))

@@ -116,7 +116,7 @@ def diagnose(
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
     quiet = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
     silent = quiet and any(figures.info.connected for figures in (sites | others).values())
-    walk = Walk(flow, settings, silent)
+    walk = Walk(flow, settings, silent, _learning(others, settings))
     outputs = [*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True)]
     origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
     mismatched = {origin.layer for origin in outputs}
@@ -133,6 +133,12 @@ def diagnose(
     findings = [_finding(root, origins, known) for root in roots.values()]
     order = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
+
+
+def _learning(others: dict[str, OtherFigures], settings: FindingSettings) -> frozenset[str]:
+    """Layers of unknown kind of which some weight gets a live gradient."""
+    live = (o for o in others.values() if o.info.trainable and o.info.connected)
+    return frozenset(o.info.layer for o in live if o.near_zero_fraction <= settings.affected)
 
 
 def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: FindingSettings) -> bool:
@@ -282,7 +288,7 @@ def _direct(
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
     yield from _underflows(sites, walk)
     yield from _masked(statistics, flow, whole=False)
-    yield from _exploding(statistics, sites, settings)
+    yield from _exploding(statistics, sites, flow, settings)
 
 
 def _underflows(sites: dict[str, SiteFigures], walk: Walk) -> Iterator[Origin]:
@@ -331,17 +337,20 @@ def _zero_inputs(figures: SiteFigures, flow: Flow, settings: FindingSettings) ->
 
 
 def _exploding(
-    statistics: Statistics, sites: dict[str, SiteFigures], settings: FindingSettings
+    statistics: Statistics, sites: dict[str, SiteFigures], flow: Flow, settings: FindingSettings
 ) -> Iterator[Origin]:
     """The first layer, from the loss, at which the gradient has grown too large.
 
     Where a normalisation scales small values up, it scales their gradient up too, and the kernel before
     it scales that down again. So the gradient is taken of values that are brought to unit size first.
+    A kernel right before a normalisation is left out: its scale does not matter for the loss, so a large
+    gradient makes it grow, and a larger kernel's gradient is smaller (Arora, Li & Lyu 2019).
     """
     reference = max((o.gradient_norm for o in statistics.outputs if o.touched), default=0.0)
     for figures in reversed([site for site in sites.values() if site.info.role == "kernel"]):
         size = min(statistics.nodes[figures.info.node].output.rms, 1.0)
-        growth = size * figures.preactivation_gradient_norm / reference if reference else 0.0
+        free = reference > 0 and not flow.is_normalised(figures.info.node)
+        growth = size * figures.preactivation_gradient_norm / reference if free else 0.0
         mean = figures.mean_gradient
         if growth > settings.exploding_growth or mean > settings.exploding_mean:
             if growth <= settings.exploding_growth:  # not the gradient is large here, but the input

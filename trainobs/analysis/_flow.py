@@ -101,6 +101,11 @@ class Flow:
             found.append(node)
         return found[:-1]
 
+    def is_normalised(self, node: int) -> bool:
+        """Whether all that reads a node is normalisations."""
+        readers = self.consumers[node]
+        return bool(readers) and all(self.records[n].kind.endswith("Normalization") for n in readers)
+
     def end(self, node: int) -> int:
         """The last node that can be reached from one."""
         reached, todo = {node}, [node]

@@ -89,12 +89,17 @@ class Walk:
         Thresholds of findings.
     silent_loss : bool
         Whether the loss delivers no gradient at all.
+    learning : frozenset of str
+        Layers of unknown kind whose own weights get a gradient.
     """
 
-    def __init__(self, flow: Flow, settings: FindingSettings, silent_loss: bool) -> None:
+    def __init__(
+        self, flow: Flow, settings: FindingSettings, silent_loss: bool, learning: frozenset[str]
+    ) -> None:
         self._flow = flow
         self._settings = settings
         self.silent_loss = silent_loss
+        self._learning = learning
 
     def origin(self, figures: SiteFigures) -> Origin:
         """Where the near-zero gradient of a kernel comes from."""
@@ -376,6 +381,7 @@ class Walk:
             return _chained(silent, steps)
         if not math.isinf(worst):
             detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
+            detail["learns"] = "yes" if record.layer in self._learning else ""
             return Origin("vanishing", record.layer, steps, detail)
         quiet = record.output.rms <= self._settings.rtol
         return Origin("masked" if quiet else "disconnected", record.layer, steps, {"where": "gradient"})

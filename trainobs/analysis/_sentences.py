@@ -123,7 +123,8 @@ def _zero_weights(layer: str, d: Detail) -> str:
 
 def _vanishing(layer: str, d: Detail) -> str:
     if d["direction"] == "node":
-        return f"{layer} passes on only {float(d['gain']):.2g} of the gradient that arrives at it."
+        grows = " But its own weights get a gradient: they will grow." if d["learns"] else ""
+        return f"{layer} passes on only {float(d['gain']):.2g} of the gradient that arrives at it.{grows}"
     if d.get("role") == "table":
         return (
             f"The table of {layer} has an rms of {d['kernel_rms']:.2g}, where about 1 is expected: next to "

@@ -22,7 +22,7 @@ SMOOTH = ("gelu", "tanh", "selu", "silu", "leaky_relu", "elu")
 
 def healthy_cases() -> list[Case]:
     """All of them."""
-    return [*_of_every_network(), *_of_other_activations(), *_variants()]
+    return [*_of_every_network(), *_of_other_activations(), *_variants(), *_applications()]
 
 
 def _case(name: str, make: Any, epochs: int, data: Any) -> Case:
@@ -90,3 +90,16 @@ def _variants() -> Iterator[Case]:
 def _masks() -> networks.Data:
     x, _ = models.small_images()
     return x, (x > 0.5).astype("float32")
+
+
+def _applications() -> Iterator[Case]:
+    """Fresh, on digits blown up: deep normalised nets, and scales that begin at 1e-6."""
+
+    def large() -> networks.Data:
+        x, y = models.small_images()
+        return np.kron(x[:16], np.ones((1, 10, 10, 3), "float32")) - 0.3, y[:16]
+
+    for name in ("MobileNetV2", "EfficientNetV2B0", "InceptionV3", "ConvNeXtTiny"):
+        kind = getattr(keras.applications, name)
+        make = partial(kind, weights=None, input_shape=(80, 80, 3), classes=10)
+        yield _case(name, lambda make=make: models.compiled(make()), 0, large)
