@@ -23,6 +23,7 @@ from trainobs.analysis import (
     OtherFigures,
     SiteFigures,
     Statistics,
+    chain,
     diagnose,
     evidence,
     remedy,
@@ -388,6 +389,43 @@ class Report:
             "near_zero": figures.near_zero_by_input if ungrouped else np.full(inputs, np.nan),
         }
         return pd.DataFrame(table, index=pd.RangeIndex(inputs, name="input"))
+
+    def chain(self, weight: str) -> str:
+        """The way from a weight to the place where its gradient is lost, in one line.
+
+        Parameters
+        ----------
+        weight : str
+            A row of `layers`: a path, or a layer's name for that of its kernel.
+
+        Returns
+        -------
+        str
+            Steps from the weight on, the cause with its numbers last; "" for a weight whose gradient is
+            not lost. Of a weight in parts, the first lost one's.
+
+        Raises
+        ------
+        NotRecorded
+            If the report has no such weight.
+
+        Examples
+        --------
+        >>> import keras, numpy as np, trainobs
+        >>> far = keras.initializers.Constant(-99)
+        >>> near = keras.initializers.RandomUniform(0.5, 1)
+        >>> dead = keras.layers.Dense(3, "relu", kernel_initializer=near, bias_initializer=far, name="dead")
+        >>> first = keras.layers.Dense(3, kernel_initializer="ones", name="first")
+        >>> model = keras.Sequential([keras.Input((4,)), first, dead])
+        >>> model.compile(loss="mse")
+        >>> x = np.ones((8, 4))
+        >>> trainobs.explain_near_zero_gradients(model, x, np.ones((8, 3))).chain("first")
+        'first/kernel ← backprop ← dead ← off: bias (3 of 3 units dead, 100% off over 8 positions)'
+        """
+        keys = [weight] if weight in self._others else [figures.info.key for figures in self._parts(weight)]
+        found = (self._diagnosis.origins.get(key) for key in keys)
+        origin = next((origin for origin in found if origin is not None), None)
+        return "" if origin is None else chain(origin)
 
     def weights(self, layer: str) -> WeightView:
         """What the report says about each weight of a layer's kernel.

@@ -22,7 +22,7 @@ from trainobs.analysis._flow import Flow, FlowNode
 from trainobs.analysis._gather import gather
 from trainobs.analysis._off_units import OFF_REASONS
 from trainobs.analysis._other_figures import OtherFigures
-from trainobs.analysis._sentences import evidence, remedy
+from trainobs.analysis._sentences import chain, evidence, remedy
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import Statistics
 
@@ -39,6 +39,7 @@ __all__ = [
     "OtherFigures",
     "SiteFigures",
     "Statistics",
+    "chain",
     "diagnose",
     "evidence",
     "gather",

@@ -153,7 +153,7 @@ def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: F
 def _one_decay(origins: list[Origin], roots: dict[tuple[str, str], Origin] | None = None) -> list[Origin]:
     """Let every slow decay be the first one found: it is one mechanism, seen from many kernels."""
     known = [o for o in (origins if roots is None else roots.values()) if _is_decay(o)]
-    return [known[0] if _is_decay(o) and known else o for o in origins]
+    return [dataclasses.replace(known[0], steps=o.steps) if _is_decay(o) and known else o for o in origins]
 
 
 def _is_decay(origin: Origin) -> bool:
@@ -421,7 +421,7 @@ def _applied_twice(statistics: Statistics, flow: Flow) -> Iterator[Origin]:
         record = flow.records[output.node]
         before = [flow.records[p].activation for p in record.producers if p != DATA]
         name, healed = record.activation, ""
-        if before and before[0] in _PROBABILITIES:
+        if flow.site_at(output.node) is None and before and before[0] in _PROBABILITIES:
             why = f"{name} is applied to what {before[0]} has made already"
         elif output.from_logits and "crossentropy" in output.loss_name:
             why = f"the loss expects logits (from_logits=True), but {name} was applied"

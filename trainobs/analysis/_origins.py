@@ -106,9 +106,9 @@ class Walk:
         info = figures.info
         start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if not info.connected:
-            return self.disconnection(figures)
+            return self.disconnection(figures).after(start)
         if self.underflows(figures):
-            return self.of_underflow(figures)
+            return self.of_underflow(figures).after(start)
         silenced = self._silenced(figures)
         if silenced is not None:
             return silenced.after(start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trainobs.analysis._findings import Finding
+from trainobs.analysis._origins import Origin
 
 Detail = dict[str, float | str]
 
@@ -23,6 +24,31 @@ def remedy(finding: Finding) -> str:
     """What to try first."""
     text = _REMEDY[finding.cause]
     return text if isinstance(text, str) else text(finding.detail)
+
+
+def chain(origin: Origin) -> str:
+    """The way from a weight to the place where its gradient is lost, in one line."""
+    steps: list[str] = []
+    for step in origin.steps:
+        layer, off, reason = step.partition(" off: ")
+        steps += [layer] if steps[-1:] != [layer] else []
+        steps += [f"off: {reason}"] if off else []
+    if not steps[-1].startswith("off: "):
+        there = steps[-1] == "data" or origin.layer in steps[-1].split(" ← ")
+        steps += [origin.cause] if there else [origin.layer, origin.cause]
+    return " ← ".join(steps) + _numbers(origin)
+
+
+def _numbers(origin: Origin) -> str:
+    """What a chain ends with, in brackets."""
+    d = origin.detail
+    if origin.cause in ("dead_activation", "saturated_activation", "unscaled_input"):
+        units = f"{_count(d['dead'])} of {_count(d['units'])} units dead"
+        return f" ({units}, {float(d['off']):.0%} off over {_count(d['positions'])} positions)"
+    if origin.cause == "vanishing" and "mean_gain" in d:
+        many = _many(d["layers"], "layer")
+        return f" (to {float(d['mean_gain']):.2g} per layer over {many}, by the {d['factor']}s)"
+    return ""
 
 
 def _count(value: float | str) -> str:

@@ -17,7 +17,7 @@ from tests.faults.suite.networks import NETWORKS, dense_stack
 
 #: By name: epochs of training.
 STAGES = {"fresh": 0, "on its way": 2, "well trained": 20}
-SMOOTH = ("gelu", "tanh", "selu", "silu", "leaky_relu", "elu")
+SMOOTH = ("gelu", "tanh", "sigmoid", "selu", "silu", "leaky_relu", "elu")
 
 
 def healthy_cases() -> list[Case]:
