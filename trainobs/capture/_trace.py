@@ -103,10 +103,8 @@ class StepTrace:
             for holder, key in self._forget(in_pass, functools.partial(unneeded, requested=requested)):
                 holder.unused.add(key)
             self._forget(in_pass, reordering)
-        for _, gradients, key in self._kept(in_pass):
-            gradients[key] = tf.convert_to_tensor(
-                gradients[key]
-            )  # sparse where rows of an output were picked
+        for _, gradients, key in self._kept(in_pass):  # sparse where rows of an output were picked
+            gradients[key] = tf.convert_to_tensor(gradients[key])
 
     def _forget(
         self, in_pass: int, left_unread: Callable[[list[Tensor]], list[bool]]
@@ -132,15 +130,3 @@ class StepTrace:
     def gradient_of(self, variable: int, in_pass: int) -> Tensor | None:
         """Gradient of a variable, by its id."""
         return self.variable_gradients.get(in_pass, {}).get(variable)
-
-
-def _ancestors(tensors: list[Tensor]) -> set[Any]:
-    """All operations that tensors of a graph depend on."""
-    found: set[Any] = set()
-    todo = [tensor.op for tensor in tensors]
-    while todo:
-        operation = todo.pop()
-        if operation not in found:
-            found.add(operation)
-            todo.extend(tensor.op for tensor in operation.inputs)
-    return found

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.faults.models import OwnStep, per_row_mlp, rows_of_digits, sentences, small_digits
+from tests.faults.models import OwnStep, per_row_mlp, rows_of_digits, sentences, set_part, small_digits
 from tests.faults.suite import networks
 from tests.faults.suite.cases import (
     SAMPLES,
@@ -27,7 +27,6 @@ from tests.faults.suite.networks import CROSSENTROPY, NETWORKS, dense_stack
 RECTIFIED = tuple(NETWORKS)
 FEEDFORWARD = ("MLP", "tabular MLP", "binary MLP", "CNN", "autoencoder", "regression", "embedding")
 VECTORS = ("MLP", "tabular MLP", "binary MLP", "autoencoder", "regression")
-IMAGES = ("CNN", "BN-CNN", "residual")
 
 
 def faulty_cases() -> list[Case]:
@@ -453,10 +452,7 @@ def _recurrent() -> Iterator[Case]:
 
     def gate(columns: slice, value: float) -> Planted:
         model, x, y = _problem("LSTM", epochs=1)
-        bias = model.get_layer("rnn").cell.bias
-        values = bias.numpy()
-        values[columns] = value
-        bias.assign(values)
+        set_part(model.get_layer("rnn").cell.bias, columns, value)
         return Planted(model, x, y, (("saturated_activation", "rnn"),))
 
     for number, name in enumerate(("input", "forget", "candidate", "output")):

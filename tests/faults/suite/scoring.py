@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterable
 
 import keras
@@ -23,14 +22,12 @@ class Outcome:
     expected, consequences : the planted faults, and what follows from them
     found : tuple of (cause, layer)
         Without findings that only inform, unless one of their causes was planted.
-    seconds : float
     """
 
     case: Case
     expected: tuple[Finding, ...]
     consequences: frozenset[Finding]
     found: tuple[Finding, ...]
-    seconds: float
 
     @property
     def hits(self) -> int:
@@ -65,7 +62,6 @@ def _is(found: Finding, fault: Finding) -> bool:
 
 def judge(case: Case) -> Outcome:
     """Make a case, explain it, and compare."""
-    began = time.perf_counter()
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     planted = case.make()
@@ -73,7 +69,7 @@ def judge(case: Case) -> Outcome:
     causes = {cause for cause, _ in planted.faults}
     told = findings[(findings.severity != "info") | findings.cause.isin(causes)]
     found = tuple(zip(told.cause, told.layer, strict=True))
-    return Outcome(case, planted.faults, planted.consequences, found, time.perf_counter() - began)
+    return Outcome(case, planted.faults, planted.consequences, found)
 
 
 def _explained(planted: Planted) -> trainobs.Report:
