@@ -79,12 +79,16 @@ def _write_protect(record: Any) -> None:
 def nbytes(layout: Layout, values: list[Any]) -> int:
     """Memory of a filled record: what was handed over, and what is worked out from it."""
     sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
+    widened = [
+        sizes[place] * (max(4, values[place].dtype.size) // values[place].dtype.size - 1)
+        for place in layout.scaled
+    ]
     worked_out = [
         sizes[slot.position] * (2 if fields["output"] or not fields["functions"] else 3)
         for fields in layout.calls
         if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
     ]
-    return sum(sizes) + sum(worked_out)
+    return sum(sizes) + sum(widened) + sum(worked_out)
 
 
 class _Arrays:

@@ -57,6 +57,8 @@ class Layout:
     ----------
     tensors : list
         What the step has to return.
+    scaled : frozenset of int
+        Places of tensors that are unscaled afterwards (see `Slots`).
     calls, nodes, outputs, weights : list of dict
         Fields of calls with known weights, of nodes, of outputs and of all other weights: values,
         or slots where values go.
@@ -97,6 +99,7 @@ class Layout:
         for fields, (name, from_logits) in zip(self.outputs, losses * len(trace.passes), strict=False):
             fields |= {"loss_name": name, "from_logits": from_logits}
         self.weights = self._other_weights(owned, selects)
+        self.scaled = frozenset(self._slots.scaled)
         for used_up in ("_trace", "_wiring", "_slots", "_read_anyway"):  # graph tensors
             delattr(self, used_up)
 

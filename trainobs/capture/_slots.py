@@ -67,6 +67,8 @@ class Slots:
     tensors : list
         What the step has to return.
     loss_scale : Slot or None
+    scaled : set of int
+        Positions of tensors that are unscaled when the record is filled, in float32.
     """
 
     def __init__(self, loss_scale: Any) -> None:
@@ -74,6 +76,7 @@ class Slots:
         self._positions: dict[int, int] = {}
         self._gradients: dict[Any, Any] = {}
         self._apart: dict[int, Any] = {}
+        self.scaled: set[int] = set()
         self._scaled = False
         self.loss_scale = self._gradient(loss_scale)
         self._scaled = loss_scale is not None
@@ -112,7 +115,10 @@ class Slots:
             read = tf.convert_to_tensor(self._added_apart(varying))
             self._gradients[id(varying)] = (read, varying)  # keeps the id taken
         slot = self.value(self._gradients[id(varying)][0])
-        return None if slot is None else dataclasses.replace(slot, factor=factor, scaled=self._scaled)
+        assert slot is not None
+        if self._scaled:
+            self.scaled.add(slot.position)
+        return dataclasses.replace(slot, factor=factor, scaled=self._scaled)
 
     def weight_gradient(self, tensor: Any) -> Slot | SparseSlot | ProductSlot | None:
         """Like `gradient`; of a product only the factors are read.
