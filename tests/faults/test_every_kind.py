@@ -203,6 +203,17 @@ class TestDisconnected:
         unknown = explained is fitted  # training computes no gradient that such an activation ignores
         assert np.isnan(report.layers["p_backprop"]["second/kernel"]) == unknown
 
+    def test_gradients_that_a_frozen_start_does_without(self):
+        """What training computes no gradient of is not said to get none."""
+        model = mlp(32, 32, inputs=64)
+        first = model.layers[0]
+        first.trainable = False
+        report = fitted(models.compiled(model), *small_digits())
+        assert problems(report) == []
+        rows = report.layers[report.layers.layer == first.name]
+        assert len(rows) == 2
+        assert rows[["p_backprop", "p_activation_backprop"]].isna().all(axis=None)
+
     @pytest.mark.parametrize("where", ["middle", "end"])
     @pytest.mark.parametrize("cut", RAW_CUTS)
     def test_operation_of_a_subclass(self, cut, where):

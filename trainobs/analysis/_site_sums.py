@@ -105,9 +105,10 @@ def sum_site(
         found = {name: as_array(value) for name, value in part.items()}
         total = found if total is None else {name: total[name] + value for name, value in found.items()}
     assert total is not None
-    if _is_unread(site):
-        total |= {n: np.full_like(total[n], np.nan) for n in ("backprop_zero", "unit_backprop_zero")}
-    return total
+    unknown = _BACKPROP_ZERO if _is_unread(site) else ()
+    if unknown and site.preactivation_gradient is None:
+        unknown += _EITHER_ZERO
+    return total | {name: np.full_like(total[name], np.nan) for name in unknown}
 
 
 def sum_scale(
@@ -414,8 +415,15 @@ def _arriving(site: SiteRecord, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _is_unread(site: SiteRecord) -> bool:
-    """Whether dJ/dA is not known, for the step did without it: dJ/dZ does not depend on it."""
-    return site.output_gradient is None and site.preactivation_gradient is not None
+    """Whether dJ/dA is not known, for the step did without it.
+
+    Either dJ/dZ does not depend on it, or nothing that trains depends on dJ/dZ itself.
+    """
+    return site.output_gradient is None and (site.preactivation_gradient is not None or not site.trainable)
+
+
+_BACKPROP_ZERO: tuple[str, ...] = ("backprop_zero", "unit_backprop_zero")
+_EITHER_ZERO = ("slope_or_backprop_zero", "unit_slope_or_backprop_zero")
 
 
 def _gradient(array: Any, shape: tuple[int, ...]) -> np.ndarray:
