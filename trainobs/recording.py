@@ -282,9 +282,9 @@ class NodeRecord:
         Name of the stage, where a call is made of several nodes; "" for its last.
     activation : str
         Name of the activation function that the layer applies, or is; "" without one.
-    unused : bool
-        Whether the step did without the gradient that comes here, which is not known then: nothing
-        that was asked for depends on it.
+    unread : {"", "unused", "order"}
+        Why a recorded step did not read the gradient that comes here, if it did not: nothing that was
+        asked for depends on it, or it is a term of a sum that would have been added in another order.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int
@@ -308,7 +308,7 @@ class NodeRecord:
     loss: int = 0
     stage: str = ""
     activation: str = ""
-    unused: bool = False
+    unread: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from trainobs.analysis import (
 )
 from trainobs.errors import NotRecorded
 from trainobs.near_zero import NearZero
+from trainobs.recording import OPERATIONS
 from trainobs.selection import Selection
 
 if TYPE_CHECKING:
@@ -456,11 +457,22 @@ class Report:
             `gradient_rms` (size of one sample's dJ/d(output), in units of g*: see
             docs/definitions.md), `gain` = `slope_gain` · `kernel_gain` (ratios
             of norms), `zero` (fraction of the gradient that is exactly 0); nan where backprop never
-            came by.
+            came by, or was not measured (`unmeasured_nodes`).
         """
         columns = ("name", "layer", "kind", "gradient_rms", "gain", "slope_gain", "kernel_gain", "zero")
         rows = [{name: getattr(node, name) for name in columns} for node in reversed(self._flow.nodes)]
         return pd.DataFrame(rows, columns=list(columns)).rename(columns={"name": "node"})
+
+    @property
+    def unmeasured_nodes(self) -> tuple[str, ...]:
+        """The nodes of `flow` of which it is not known what arrives.
+
+        Operations that are no layers have nothing to measure it by, a recorded step leaves unread what
+        would change the training, and an estimate (``backprop="pinv"``) knows the kernels' nodes only.
+        """
+        estimated = self.statistics.backprop == "pinv"
+        silent = [node for node in self._flow.nodes if np.isnan(node.zero)]
+        return tuple(n.name for n in silent if n.unread or n.kind == OPERATIONS or estimated)
 
     @functools.cached_property
     def findings(self) -> pd.DataFrame:

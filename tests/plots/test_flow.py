@@ -17,7 +17,9 @@ from trainobs.plots import draw_flow
 from trainobs.plots._palette import BAND
 
 
-def _made_up(gradients: list[float], zero: list[float], finding: str | None = None) -> Any:
+def _made_up(
+    gradients: list[float], zero: list[float], finding: str | None = None, unmeasured: tuple[str, ...] = ()
+) -> Any:
     """A stand-in for a report with these gradients at nodes a, b, c, …"""
     names = [chr(ord("a") + place) for place in range(len(gradients))]
     flow = pd.DataFrame({"node": names, "layer": names, "gradient_rms": gradients, "zero": zero})
@@ -27,6 +29,7 @@ def _made_up(gradients: list[float], zero: list[float], finding: str | None = No
         findings=pd.DataFrame(rows, columns=["cause", "layer", "share"]),
         gradient_scale=0.3,
         near_zero=types.SimpleNamespace(rtol=1e-3),
+        unmeasured_nodes=unmeasured,
     )
 
 
@@ -79,6 +82,13 @@ def test_says_where_no_gradient_arrives() -> None:
     ax = draw_flow(_made_up([0.3, np.nan, np.nan], [0.0, np.nan, np.nan]))
     assert [text.get_text() for text in ax.texts].count("no gradient arrives") == 1
     assert not [line for line in ax.get_lines() if line.get_label() == "not finite"]
+
+
+def test_what_was_not_measured_is_not_said_to_be_missing() -> None:
+    """A recorded step leaves some gradients unread: whether they arrive is not known."""
+    ax = draw_flow(_made_up([0.3, np.nan, np.nan], [0.0, np.nan, np.nan], unmeasured=("b",)))
+    texts = [text.get_text() for text in ax.texts]
+    assert (texts.count("not measured"), texts.count("no gradient arrives")) == (1, 1)
 
 
 def test_a_finding_is_a_band_with_its_cause() -> None:

@@ -150,3 +150,18 @@ def test_frozen_layer_before_one_that_hands_back_its_input():
     """The gradient that comes to both is held once, and forgotten once."""
     frozen = Block("DepthwiseConv1D", {"kernel_size": 2, "trainable": False})
     check(Architecture("signal", (frozen, Block("ActivityRegularization", {"l2": 0.1})), loss="mse of relu"))
+
+
+def test_weights_that_a_step_reads_in_part():
+    """Where terms of a weight's gradient stay unread, it has no terms at all, and nobody is blamed."""
+    recorder = trainobs.Recorder(every=3)
+    zoo.train("per_time_step", recorder)
+    record = recorder.recording.at(0)
+    unread = [weight for weight in record.weights if weight.layer == "batch_normalization"]
+    assert [weight.gradient.shape for weight in unread] == [(5,), (5,)]
+    assert not [site for site in record.sites if site.layer == "batch_normalization"]
+    report = trainobs.explain_near_zero_gradients(recorder)
+    assert report.findings.empty
+    assert {"batch_normalization (call 2)", "batch_normalization (call 3)"} < set(report.unmeasured_nodes)
+    rows = report.layers.loc[[weight.weight for weight in unread]]
+    assert rows["gradient_rms"].gt(0).all() and rows["p_backprop"].isna().all()

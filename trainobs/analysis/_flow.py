@@ -18,7 +18,7 @@ from trainobs.recording import DATA, OPERATIONS, NodeRecord, Scalars
 
 @dataclasses.dataclass(frozen=True)
 class FlowNode:
-    """One node of the way back, with its gains (nan where no gradient came by)."""
+    """One node of the way back, with its gains (nan where no gradient came by, or was not read)."""
 
     index: int
     name: str
@@ -29,6 +29,7 @@ class FlowNode:
     slope_gain: float
     kernel_gain: float
     zero: float
+    unread: bool
 
 
 class Flow:
@@ -136,7 +137,7 @@ class Flow:
         gain = float("nan")
         if passed is not None and arriving is not None:
             gain = ratio(passed, arriving.square_sum)
-        elif passed is not None and record.unused:
+        elif passed is not None and record.unread == "unused":
             gain = 0.0  # what it sends back does not depend on what comes to it
         slope_gain, kernel_gain = float("nan"), float("nan")
         if site is not None and site.info.activation_node == index:
@@ -157,6 +158,7 @@ class Flow:
             slope_gain=slope_gain,
             kernel_gain=kernel_gain,
             zero=float("nan") if arriving is None else arriving.zero_fraction,
+            unread=arriving is None and bool(record.unread),
         )
 
     def _size(self, gradient: Scalars, record: NodeRecord) -> float:

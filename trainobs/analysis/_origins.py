@@ -461,7 +461,8 @@ class Walk:
                 continue
             seen.add(node)
             for consumer in self._flow.consumers[node]:
-                if self._flow.records[consumer].output_gradient is not None:
+                reader = self._flow.records[consumer]
+                if reader.output_gradient is not None or reader.unread:  # one arrived there
                     return self._cut(figures, between, consumer)
                 kernel = self._flow.site_at(consumer) is not None
                 todo.append((consumer, () if kernel else (*between, consumer)))

@@ -84,8 +84,8 @@ class OtherFigures:
         return known and all(output.rms <= limit for output in outputs)
 
     def _backprop_near_zero(self, node: int) -> bool:
-        size = self._flow.nodes[node].gradient_rms
-        return bool(np.isnan(size)) or size <= self._near_zero.rtol * self._scale
+        own = self._flow.nodes[node]
+        return not own.unread and not own.gradient_rms > self._near_zero.rtol * self._scale
 
     @property
     def shares(self) -> dict[Cause, float]:

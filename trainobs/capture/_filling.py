@@ -270,7 +270,7 @@ def _ones(like: Array) -> Array:
 
 # ---- nodes and other weights ---------------------------------------------------------------------
 
-_NODE_FIELDS = ("layer", "kind", "call", "loss", "stage", "producers", "activation", "unused")
+_NODE_FIELDS = ("layer", "kind", "call", "loss", "stage", "producers", "activation", "unread")
 
 
 def _nodes(layout: Layout, sites: list[SiteRecord], arrays: _Arrays) -> tuple[NodeRecord, ...]:

@@ -82,11 +82,12 @@ class Layout:
         self._read_anyway |= {id(output.value) for output in trace.outputs}
         self._numbers = self._numbered()
         self._paths = _unique_paths([*(own.variable for own in owned), *_variables_of(trace)])
+        partly_read = self._partly_read()
         self.calls = [
             self._call(index, call, in_pass)
             for in_pass in trace.passes
             for index, call in enumerate(trace.calls)
-            if call.kind is not None and selects(call.layer) and self._is_of(call, in_pass)
+            if self._is_of(call, in_pass) and selects(call.layer) and not partly_read & _own(call).keys()
         ]
         samples = [_samples(call) for call in trace.calls if call.returned]
         self.samples = self._slots.value(tf.stack(samples)) if samples else None
@@ -118,12 +119,22 @@ class Layout:
         return found
 
     def _is_of(self, call: LayerCall, in_pass: int) -> bool:
-        """Whether a call has a part in what a pass differentiated."""
-        if len(self._trace.passes) == 1:
-            return True
-        found = self._trace.variable_gradients[in_pass]
-        asked = any(id(v) in found for v in call.kind.variables(call.layer).values())  # type: ignore[union-attr]
+        """Whether a call of known kind has a part in what a pass differentiated."""
+        if call.kind is None or len(self._trace.passes) == 1:
+            return call.kind is not None
+        asked = bool(self._trace.variable_gradients[in_pass].keys() & _own(call).keys())
         return asked and any(own == in_pass for own, _ in call.output_gradients)
+
+    def _partly_read(self) -> set[int]:
+        """Ids of the variables some terms of whose gradient stay unread, so that no call explains it."""
+        found: set[int] = set()
+        for call in self._trace.calls:
+            own = _sites.has_activation(call.layer) if call.kind is not None else False
+            kept = call.preactivation_gradients if own else call.output_gradients
+            for in_pass, asked in self._trace.variable_gradients.items():
+                if self._trace.is_unread(kept, in_pass):
+                    found |= asked.keys() & _own(call).keys()
+        return found
 
     def _pass_nodes(self, in_pass: int) -> list[dict[str, Any]]:
         calls, wiring = self._trace.calls, self._wiring
@@ -151,7 +162,7 @@ class Layout:
             return [*before, node]
         first = last - len(stages)
         sent = node["sole_makers"] if len(stages) == 1 else (DATA,) * len(node["sole_makers"])
-        nothing = {"output_gradient": None, "activation": "", "unused": False}
+        nothing = {"output_gradient": None, "activation": "", "unread": ""}
         made = [{**node, "stage": stage, **nothing, "sole_makers": sent} for stage in stages]
         inner = tuple(range(first, last))
         return [*before, *made, {**node, "producers": inner, "sole_makers": inner}]
@@ -171,7 +182,7 @@ class Layout:
             "index": origin[0],
             "output_gradient": None,
             "activation": "",
-            "unused": False,
+            "unread": "",
             "sole_makers": tuple(self._sole_reader(p, in_pass) for p in origin),
         }
 
@@ -200,11 +211,17 @@ class Layout:
             "index": index if call.returned else None,
             "output_gradient": [self._slots.sums(gradient) for gradient in gradients.values()] or None,
             "activation": activation[0].name if activation else "",
-            "unused": any(own == in_pass for own, _ in call.unused),
+            "unread": self._unread(call, in_pass),
             "sole_makers": tuple(
                 self._sole_maker(index, origin, in_pass) for origin in self._wiring.producers[index]
             ),
         }
+
+    def _unread(self, call: LayerCall, in_pass: int) -> str:
+        """Why the gradient at a call's output was not read, if one came (see `NodeRecord`)."""
+        if any(own == in_pass for own, _ in call.unused):
+            return "unused"
+        return "order" if self._trace.is_unread(call.output_gradients, in_pass) else ""
 
     def _producers(self, index: int, call: LayerCall, in_pass: int) -> tuple[int, ...]:
         """For each input the node it came from: a call's, or that of operations in between."""
@@ -382,8 +399,13 @@ def _of_pass(found: dict[tuple[int, int], Any], in_pass: int) -> dict[int, Any]:
 
 def _variables_of(trace: StepTrace) -> list[Any]:
     """The variables of all calls of known kinds."""
-    kinds = ((call.kind, call.layer) for call in trace.calls if call.kind is not None)
-    return [v for kind, layer in kinds for v in kind.variables(layer).values() if v is not None]
+    return [variable for call in trace.calls for variable in _own(call).values()]
+
+
+def _own(call: LayerCall) -> dict[int, Any]:
+    """By id: the variables of a call of known kind."""
+    found = {} if call.kind is None else call.kind.variables(call.layer)
+    return {id(variable): variable for variable in found.values() if variable is not None}
 
 
 def _unique_paths(variables: list[Any]) -> dict[int, str]:

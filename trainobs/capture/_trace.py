@@ -68,7 +68,8 @@ class StepTrace:
     """Everything one step hands over, in the order it happened.
 
     `graph` is the one the step itself is traced in: the bodies of loops have others.
-    `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
+    `variable_gradients` has, by pass, the gradient of each variable that was differentiated. `unread`
+    says which of the gradients below came, but must stay unread, lest sums be added in another order.
     """
 
     graph: Any = None
@@ -82,6 +83,7 @@ class StepTrace:
     open_composites: list[Any] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
+    unread: list[tuple[dict[Any, Tensor], tuple[int, int]]] = dataclasses.field(default_factory=list)
 
     def begin(self, layer: Any, kind: Kind | None, received: list[Tensor]) -> LayerCall:
         """Open a call of `layer`."""
@@ -100,21 +102,23 @@ class StepTrace:
     def end_pass(self, in_pass: int, requested: Iterable[Tensor], *, training: bool) -> None:
         """Make the gradients of a pass dense; forget those that a training step leaves unread."""
         if training:
-            for holder, key in self._forget(in_pass, functools.partial(unneeded, requested=requested)):
+            for holder, _, key in self._forget(in_pass, functools.partial(unneeded, requested=requested)):
                 holder.unused.add(key)
-            self._forget(in_pass, reordering)
+            self.unread += [(gradients, key) for _, gradients, key in self._forget(in_pass, reordering)]
         for _, gradients, key in self._kept(in_pass):  # sparse where rows of an output were picked
             gradients[key] = tf.convert_to_tensor(gradients[key])
 
-    def _forget(
-        self, in_pass: int, left_unread: Callable[[list[Tensor]], list[bool]]
-    ) -> list[tuple[LayerCall | ModelOutput, tuple[int, int]]]:
+    def is_unread(self, gradients: dict[Any, Tensor], in_pass: int) -> bool:
+        """Whether any of these gradients, a field of a call or output, had to stay unread in a pass."""
+        return any(found is gradients and key[0] == in_pass for found, key in self.unread)
+
+    def _forget(self, in_pass: int, left_unread: Callable[[list[Tensor]], list[bool]]) -> list[_Place]:
         kept = list(self._kept(in_pass))
         values = [getattr(gradients[key], "values", gradients[key]) for _, gradients, key in kept]
         dropped = [place for place, unread in zip(kept, left_unread(values), strict=True) if unread]
         for _, gradients, key in dropped:
             del gradients[key]
-        return [(holder, key) for holder, _, key in dropped]
+        return dropped
 
     def _kept(self, in_pass: int) -> Iterator[_Place]:
         """Who holds a gradient of a pass, in which of its fields, and where there."""

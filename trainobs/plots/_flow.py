@@ -46,8 +46,9 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
     line is the size of what arrives at each node's output (of one sample's gradient, comparable with
     g*; logarithmic); a node that stops it makes the line fall to its right. Between the dashed line
     g* and the dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow
-    triangle is a gradient of exactly 0, a cross one that is not finite; where the line is missing no gradient
-    arrives at all. Grey bars (right axis) are the fraction of zeros. Red bands mark the findings.
+    triangle is a gradient of exactly 0, a cross one that is not finite; where the line is missing no
+    gradient arrives at all, or it was not measured (`Report.unmeasured_nodes`). Grey bars (right axis)
+    are the fraction of zeros. Red bands mark the findings.
 
     Parameters
     ----------
@@ -70,7 +71,10 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
     _draw_line(ax, flow, low, high)
     _draw_references(ax, report)
     marked = _mark_findings(twin, ax, flow, report.findings)
-    _mark_silence(ax, flow["zero"])
+    unmeasured = flow["node"].isin(report.unmeasured_nodes).to_numpy()
+    silent = flow["zero"].isna().to_numpy() & ~unmeasured
+    _mark_missing(ax, silent, "no gradient arrives", hatch="///")
+    _mark_missing(ax, unmeasured, "not measured", hatch="..")
     _label_nodes(ax, list(flow["node"]), marked)
     _label_axes(ax, (low, high))
     ax.set_title(headline(report), loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
@@ -153,14 +157,13 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
     return set(labels)
 
 
-def _mark_silence(ax: Axes, zero: pd.Series) -> None:
-    """Say so where no gradient arrives."""
-    silent = np.flatnonzero(zero.isna())
-    for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else ():
-        ax.axvspan(run[0] - 0.5, run[-1] + 0.5, facecolor="none", edgecolor=FAINT, hatch="///", linewidth=0)
-        middle = run.mean(), 0.5
-        text = ax.annotate("no gradient arrives", middle, xycoords=ax.get_xaxis_transform())
-        text.set(ha="center", va="center", rotation=0 if len(run) > len(zero) / 4 else 90)
+def _mark_missing(ax: Axes, missing: np.ndarray, why: str, hatch: str) -> None:
+    """Say why the line is missing."""
+    places = np.flatnonzero(missing)
+    for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(places) else ():
+        ax.axvspan(run[0] - 0.5, run[-1] + 0.5, facecolor="none", edgecolor=FAINT, hatch=hatch, linewidth=0)
+        text = ax.annotate(why, (run.mean(), 0.5), xycoords=ax.get_xaxis_transform())
+        text.set(ha="center", va="center", rotation=0 if len(run) > len(missing) / 4 else 90)
         text.set(color=MUTED, fontsize=8.5, path_effects=_HALO)
 
 
