@@ -98,7 +98,7 @@ def fragment(report: Report) -> str:
         .render(
             scope=report.scope,
             thresholds=report.thresholds,
-            findings=[_card(finding) for _, finding in report.findings.iterrows()],
+            findings=[_card(finding, report) for _, finding in report.findings.iterrows()],
             shown=_CARDS,
             fine=_FINE,
             kernels=_kernels(report),
@@ -129,6 +129,7 @@ def write_page(report: Report, path: str | os.PathLike[str]) -> None:
                 _table("layers", "a row per weight", report.layers.reset_index()),
                 _table("flow", "from the loss back to the input", report.flow),
                 _table("findings", "ranked", report.findings),
+                _table("chains", "where each gradient is lost", report.chains.reset_index()),
             ],
         )
     )
@@ -149,7 +150,7 @@ def _environment() -> jinja2.Environment:
 # ---- the fragment --------------------------------------------------------------------------------
 
 
-def _card(finding: pd.Series) -> dict[str, str]:
+def _card(finding: pd.Series, report: Report) -> dict[str, str]:
     more = len(finding["affects"]) - _NAMES
     affects = ", ".join(finding["affects"][:_NAMES]) + (f" and {more} more" if more > 0 else "")
     return {
@@ -160,8 +161,16 @@ def _card(finding: pd.Series) -> dict[str, str]:
         "share": percent(finding["share"]) if finding["share"] > 0 else "",
         "evidence": finding["evidence"],
         "affects": affects,
+        "chain": _example(finding, report),
         "remedy": finding["remedy"],
     }
+
+
+def _example(finding: pd.Series, report: Report) -> str:
+    """The way from the weight furthest away that a finding holds; none where it begins and ends there."""
+    held = (report.layers[["root_cause", "root_layer"]] == [finding["cause"], finding["layer"]]).all(axis=1)
+    elsewhere = held & (report.layers["layer"] != finding["layer"])
+    return report.chain(str(elsewhere.idxmax())) if elsewhere.any() else ""
 
 
 def _words(cause: str) -> str:

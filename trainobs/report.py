@@ -110,7 +110,9 @@ class Report:
         self.statistics = statistics
         self.near_zero = near_zero
         self._selection = selection or Selection()
-        self._settings = settings or FindingSettings(slope_atol=near_zero.slope_atol, rtol=near_zero.rtol)
+        self._settings = settings or FindingSettings(
+            slope_atol=near_zero.slope_atol, rtol=near_zero.rtol, activation_scale=near_zero.activation_scale
+        )
 
     # ---- what everything is read from --------------------------------------------------------
 
@@ -259,7 +261,7 @@ class Report:
         return pd.concat(tables, keys=[f.info.part for f in found], names=["part", "time_step"])
 
     def _layer_row(self, figures: SiteFigures) -> dict[str, Any]:
-        info, origin = figures.info, self._diagnosis.origins.get(figures.info.key)
+        info, origins = figures.info, self._diagnosis.origins.get(figures.info.key, ())
         row: dict[str, Any] = {
             "layer": info.layer,
             "kind": info.kind,
@@ -284,14 +286,14 @@ class Report:
         row |= {"pinv_trust": figures.pinv_trust, "residual": figures.residual}
         if not info.trainable or not figures.is_finite:
             row |= dict.fromkeys(("near_zero", "exact_zero", "gradient_rms", *SHARES), float("nan"))
-        return row | self._root(info, origin)
+        return row | self._root(info, origins)
 
-    def _root(self, info: Any, origin: Any) -> dict[str, str | None]:
-        frozen = None if info.trainable else "frozen"
-        return {
-            "root_cause": origin.cause if origin else frozen,
-            "root_layer": origin.layer if origin else (info.layer if frozen else None),
-        }
+    def _root(self, info: Any, origins: tuple[Any, ...]) -> dict[str, str | None]:
+        """The first of the origins: that with the largest share."""
+        cause, layer = (None, None) if info.trainable else ("frozen", info.layer)
+        if origins:
+            cause, layer = origins[0].key
+        return {"root_cause": cause, "root_layer": layer}
 
     def _other_row(self, other: OtherFigures) -> dict[str, Any]:
         """A weight that is explained with its layer as a whole: what is not known of it is nan."""
@@ -311,7 +313,7 @@ class Report:
             **_named(other.shares),
             "dead_units": 0,
             **dict.fromkeys((*OFF_COLUMNS, "gain", "pinv_trust", "residual"), float("nan")),
-            **self._root(info, self._diagnosis.origins.get(info.weight)),
+            **self._root(info, self._diagnosis.origins.get(info.weight, ())),
         }
 
     def _likelihoods(self, figures: SiteFigures) -> dict[str, np.ndarray]:
@@ -402,8 +404,9 @@ class Report:
         Returns
         -------
         str
-            Steps from the weight on, the cause with its numbers last; "" for a weight whose gradient is
-            not lost. Of a weight in parts, the first lost one's.
+            Steps from the weight on, the cause with its numbers last, and what alone would do the same
+            ("also"); several with their shares, where the gradient is lost on several branches. "" for a
+            weight whose gradient is not lost. Of a weight in parts, the first lost one's.
 
         Raises
         ------
@@ -421,12 +424,25 @@ class Report:
         >>> model.compile(loss="mse")
         >>> x = np.ones((8, 4))
         >>> trainobs.explain_near_zero_gradients(model, x, np.ones((8, 3))).chain("first")
-        'first/kernel ← backprop ← dead ← off: bias (3 of 3 units dead, 100% off over 8 positions)'
+        'first/kernel ← backprop ← dead ← off: bias (3 of 3 units, 8 positions)'
         """
         keys = [weight] if weight in self._others else [figures.info.key for figures in self._parts(weight)]
-        found = (self._diagnosis.origins.get(key) for key in keys)
-        origin = next((origin for origin in found if origin is not None), None)
-        return "" if origin is None else chain(origin)
+        found = (self._diagnosis.origins.get(key, ()) for key in keys)
+        origins = next(filter(None, found), ())
+        return chain(origins) if origins else ""
+
+    @functools.cached_property
+    def chains(self) -> pd.DataFrame:
+        """The ways of all weights whose gradient is lost, input first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `weight`; `near_zero` as of `layers`, and `chain` as by `Report.chain`.
+        """
+        found = self.layers[["near_zero"]].copy()
+        found["chain"] = [self.chain(weight) for weight in found.index]
+        return found[found["chain"] != ""]
 
     def weights(self, layer: str) -> WeightView:
         """What the report says about each weight of a layer's kernel.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._outputs import OutputStatistics
 from trainobs.analysis._settings import FindingSettings
 from trainobs.analysis._statistics import Statistics
+from trainobs.analysis._ways import Ways, powers
 from trainobs.recording import DATA, NodeRecord
 
 Figures = SiteFigures | OtherFigures
@@ -78,10 +79,10 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """All findings, and the origin of each affected kernel."""
+    """All findings, and the origins of each affected weight, the largest share first."""
 
     findings: tuple[Finding, ...]
-    origins: dict[str, Origin]
+    origins: dict[str, tuple[Origin, ...]]
 
 
 def diagnose(
@@ -116,20 +117,27 @@ def diagnose(
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
     quiet = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
     silent = quiet and any(figures.info.connected for figures in (sites | others).values())
-    walk = Walk(flow, settings, silent, _learning(others, settings))
+    ways = Ways(flow, _quieter(statistics), measured=statistics.backprop == "tape")
+    walk = Walk(flow, settings, ways, silent, _learning(others, settings))
     outputs = [*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True)]
     origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
     mismatched = {origin.layer for origin in outputs}
     direct = [*outputs, *_direct(statistics, sites, flow, settings, walk, silent, mismatched)]
     known = sites | others
-    walked = [origin for weight, origin in origins.items() if _asks(known[weight], origin, settings)]
+    walked = [o for weight, found in origins.items() for o in found if _asks(known[weight], o, settings)]
     roots: dict[tuple[str, str], Origin] = {}
     for origin in (*direct, *_one_decay(walked)):
-        roots.setdefault(_key(origin), origin)
-    origins = {w: _of_one_layer(_one_decay([o], roots)[0], roots) for w, o in origins.items()}
+        roots.setdefault(origin.key, origin)
+    origins = {
+        weight: tuple(_of_one_layer(o, roots) for o in _one_decay(found, roots))
+        for weight, found in origins.items()
+    }
     roots = {key: origin for key, origin in roots.items() if _of_one_layer(origin, roots) is origin}
-    redundant = {w: o for w, o in origins.items() if _is_redundant(known[w], o)}
-    origins = {w: o for w, o in origins.items() if _key(o) in roots} | redundant
+    kept = {
+        w: tuple(o for o in found if o.key in roots or _is_redundant(known[w], o))
+        for w, found in origins.items()
+    }
+    origins = {weight: found for weight, found in kept.items() if found}
     findings = [_finding(root, origins, known) for root in roots.values()]
     order = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
@@ -150,10 +158,11 @@ def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: F
     return min(trusts, default=0.0) >= settings.pinv_trust
 
 
-def _one_decay(origins: list[Origin], roots: dict[tuple[str, str], Origin] | None = None) -> list[Origin]:
-    """Let every slow decay be the first one found: it is one mechanism, seen from many kernels."""
+def _one_decay(origins: Iterable[Origin], roots: dict[tuple[str, str], Origin] | None = None) -> list[Origin]:
+    """Let every slow decay be that of the first one's layer: it is one mechanism, seen from many kernels."""
+    origins = list(origins)
     known = [o for o in (origins if roots is None else roots.values()) if _is_decay(o)]
-    return [dataclasses.replace(known[0], steps=o.steps) if _is_decay(o) and known else o for o in origins]
+    return [dataclasses.replace(o, layer=known[0].layer) if _is_decay(o) and known else o for o in origins]
 
 
 def _is_decay(origin: Origin) -> bool:
@@ -164,11 +173,14 @@ def _is_decay(origin: Origin) -> bool:
 def _of_one_layer(origin: Origin, roots: dict[tuple[str, str], Origin]) -> Origin:
     """Let a layer that puts out zeros only be one that cuts gradients off, if it does: rounding, say."""
     cut = roots.get(("disconnected", origin.layer)) if origin.cause == "masked" else None
-    return origin if cut is None else dataclasses.replace(cut, steps=origin.steps)
+    return origin if cut is None else dataclasses.replace(cut, steps=origin.steps, share=origin.share)
 
 
-def _key(origin: Origin) -> tuple[str, str]:
-    return origin.cause, origin.layer
+def _quieter(statistics: Statistics) -> dict[int, float]:
+    """Of each output that a loss reads, how many powers of ten less it gets than the loudest one."""
+    loudest = statistics.loudest_output()[0]
+    touched = {o.node: o.g_out for o in statistics.outputs if o.touched and o.node != DATA}
+    return {node: powers(g_out / loudest) if loudest else 0.0 for node, g_out in touched.items()}
 
 
 def _asks(figures: Figures, origin: Origin, settings: FindingSettings) -> bool:
@@ -193,35 +205,39 @@ def _is_redundant(figures: Figures, origin: Origin) -> bool:
 
 def _origins(
     sites: dict[str, SiteFigures], walk: Walk, settings: FindingSettings, outputs: list[Origin]
-) -> dict[str, Origin]:
+) -> dict[str, tuple[Origin, ...]]:
     """Where the gradient of every affected kernel is lost."""
     found = {}
     for weight, figures in sites.items():
         near_zero = figures.used_near_zero
         if not figures.info.trainable or (figures.info.connected and near_zero <= settings.affected):
             continue
-        origin = walk.origin(figures)
-        silent = origin.cause == "zero_loss_gradient" or walk.silent_loss
-        at_output = [o for o in outputs if o.layer == origin.layer or silent]
-        found[weight] = dataclasses.replace(at_output[0], steps=origin.steps) if at_output else origin
+        found[weight] = tuple(_at_output(origin, outputs, walk) for origin in walk.origins(figures))
     return found
+
+
+def _at_output(origin: Origin, outputs: list[Origin], walk: Walk) -> Origin:
+    """What an output's mismatch or mask explains better."""
+    silent = walk.silent_loss or (origin.cause == "zero_loss_gradient" and "below" not in origin.detail)
+    better = [o for o in outputs if o.layer == origin.layer or silent]
+    return dataclasses.replace(better[0], steps=origin.steps, share=origin.share) if better else origin
 
 
 def _other_origins(
     others: dict[str, OtherFigures], walk: Walk, settings: FindingSettings
-) -> dict[str, Origin]:
+) -> dict[str, tuple[Origin, ...]]:
     """Where the gradient of every affected weight of unknown kind is lost."""
     return {
-        weight: walk.other_origin(other)
+        weight: walk.other_origins(other)
         for weight, other in others.items()
         if other.info.trainable and (not other.info.connected or other.near_zero_fraction > settings.affected)
     }
 
 
-def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, Figures]) -> Finding:
-    hit = [weight for weight, origin in origins.items() if _key(origin) == _key(root)]
+def _finding(root: Origin, origins: dict[str, tuple[Origin, ...]], sites: dict[str, Figures]) -> Finding:
+    hit = {weight: o for weight, found in origins.items() for o in found if o.key == root.key}
     total = sum(figures.size for figures in sites.values())
-    lost = sum(sites[weight].near_zero_count for weight in hit)
+    lost = sum(origin.share * sites[weight].near_zero_count for weight, origin in hit.items())
     affects = dict.fromkeys(sites[w].info.layer for w in hit if sites[w].info.layer != root.layer)
     return Finding(
         _severity(root),
@@ -229,8 +245,19 @@ def _finding(root: Origin, origins: dict[str, Origin], sites: dict[str, Figures]
         root.layer,
         lost / total if total else 0.0,
         tuple(affects),
-        {**root.detail, **_where_in_time([sites[weight] for weight in hit])},
+        {**root.detail, **_where_in_time([sites[weight] for weight in hit]), **_besides(hit, sites)},
     )
+
+
+def _besides(hit: dict[str, Origin], sites: dict[str, Figures]) -> dict[str, float | str]:
+    """What alone would keep most of a finding's near-zero gradients there, too."""
+    lost: dict[tuple[str, str], int] = {}
+    for weight, origin in hit.items():
+        for key in origin.also:
+            lost[key] = lost.get(key, 0) + sites[weight].near_zero_count
+    total = sum(sites[weight].near_zero_count for weight in hit)
+    told = [f"{cause} at {layer}" for (cause, layer), many in lost.items() if many > 0.5 * total]
+    return {"also": ", ".join(told)} if told else {}
 
 
 def _where_in_time(hit: list[Figures]) -> dict[str, float | str]:

@@ -1,7 +1,8 @@
 """Walk from a near-zero gradient to the place where it comes from.
 
 `input` walks upstream (towards the data), `backprop` downstream (towards the loss), `activation`
-stays and asks why the units are off. Each walk ends in an `Origin`.
+stays and asks why the units are off. Each walk ends in an `Origin`, or in one for each branch that the
+gradient is lost on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trainobs.analysis._figures import SiteFigures
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._other_figures import OtherFigures
 from trainobs.analysis._settings import FindingSettings
+from trainobs.analysis._ways import LOSS, Edge, Piece, Stretch, Ways, powers
 from trainobs.recording import DATA
 
 _FACTORS = ("input", "activation", "backprop")
@@ -45,12 +47,23 @@ class Origin:
         The way there, for people.
     detail : dict
         Numbers of the mechanism, for the evidence sentence.
+    share : float
+        Its part, where a gradient is lost on several branches, each for a reason of its own.
+    also : tuple of (str, str)
+        Cause and layer of what alone would keep the gradient near zero too.
     """
 
     cause: str
     layer: str
     steps: tuple[str, ...] = ()
     detail: dict[str, float | str] = dataclasses.field(default_factory=dict, compare=False, hash=False)
+    share: float = 1.0
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes two origins the same mechanism."""
+        return self.cause, self.layer
 
     def after(self, step: str) -> Origin:
         """The same origin, reached by one more step."""
@@ -71,6 +84,16 @@ def main_factor(figures: SiteFigures) -> str:
     return max(scores, key=lambda factor: scores[factor])
 
 
+def also_sufficient(figures: SiteFigures, factor: str) -> list[str]:
+    """Which other factors alone keep most of a weight's near-zero gradients there, too."""
+    found = figures.verdict[figures.near_zero]
+    return [
+        other
+        for cause, (other, *more) in _MEMBERS.items()
+        if other != factor and not more and np.mean((found & cause) != 0) > 0.5
+    ]
+
+
 def is_joint(figures: SiteFigures) -> bool:
     """Whether most of a weight's near-zero gradients have no factor that alone keeps them there."""
     parts = figures.used_shares
@@ -87,6 +110,8 @@ class Walk:
         Nodes and kernels with their figures.
     settings : FindingSettings
         Thresholds of findings.
+    ways : Ways
+        From nodes to the loss.
     silent_loss : bool
         Whether the loss delivers no gradient at all.
     learning : frozenset of str
@@ -94,48 +119,52 @@ class Walk:
     """
 
     def __init__(
-        self, flow: Flow, settings: FindingSettings, silent_loss: bool, learning: frozenset[str]
+        self, flow: Flow, settings: FindingSettings, ways: Ways, silent_loss: bool, learning: frozenset[str]
     ) -> None:
         self._flow = flow
+        self._ways = ways
         self._settings = settings
         self.silent_loss = silent_loss
         self._learning = learning
 
-    def origin(self, figures: SiteFigures) -> Origin:
-        """Where the near-zero gradient of a kernel comes from."""
+    def origins(self, figures: SiteFigures) -> tuple[Origin, ...]:
+        """Where the near-zero gradient of a kernel comes from: the largest share first."""
         info = figures.info
         start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if not info.connected:
-            return self.disconnection(figures).after(start)
+            return (self.disconnection(figures).after(start),)
         if self.underflows(figures):
-            return self.of_underflow(figures).after(start)
+            return (self.of_underflow(figures).after(start),)
         silenced = self._silenced(figures)
         if silenced is not None:
-            return silenced.after(start)
+            return (silenced.after(start),)
         factor = main_factor(figures)
         if factor == "cancellation":
-            return Origin("cancellation", info.layer, (start,))
-        if factor == "input":
-            found = self.of_input(figures)
-        elif factor == "activation":
-            found = self.of_off_units(figures)
-        else:
-            found = self.of_backprop(figures)
+            return (Origin("cancellation", info.layer, (start,)),)
+        found = self._by(factor, figures)
         if is_joint(figures):
-            found = dataclasses.replace(found, detail={**found.detail, "joint": "yes"})
-        return found.after(f"{start} ← {factor}")
+            found = tuple(dataclasses.replace(o, detail={**o.detail, "joint": "yes"}) for o in found)
+        others = [o for other in also_sufficient(figures, factor) for o in self._by(other, figures)]
+        besides = [key for o in others for key in (o.key, *o.also)]
+        return tuple(_also(o, besides).after(f"{start} ← {factor}") for o in found)
 
-    def other_origin(self, other: OtherFigures) -> Origin:
+    def _by(self, factor: str, figures: SiteFigures) -> tuple[Origin, ...]:
+        """Why a factor of a kernel's gradient is near zero."""
+        if factor == "backprop":
+            return self.of_backprop(figures)
+        return (self.of_input(figures) if factor == "input" else self.of_off_units(figures),)
+
+    def other_origins(self, other: OtherFigures) -> tuple[Origin, ...]:
         """Where the near-zero gradient of a weight of unknown kind comes from."""
         info, nodes = other.info, other.info.nodes
-        start = (f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}",)
+        start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
         if not info.connected:
-            return Origin("disconnected", info.layer, start, {"where": "unused"})
+            return (Origin("disconnected", info.layer, (start,), {"where": "unused"}),)
         if Cause.BACKPROP in other.causes:
-            return self.backprop_at(nodes[-1], info.layer).after(f"{start[0]} ← backprop")
+            return tuple(o.after(f"{start} ← backprop") for o in self.backprop_at(nodes[-1], info.layer))
         if Cause.INPUT in other.causes:
-            return Origin("zero_input", info.layer, start, {"where": "layer"})
-        return Origin("unexplained", info.layer, start, {"where": "layer"})
+            return (Origin("zero_input", info.layer, (start,), {"where": "layer"}),)
+        return (Origin("unexplained", info.layer, (start,), {"where": "layer"}),)
 
     # ---- stays -------------------------------------------------------------------------------
 
@@ -154,8 +183,16 @@ class Walk:
         if self.reads_unscaled(figures) and reason != "bias":
             return Origin("unscaled_input", info.layer, (step,), detail)
         if rectifies and reason == "input" and info.key not in seen:
-            return self.of_input(figures, seen | {info.key}).after(step)
+            found = self.of_input(figures, seen | {info.key}).after(step)
+            return _also(found, [("dead_activation", info.layer)] if self._pushed_off(figures) else [])
         return Origin("dead_activation" if rectifies else "saturated_activation", info.layer, (step,), detail)
+
+    def _pushed_off(self, figures: SiteFigures) -> bool:
+        """Whether biases alone would keep units off, whatever healthy input they got."""
+        fan_in = 2 / figures.healthy_weight**2  # of He's scale
+        healthy = self._settings.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
+        pushed = figures.statistics.bias_rms > self._settings.deep_bias * healthy
+        return not figures.info.normalised and pushed
 
     def underflows(self, figures: SiteFigures) -> bool:
         """Whether half precision flushed most of a weight's gradients to zero."""
@@ -163,10 +200,9 @@ class Walk:
 
     def of_underflow(self, figures: SiteFigures) -> Origin:
         """Half precision as the origin, at the layer next to the loss where it begins."""
-        path = self._path_to_loss(figures.info.activation_node)
-        flushed = [
-            site for n in path if (site := self._flow.site_at(n)) is not None and self.underflows(site)
-        ]
+        edges = self._ways.loudest(self._ways.to_loss(figures.info.activation_node))
+        passed = (self._flow.site_at(edge.reader) for edge in edges if edge.reader != LOSS)
+        flushed = [site for site in passed if site is not None and self.underflows(site)]
         figures = flushed[-1] if flushed else figures
         detail: dict[str, float | str] = {"flushed": figures.flushed_fraction, "dtype": figures.info.dtype}
         return Origin("underflow", figures.info.layer, (figures.info.layer,), detail)
@@ -332,36 +368,99 @@ class Walk:
 
     # ---- downstream --------------------------------------------------------------------------
 
-    def of_backprop(self, figures: SiteFigures) -> Origin:
-        """Why the gradient that arrives at a layer's output is near zero."""
+    def of_backprop(self, figures: SiteFigures) -> tuple[Origin, ...]:
+        """Why the gradient that arrives at a layer's output is near zero: the largest share first."""
         return self.backprop_at(figures.info.activation_node, figures.info.layer)
 
-    def backprop_at(self, node: int, layer: str) -> Origin:
+    def backprop_at(self, node: int, layer: str) -> tuple[Origin, ...]:
         """Why the gradient that arrives at a node of this layer is near zero."""
-        path = self._path_to_loss(node)
-        if self.silent_loss or not path:
-            return Origin(
-                "zero_loss_gradient", self._flow.records[path[-1]].layer if path else layer, ("loss",)
-            )
-        for passed in (node, *path):
-            site = self._flow.site_at(passed) or self._flow.site_of_activation(passed)
+        way = self._ways.to_loss(node)
+        if self.silent_loss or not way:
+            last = [edge.maker for edge in self._ways.loudest(way)][-1:]
+            return (Origin("zero_loss_gradient", self._layer(last[0]) if last else layer, ("loss",)),)
+        for passed in (node, *(e.reader for e in self._ways.loudest(way) if e.reader != LOSS)):
+            site = self._site(passed)
             if site is not None and self.underflows(site):
-                return _chained(self.of_underflow(site), (site.info.layer,))
-        before = [node, *path[:-1]]
-        losses = [(self._loss_of(reader, maker), reader) for reader, maker in zip(path, before, strict=True)]
-        total = sum(loss for (loss, _), _ in losses if loss > 0)
-        (worst, factor), reader = max(losses, key=lambda item: item[0][0])
-        steps = tuple(self._flow.records[n].layer for n in path[: path.index(reader) + 1])
-        site = self._flow.site_at(reader) or self._flow.site_of_activation(reader)
-        killer = math.isinf(worst) or (worst >= self._settings.killer and worst > 0.5 * total)
-        if killer and site is not None and factor == "slope":
+                return (_chained(self.of_underflow(site), (site.info.layer,)),)
+        return self._lost_on(way)
+
+    def _lost_on(self, way: tuple[Piece, ...]) -> tuple[Origin, ...]:
+        """Where a gradient is lost on its way: at one node, on all branches of a stretch, or slowly.
+
+        Other places that would have done it alone are named besides: the loss at each is sufficient.
+        """
+        losses = [self._ways.loss(piece).powers for piece in way]
+        worst = max(losses)
+        place = losses.index(worst)
+        if not self._kills(worst, losses) or isinstance(way[place], Edge):
+            found: tuple[Origin, ...] = (self._lost_on_edges(self._ways.loudest(way)),)
+        else:
+            steps = tuple(self._layer(e.reader) for e in self._ways.loudest(way[:place]))
+            found = tuple(_chained(o, steps) for o in self._lost_on_branches(way[place]))
+        if not self._kills(worst, losses):
+            return found
+        others = [(p,) for at, p in enumerate(way) if at != place and losses[at] >= self._sufficient]
+        besides = [key for other in others for o in self._lost_on(other) for key in (o.key, *o.also)]
+        return tuple(_also(origin, besides) for origin in found)
+
+    def _kills(self, loss: float, losses: list[float]) -> bool:
+        """Whether one loss of several is that of a killer, and the others no part of a slow decay."""
+        total = sum(loss for loss in losses if loss > 0)
+        return math.isinf(loss) or (loss >= self._settings.killer and loss > 0.5 * total)
+
+    @property
+    def _sufficient(self) -> float:
+        """Powers of ten that alone make a gradient near zero."""
+        return -math.log10(self._settings.rtol)
+
+    def _lost_on_branches(self, stretch: Piece) -> list[Origin]:
+        """The origins of all branches, the same ones as one; each branch has the same share.
+
+        A branch that is cut off is none, as long as there are others: nothing was to come from there.
+        """
+        assert isinstance(stretch, Stretch)
+        by_branch = [self._lost_on(branch) for branch in stretch.branches]
+        open_ones = [o for o in by_branch if any(origin.cause != "disconnected" for origin in o)] or by_branch
+        found: dict[tuple[str, str], Origin] = {}
+        for origin in (o for branch in open_ones for o in branch):
+            share, same = origin.share / len(open_ones), found.get(origin.key)
+            found[origin.key] = dataclasses.replace(
+                same or origin, share=share + (same.share if same else 0.0)
+            )
+        return sorted(found.values(), key=lambda origin: -origin.share)
+
+    def _lost_on_edges(self, edges: list[Edge]) -> Origin:
+        """Where a gradient is lost along one edge after the other."""
+        losses = [self._ways.loss(edge) for edge in edges]
+        worst = max(losses, key=lambda loss: loss.powers)
+        edge = edges[losses.index(worst)]
+        killer = self._kills(worst.powers, [loss.powers for loss in losses])
+        if edge.reader == LOSS and killer:
+            return self._quiet_output(edge.maker)
+        path = [e.reader for e in edges if e.reader != LOSS]
+        steps = tuple(self._layer(node) for node in path[: edges.index(edge) + 1])
+        site = None if edge.reader == LOSS else self._site(edge.reader)
+        if site is not None and killer and worst.factor == "slope":
             return _chained(self.of_off_units(site), steps)
-        if site is not None and factor == "kernel" and (killer or self._featureless(site)):
-            if self._featureless(site):
-                return _chained(Origin("zero_weights", site.info.layer, (), self._off_detail(site)), steps)
-        elif killer and site is None:
-            return self._killed_between(reader, worst, steps)
-        return Origin("vanishing", self._flow.records[reader].layer, steps, self._decay(path))
+        if site is not None and worst.factor == "kernel" and self._featureless(site):
+            return _chained(Origin("zero_weights", site.info.layer, (), self._off_detail(site)), steps)
+        if site is None and killer:
+            return self._killed_between(edge.reader, worst.powers, steps)
+        along = tuple(self._layer(node) for node in path)
+        strongest = path[-1] if edge.reader == LOSS else edge.reader
+        return Origin("vanishing", self._layer(strongest), along, self._decay(path))
+
+    def _quiet_output(self, node: int) -> Origin:
+        """An output that gets next to nothing of the loss, while another one does."""
+        detail: dict[str, float | str] = {"below": self._ways.loss(Edge(LOSS, node)).powers}
+        return Origin("zero_loss_gradient", self._layer(node), ("loss",), detail)
+
+    def _layer(self, node: int) -> str:
+        return self._flow.records[node].layer
+
+    def _site(self, node: int) -> SiteFigures | None:
+        """The kernel that a node has, or whose activation it is."""
+        return self._flow.site_at(node) or self._flow.site_of_activation(node)
 
     def _killed_between(self, node: int, worst: float, steps: tuple[str, ...]) -> Origin:
         """A node without a kernel takes the gradient: all of it, or most.
@@ -409,35 +508,15 @@ class Walk:
             return self.of_input(maker).after(maker.info.layer)
         return self._vanishing_forward(maker) if self._shrinks(maker) else None
 
-    def _path_to_loss(self, node: int) -> list[int]:
-        """Nodes from the first consumer to the loss, along the loudest consumer at each fork."""
-        path: list[int] = []
-        while self._flow.consumers[node] and len(path) <= len(self._flow.records):
-            node = max(self._flow.consumers[node], key=lambda n: (self._flow.sent_square(n), n))
-            path.append(node)
-        return path
-
-    def _loss_of(self, node: int, maker: int) -> tuple[float, str]:
-        """How many powers of ten a node takes from the gradient on its way to what it reads, and which
-        factor does it."""
-        flow = self._flow.nodes[node]
-        site = self._flow.site_at(node)
-        if site is None:
-            owner = self._flow.site_of_activation(node)
-            return _powers(self._flow.edge_gain(node, maker)), "slope" if owner is not None else "layer"
-        slope = math.inf if site.off_fraction == 1.0 else _powers(flow.slope_gain)
-        kernel = math.inf if site.kernel_rms == 0 else _powers(flow.kernel_gain)
-        return (slope, "slope") if slope >= kernel else (kernel, "kernel")
-
     def _decay(self, path: list[int]) -> dict[str, float | str]:
         sites = [site for node in path if (site := self._flow.site_at(node)) is not None]
         gains = [self._flow.nodes[node].gain for node in path]
-        total = sum(_powers(gain) for gain in gains if gain > 0)
+        total = sum(powers(gain) for gain in gains if gain > 0)
         factors = {"slope": 0.0, "kernel": 0.0}
         for node in path:
             flow = self._flow.nodes[node]
-            factors["slope"] += max(_powers(flow.slope_gain), 0.0)
-            factors["kernel"] += max(_powers(flow.kernel_gain), 0.0)
+            factors["slope"] += max(powers(flow.slope_gain), 0.0)
+            factors["kernel"] += max(powers(flow.kernel_gain), 0.0)
         return {
             "factor": max(factors, key=lambda name: factors[name]),
             "direction": "backward",
@@ -518,11 +597,10 @@ def name_inputs(mask: np.ndarray, most: int = 12) -> str:
     return ", ".join(shown) + (", …" if len(runs) > most else "")
 
 
-def _powers(gain: float) -> float:
-    """Powers of ten lost: 2 for a gain of 0.01, inf for 0, 0 where nothing was measured."""
-    if math.isnan(gain):
-        return 0.0
-    return math.inf if gain == 0 else -math.log10(gain)
+def _also(origin: Origin, besides: list[tuple[str, str]]) -> Origin:
+    """The origin, with what alone would do the same."""
+    others = dict.fromkeys(key for key in (*origin.also, *besides) if key != origin.key)
+    return dataclasses.replace(origin, also=tuple(others))
 
 
 def _chained(origin: Origin, steps: tuple[str, ...]) -> Origin:

@@ -11,13 +11,14 @@ Detail = dict[str, float | str]
 
 
 def evidence(finding: Finding) -> str:
-    """A sentence with the numbers that show the mechanism, and one on gates and time steps if it has any."""
-    sentence = _EVIDENCE[finding.cause](finding.layer, finding.detail)
-    return (
-        f"{sentence} Near-zero gradients: {finding.detail['gates']}."
-        if "gates" in finding.detail
-        else sentence
-    )
+    """A sentence with the numbers that show the mechanism, and more where there is more to say."""
+    d = finding.detail
+    sentences = [_EVIDENCE[finding.cause](finding.layer, d)]
+    if "gates" in d:
+        sentences.append(f"Near-zero gradients: {d['gates']}.")
+    if "also" in d:
+        sentences.append(f"Over-determined: most of them would be near zero without it, too, by {d['also']}.")
+    return " ".join(sentences)
 
 
 def remedy(finding: Finding) -> str:
@@ -26,25 +27,42 @@ def remedy(finding: Finding) -> str:
     return text if isinstance(text, str) else text(finding.detail)
 
 
-def chain(origin: Origin) -> str:
-    """The way from a weight to the place where its gradient is lost, in one line."""
+def chain(origins: tuple[Origin, ...]) -> str:
+    """The way from a weight to where its gradient is lost, in one line; of several each with its share."""
+    if len(origins) == 1:
+        return _way(origins[0])
+    return " | ".join(f"{origin.share:.0%}: {_way(origin)}" for origin in origins)
+
+
+def _way(origin: Origin, most: int = 8) -> str:
+    """One way, the middle of a long one left out."""
     steps: list[str] = []
     for step in origin.steps:
         layer, off, reason = step.partition(" off: ")
         steps += [layer] if steps[-1:] != [layer] else []
         steps += [f"off: {reason}"] if off else []
     if not steps[-1].startswith("off: "):
-        there = steps[-1] == "data" or origin.layer in steps[-1].split(" ← ")
+        there = steps[-1] in ("data", "loss") or origin.layer in steps[-1].split(" ← ") or _is_slow(origin)
         steps += [origin.cause] if there else [origin.layer, origin.cause]
-    return " ← ".join(steps) + _numbers(origin)
+    if len(steps) > most:
+        steps[most // 2 : 1 - most // 2] = [f"… {len(steps) - most + 1} more …"]
+    besides = "; also: " + ", ".join(f"{cause} at {layer}" for cause, layer in origin.also)
+    return " ← ".join(steps) + _numbers(origin) + (besides if origin.also else "")
+
+
+def _is_slow(origin: Origin) -> bool:
+    """Whether a gradient is lost little by little on its way, and not at its end."""
+    return origin.detail.get("direction") == "backward"
 
 
 def _numbers(origin: Origin) -> str:
     """What a chain ends with, in brackets."""
     d = origin.detail
     if origin.cause in ("dead_activation", "saturated_activation", "unscaled_input"):
-        units = f"{_count(d['dead'])} of {_count(d['units'])} units dead"
-        return f" ({units}, {float(d['off']):.0%} off over {_count(d['positions'])} positions)"
+        where = f"{_count(d['positions'])} positions"
+        if float(d["dead"]):
+            return f" ({_count(d['dead'])} of {_count(d['units'])} units, {where})"
+        return f" ({float(d['off']):.0%} of the values, {where})"
     if origin.cause == "vanishing" and "mean_gain" in d:
         many = _many(d["layers"], "layer")
         return f" (to {float(d['mean_gain']):.2g} per layer over {many}, by the {d['factor']}s)"
@@ -168,6 +186,9 @@ def _vanishing(layer: str, d: Detail) -> str:
 
 
 def _zero_loss(layer: str, d: Detail) -> str:
+    if "below" in d:
+        part = 10 ** -float(d["below"])
+        return f"Of the gradient that the loss sends to another output, {layer} gets {part:.2g}."
     return (
         f"The loss (now {float(d.get('loss', float('nan'))):.3g}) sends a gradient of only "
         f"{float(d.get('g_out', 0.0)):.2g} per position into {layer}; about 1 is usual for a wrong "
@@ -285,7 +306,11 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
         if d.get("factor") == "slope" and d.get("rectifies") != "True"
         else "Use He initialisation (Glorot for tanh, sigmoid), normalisation or residual connections."
     ),
-    "zero_loss_gradient": "If the loss is as low as it should be, training is done; else check the head.",
+    "zero_loss_gradient": lambda d: (
+        "Check loss_weights: this output's loss counts next to nothing."
+        if "below" in d
+        else "If the loss is as low as it should be, training is done; else check the head."
+    ),
     "output_mismatch": lambda d: {
         "single": "Use one sigmoid unit (or two softmax units).",
         "twice": "Leave one of the two out: the activation, or from_logits=True.",

@@ -37,6 +37,9 @@ class FindingSettings:
         absolute layer output of 10 is abnormal).
     small_kernel : float, default 0.1
         Kernel rms against He's scale below which signals shrink by the kernel.
+    deep_bias : float, default 3
+        Standard deviations of a healthy preactivation (rms of the inputs a*) below zero at which a bias
+        alone keeps units off: by the three-sigma rule a normal one gets above it once in 740 positions.
     unscaled_dead_units : float, default 0.2
         Dead units from which an input of such a scale is a finding: more than 20 % of dead units
         are commonly taken as a problem.
@@ -57,7 +60,7 @@ class FindingSettings:
     flushed : float, default 0.5
         Half precision loses a layer's gradients when more of them than this are flushed to zero: those
         that are left are too few to train it (as for dead units).
-    slope_atol, rtol : float
+    slope_atol, rtol, activation_scale : float
         Copies of `NearZero`.
     """
 
@@ -70,6 +73,7 @@ class FindingSettings:
     zero_inputs: float = 0.5
     large_input: float = 10.0
     small_kernel: float = 0.1
+    deep_bias: float = 3.0
     unscaled_dead_units: float = 0.2
     killer: float = 1.5
     exploding_growth: float = 100.0
@@ -80,6 +84,7 @@ class FindingSettings:
     flushed: float = 0.5
     slope_atol: float = 1e-2
     rtol: float = 1e-3
+    activation_scale: float = 1.0
 
     def residual_limit(self, dtype: str) -> float:
         """Relative residual that rounding in this type may leave."""
