@@ -162,3 +162,14 @@ def test_one_reason_is_not_over_determined(first):
     assert causes(report) == {"dead1": "dead_activation"}
     assert "Over-determined" not in report.findings["evidence"].item()
     assert "also" not in report.chain("behind")
+
+
+def test_a_normalisation_of_one_element(first):
+    """What one number is normalised to is 0: the layer is named, not its gamma, nor what lies around it."""
+    pixels, hidden = first
+    level = layers.LayerNormalization(name="level")(layers.Dense(1, name="narrow")(hidden))
+    report = explained(pixels, head(level))
+    assert causes(report) == {"level": "masked"}
+    assert report.findings["affects"].item() == ("first", "narrow", "head")
+    assert "one element" in report.findings["evidence"].item()
+    assert report.layers.loc["level/gamma", "root_cause"] == "masked"

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import trainobs
+from trainobs.analysis import FindingSettings
 
 
 def report_of(loss_scale: float) -> trainobs.Report:
@@ -26,6 +27,17 @@ def test_terms_whose_squares_float32_can_not_hold_are_explained(loss_scale: floa
     report = report_of(loss_scale)
     assert report.layers["residual"].max() < 1e-4
     assert "unexplained" not in set(report.findings["cause"])
+
+
+def test_sums_of_many_terms_are_rounded_more() -> None:
+    """Float32 loses bits with every term, in TensorFlow's own sum too: λ·√T·u, Higham & Mary's bound."""
+    limit = FindingSettings().residual_limit
+    assert [limit(dtype, 100.0) for dtype in ("float32", "float16", "bfloat16")] == [1e-4, 1e-2, 8e-2]
+    assert limit("float32", 250_880) == pytest.approx(2.985e-4, rel=1e-3)
+    values = np.random.default_rng(0).random(250_880, np.float32)
+    sums = [np.cumsum(part, dtype=np.float32)[-1] for part in (values, values[::-1])]
+    errors = np.abs(np.array(sums) / values.sum(dtype=float) - 1)
+    assert 0 < errors.max() < limit("float32", values.size)
 
 
 def test_a_gradient_that_no_term_explains_is_told() -> None:

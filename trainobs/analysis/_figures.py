@@ -149,6 +149,11 @@ class SiteFigures:
         return {cause: part / (known + self.unused) for cause, part in parts.items()}
 
     @property
+    def terms(self) -> float:
+        """T of the weight with the most terms."""
+        return float(np.max(self._sums["terms"]))
+
+    @property
     def units(self) -> int:
         """Number of units j."""
         return int(self.shape[-1])
@@ -329,24 +334,20 @@ class SiteFigures:
         total = sum(np.sum(self._sums[f"off_{name}"][unit]) for name in OFF_REASONS)
         return float(np.sum(self._sums[f"off_{reason}"][unit]) / total) if total else float("nan")
 
-    @functools.cached_property
-    def main_off_reason(self) -> str:
-        """Why units are off, in a word: dead units if there are any, else all; by majority."""
-        counts = np.stack([self._off_counts[reason] for reason in OFF_REASONS])
-        of_units = _reasons_of_units(counts) if self._rectifies else np.argmax(counts, axis=0)
-        votes = np.bincount(of_units, counts.sum(axis=0), len(OFF_REASONS))
-        return OFF_REASONS[int(np.argmax(votes))]
+    def main_off_reason(self, firing: float) -> tuple[str, float]:
+        """Why units are off, in a word: dead units if there are any, else all; by majority.
 
-    @property
-    def main_off_share(self) -> float:
-        """Part that the main reason has of the off pairs.
-
-        Where units rectify, of those that live input reaches, unless missing input is the reason.
+        And the part that this reason has of the off pairs: where units rectify, of those that live input
+        reaches, unless missing input is the reason. `firing` as of `FindingSettings`.
         """
-        counts = {reason: float(np.sum(values)) for reason, values in self._off_counts.items()}
-        missing = counts["input"] if self._rectifies and self.main_off_reason != "input" else 0.0
-        of = sum(counts.values()) - missing
-        return counts[self.main_off_reason] / of if of else float("nan")
+        counts = np.stack([self._off_counts[reason] for reason in OFF_REASONS])
+        of_units = _reasons_of_units(counts, firing) if self._rectifies else np.argmax(counts, axis=0)
+        votes = np.bincount(of_units, counts.sum(axis=0), len(OFF_REASONS))
+        main = int(np.argmax(votes))
+        of_reasons = counts.sum(axis=1)
+        missing = of_reasons[0] if self._rectifies and main != 0 else 0.0
+        of = float(of_reasons.sum() - missing)
+        return OFF_REASONS[main], float(of_reasons[main]) / of if of else float("nan")
 
     @property
     def _rectifies(self) -> bool:
@@ -434,22 +435,19 @@ class SiteFigures:
         return ratio(self._sums["pinv_error_sq"], self._sums["pinv_true_sq"])
 
 
-def _reasons_of_units(counts: Array) -> Array:
+def _reasons_of_units(counts: Array, firing: float) -> Array:
     """Why each rectifying unit is off, as a place in `OFF_REASONS`, from its off positions by reason (4, j).
 
     Missing input explains a unit only if it explains every position. The bias explains it if
-    without the bias it would fire at a tenth or more of the positions that live input reaches: a
-    healthy ReLU does no more. Else the more frequent of weights and their combination counts.
+    without the bias it would fire at this part or more of the positions that live input reaches. Else
+    the more frequent of weights and their combination counts.
     """
     _, weights, bias, combination = counts
     reached = weights + bias + combination
     order = {reason: place for place, reason in enumerate(OFF_REASONS)}
     other = np.where(weights >= combination, order["weights"], order["combination"])
-    found = np.where(bias >= _FIRES * reached, order["bias"], other)
+    found = np.where(bias >= firing * reached, order["bias"], other)
     return np.where(reached == 0, order["input"], found)
-
-
-_FIRES = 0.1
 
 
 def ratio(square: Array | float, of: Array | float) -> float:

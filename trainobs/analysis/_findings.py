@@ -311,7 +311,7 @@ def _direct(
             yield from _zero_inputs(figures, flow, settings)
         if is_constant_kernel(figures) and figures.kernel_rms > 0:
             yield Origin("zero_weights", info.layer, (), {"constant": "yes", "units": figures.units})
-        if figures.residual > settings.residual_limit(info.dtype):
+        if figures.residual > settings.residual_limit(info.dtype, figures.terms):
             yield Origin("unexplained", info.layer, (), {"residual": figures.residual})
     yield from _underflows(sites, walk)
     yield from _masked(statistics, flow, whole=False)

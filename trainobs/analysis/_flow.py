@@ -105,7 +105,11 @@ class Flow:
     def is_normalised(self, node: int) -> bool:
         """Whether all that reads a node is normalisations."""
         readers = self.consumers[node]
-        return bool(readers) and all(self.records[n].kind.endswith("Normalization") for n in readers)
+        return bool(readers) and all(map(self.normalises, readers))
+
+    def normalises(self, node: int) -> bool:
+        """Whether a node is a normalisation."""
+        return self.records[node].kind.endswith("Normalization")
 
     def end(self, node: int) -> int:
         """The last node that can be reached from one."""

@@ -30,9 +30,6 @@ _MEMBERS = {
 }
 
 
-_SHRUNK = 10.0  # an output within this of near zero has shrunk, it was not stopped
-
-
 @dataclasses.dataclass(frozen=True)
 class Origin:
     """Where a near-zero gradient comes from.
@@ -124,6 +121,7 @@ class Walk:
         self._flow = flow
         self._ways = ways
         self._settings = settings
+        self._shrunk = settings.shrunk * settings.rtol
         self.silent_loss = silent_loss
         self._learning = learning
 
@@ -174,7 +172,7 @@ class Walk:
         silenced = self._silenced(figures)
         if silenced is not None:
             return silenced
-        info, reason = figures.info, figures.main_off_reason
+        info, (reason, _) = figures.info, figures.main_off_reason(self._settings.firing)
         detail = self._off_detail(figures)
         step = f"{info.activation.layer} off: {reason}"
         if self._featureless(figures) and not info.normalised:
@@ -213,12 +211,13 @@ class Walk:
 
     def _off_detail(self, figures: SiteFigures) -> dict[str, float | str]:
         shifts = [s for n in self._flow.between(figures) if (s := self._flow.shift_at(n)) is not None]
+        reason, share = figures.main_off_reason(self._settings.firing)
         return {
             "part": figures.info.part,
             "role": figures.info.role,
             "shift": shifts[-1].info.layer if shifts else "",
-            "reason": figures.main_off_reason,
-            "reason_share": figures.main_off_share,
+            "reason": reason,
+            "reason_share": share,
             "dead": int(np.sum(figures.dead)),
             "units": figures.units,
             "off": figures.off_fraction,
@@ -272,6 +271,8 @@ class Walk:
         info, state = figures.info, figures.info.role == "recurrent"
         read = self._flow.gates(info.node) if state else self._flow.upstream_sites(info.node)
         upstream = [s for s in read if s.info.key not in seen]
+        if self._levels(figures):
+            return self._masked(info.node)
         if not upstream:
             return Origin("zero_input", info.layer, ("data",), input_detail(figures))
         source = min(upstream, key=self._liveness)
@@ -287,7 +288,7 @@ class Walk:
             return self._vanishing_forward(source)
         if source.input_rms <= self._settings.rtol and source.info.role == "kernel":
             return self.of_input(source, seen).after(source.info.layer)
-        if self._output_rms(source) <= _SHRUNK * self._settings.rtol or is_joint(figures) or state:
+        if self._output_rms(source) <= self._shrunk or is_joint(figures) or state:
             return self._vanishing_forward(source)
         return self._stopped_between(figures)
 
@@ -311,7 +312,7 @@ class Walk:
         """Whether more units of a rectifying layer are dead than a healthy one has."""
         if not figures.info.activation.rectifies(self._settings.slope_atol) or figures.info.logits:
             return False
-        by_bias = figures.main_off_reason == "bias"
+        by_bias = figures.main_off_reason(self._settings.firing)[0] == "bias"
         limit = self._settings.dead_units if by_bias else self._settings.dead_units_by_chance
         return bool(np.mean(figures.dead) > limit)
 
@@ -363,8 +364,20 @@ class Walk:
                 "own": "" if figures.carries else figures.info.weight.rsplit("/")[-1]
             }
             return Origin("zero_input", figures.info.layer, (figures.info.layer,), detail)
-        layer = self._flow.records[node].layer
-        return Origin("masked", layer, (layer,), {})
+        return self._masked(node)
+
+    def _levels(self, figures: SiteFigures) -> bool:
+        """Whether a normalisation makes near-zero values of others: of one element each, or of equal ones."""
+        node = figures.info.node
+        if figures.info.role != "scale" or not self._flow.normalises(node):
+            return False
+        live = any(self._output_rms(s) > self._settings.rtol for s in self._flow.upstream_sites(node))
+        return live and figures.input_rms <= self._settings.rtol
+
+    def _masked(self, node: int) -> Origin:
+        """A node that puts out near-zero values, though what it reads is live."""
+        layer = self._layer(node)
+        return Origin("masked", layer, (layer,), {"normalises": "yes"} if self._flow.normalises(node) else {})
 
     # ---- downstream --------------------------------------------------------------------------
 
@@ -482,8 +495,9 @@ class Walk:
             detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
             detail["learns"] = "yes" if record.layer in self._learning else ""
             return Origin("vanishing", record.layer, steps, detail)
-        quiet = record.output.rms <= self._settings.rtol
-        return Origin("masked" if quiet else "disconnected", record.layer, steps, {"where": "gradient"})
+        if record.output.rms <= self._settings.rtol:
+            return _chained(self._masked(node), steps)
+        return Origin("disconnected", record.layer, steps, {"where": "gradient"})
 
     def _forgets(self, node: int) -> Origin | None:
         """Recurrent kernels of zero as the origin: nothing is carried from step to step."""
@@ -504,7 +518,7 @@ class Walk:
             return Origin("zero_weights", maker.info.layer, (maker.info.layer,), self._off_detail(maker))
         if self._mostly_off(maker):
             return self.of_off_units(maker)
-        if maker.input_rms <= _SHRUNK * self._settings.rtol:
+        if maker.input_rms <= self._shrunk:
             return self.of_input(maker).after(maker.info.layer)
         return self._vanishing_forward(maker) if self._shrinks(maker) else None
 
@@ -512,6 +526,8 @@ class Walk:
         sites = [site for node in path if (site := self._flow.site_at(node)) is not None]
         gains = [self._flow.nodes[node].gain for node in path]
         total = sum(powers(gain) for gain in gains if gain > 0)
+        taken = [powers(self._flow.nodes[site.info.node].kernel_gain) for site in sites]
+        smallest = sites[int(np.argmax(taken))] if sites else None
         factors = {"slope": 0.0, "kernel": 0.0}
         for node in path:
             flow = self._flow.nodes[node]
@@ -523,8 +539,9 @@ class Walk:
             "layers": max(len(sites), 1),
             "mean_gain": 10 ** (-total / max(len(sites), 1)),
             "rectifies": str(all(s.info.activation.rectifies(self._settings.slope_atol) for s in sites[:-1])),
-            "kernel_rms": sites[0].kernel_rms if sites else float("nan"),
-            "healthy_weight": sites[0].healthy_weight if sites else float("nan"),
+            "kernel_rms": smallest.kernel_rms if smallest else float("nan"),
+            "healthy_weight": smallest.healthy_weight if smallest else float("nan"),
+            "kernel_of": smallest.info.layer if smallest else "",
         }
 
     # ---- no gradient at all ------------------------------------------------------------------

@@ -178,7 +178,10 @@ def _vanishing(layer: str, d: Detail) -> str:
     if d["direction"] == "forward":
         why = f": {kernel}" if d["factor"] == "kernel" else ""
         return f"The signal dies out on its way forward through {_many(d['layers'], 'layer')}{why}."
-    driver = "the slopes of the activations" if d["factor"] == "slope" else kernel
+    numbers = f"rms {d['kernel_rms']:.2g} against He's scale {d['healthy_weight']:.2g}"
+    small = "kernels too small" if float(d["kernel_rms"]) < float(d["healthy_weight"]) else "the kernels"
+    kernels = f"{small} (most by that of {d.get('kernel_of')}: {numbers})"
+    driver = "the slopes of the activations" if d["factor"] == "slope" else kernels
     return (
         f"From the loss back, the gradient shrinks to {float(d['mean_gain']):.2g} of itself per layer over "
         f"{_many(d['layers'], 'layer')}, driven by {driver}; the strongest loss is at {layer}."
@@ -216,7 +219,9 @@ def _masked(layer: str, d: Detail) -> str:
         part = float(d["weightless"])
         many = "All" if part == 1.0 else f"{part:.0%} of the"
         return f"{many} positions of {layer} have weight 0 in the loss: they send no gradient."
-    return f"{layer} puts out zeros only: neither signal nor gradient passes it."
+    levels = " It levels what it normalises: groups of one element, or of equal ones."
+    zeros = f"{layer} puts out zeros only: neither signal nor gradient passes it."
+    return zeros + (levels if "normalises" in d else "")
 
 
 def _exploding(layer: str, d: Detail) -> str:
@@ -296,6 +301,8 @@ _REMEDY: dict[str, str | Callable[[Detail], str]] = {
     "masked": lambda d: (
         "Check the sample weights, class weights or mask that the loss is given."
         if "weightless" in d
+        else "Normalise over an axis of more than one element, or leave this layer out."
+        if "normalises" in d
         else "Check the mask, or whatever this layer multiplies with."
     ),
     "underflow": "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,12 @@ class FindingSettings:
         absolute layer output of 10 is abnormal).
     small_kernel : float, default 0.1
         Kernel rms against He's scale below which signals shrink by the kernel.
+    shrunk : float, default 10
+        An output whose rms is within this of near zero (rtol) has shrunk on its way, it was not stopped
+        at once: one more kernel as small as `small_kernel` would have brought it there.
+    firing : float, default 0.1
+        A dead unit is off by its bias if without it it would fire at this part or more of the positions that
+        live input reaches; a live ReLU that fires at less is counted as sparse, not as healthy.
     deep_bias : float, default 3
         Standard deviations of a healthy preactivation (rms of the inputs a*) below zero at which a bias
         alone keeps units off: by the three-sigma rule a normal one gets above it once in 740 positions.
@@ -53,7 +60,8 @@ class FindingSettings:
         Mean absolute gradient of a kernel (TheDeepChecker).
     residual : float, default 1e-4
         Relative residual above which a kernel is unexplained; `residual_half` in float16, and eight times
-        that in bfloat16, which has three bits less.
+        that in bfloat16, which has three bits less. Sums of very many terms may be off by more, TensorFlow's
+        own too: by 10 · √T · 2^-24 (Higham & Mary 2019: with λ = 10 next to certain).
     pinv_trust : float, default 0.75
         With backprop by pseudo-inverse: rank/n from which "no gradient arrives" is believed (the
         expected relative error is then at most √(1 − 0.75) = 0.5).
@@ -73,6 +81,8 @@ class FindingSettings:
     zero_inputs: float = 0.5
     large_input: float = 10.0
     small_kernel: float = 0.1
+    shrunk: float = 10.0
+    firing: float = 0.1
     deep_bias: float = 3.0
     unscaled_dead_units: float = 0.2
     killer: float = 1.5
@@ -86,6 +96,8 @@ class FindingSettings:
     rtol: float = 1e-3
     activation_scale: float = 1.0
 
-    def residual_limit(self, dtype: str) -> float:
-        """Relative residual that rounding in this type may leave."""
-        return {"float16": self.residual_half, "bfloat16": 8 * self.residual_half}.get(dtype, self.residual)
+    def residual_limit(self, dtype: str, terms: float) -> float:
+        """Relative residual that rounding in this type may leave, in a sum of so many terms."""
+        half = {"float16": self.residual_half, "bfloat16": 8 * self.residual_half}
+        of_type = half.get(dtype, self.residual)
+        return max(of_type, 10 * math.sqrt(terms) * 2.0**-24)
