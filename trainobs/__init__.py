@@ -45,7 +45,12 @@ __all__ = [  # noqa: RUF022 (in the order of a user's walk)
 ]
 
 
+_FOLDERS = ("remedies", "similarity")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"trainobs.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'trainobs' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -54,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_FOLDERS})

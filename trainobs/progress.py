@@ -11,7 +11,7 @@ import keras
 _QUIET_SECONDS = 2.0
 
 
-def progress(items: Iterable[Any], length: int | None) -> Iterator[Any]:
+def progress(items: Iterable[Any], length: int | None, unit: str = "batch") -> Iterator[Any]:
     """Pass `items` on; show a bar on the terminal or in the notebook once it takes long.
 
     Parameters
@@ -20,6 +20,8 @@ def progress(items: Iterable[Any], length: int | None) -> Iterator[Any]:
         What is worked on.
     length : int or None
         How many there are, if known.
+    unit : str, default "batch"
+        What one of them is called.
 
     Yields
     ------
@@ -30,6 +32,6 @@ def progress(items: Iterable[Any], length: int | None) -> Iterator[Any]:
     for index, item in enumerate(items):
         yield item
         if bar is None and length != 1 and time.monotonic() - start > _QUIET_SECONDS:
-            bar = keras.utils.Progbar(length, unit_name="batch")
+            bar = keras.utils.Progbar(length, unit_name=unit)
         if bar is not None:
             bar.update(index + 1)

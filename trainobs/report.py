@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -578,6 +579,85 @@ class Report:
         from trainobs.plots import draw_flow
 
         return draw_flow(self, ax)
+
+    # ---- remedies ----------------------------------------------------------------------------
+
+    def remedies(self) -> pd.DataFrame:
+        """What may help against the findings, from the catalogue of `trainobs.remedies`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per remedy, those of the worst finding first: `cause` and `layer` of the finding,
+            `remedy`, `changes` (a sentence) and `call` (as code). Whether it does help is what
+            `try_remedies` finds out.
+        """
+        from trainobs.remedies import treatments
+
+        columns = ["cause", "layer", "remedy", "changes", "call"]
+        rows = [{name: getattr(treatment, name) for name in columns} for treatment in treatments(self)]
+        return pd.DataFrame(rows, columns=columns)
+
+    def try_remedies(
+        self,
+        model: Any,
+        x: Any,
+        y: Any,
+        *,
+        steps: int = 20,
+        batch_size: int = 32,
+        seed: int = 0,
+        remedies: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """Apply each remedy to a copy of the model, explain and train it again, and rank them.
+
+        Parameters
+        ----------
+        model : keras.Model
+            The model that this report explains; it is left as it is.
+        x, y : array or structure of arrays of shape (samples, …)
+            What is explained again, and trained on.
+        steps, batch_size, seed, remedies
+            As of `trainobs.remedies.try_remedies`, which tells the columns too.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The best remedy first; `plot_remedies` draws it.
+
+        Examples
+        --------
+        >>> import keras, numpy as np, trainobs
+        >>> keras.utils.set_random_seed(0)
+        >>> hidden = keras.layers.Dense(8, "relu", kernel_initializer="zeros", name="hidden")
+        >>> model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 64, 4)).astype("float32")
+        >>> report = trainobs.explain_near_zero_gradients(model, x, y[:, :1])
+        >>> report.try_remedies(model, x, y[:, :1], steps=2)[["remedy", "gone"]].values.tolist()
+        [['re-initialise', True]]
+        """
+        from trainobs.remedies import try_remedies
+
+        return try_remedies(
+            self, model, x, y, steps=steps, batch_size=batch_size, seed=seed, remedies=remedies
+        )
+
+    def plot_remedies(self, trials: pd.DataFrame) -> np.ndarray:
+        """Draw near-zero gradients and loss before and after each remedy.
+
+        Parameters
+        ----------
+        trials : pandas.DataFrame
+            From `try_remedies`.
+
+        Returns
+        -------
+        array of two matplotlib.axes.Axes
+        """
+        from trainobs.plots import draw_remedies
+
+        return draw_remedies(trials)
 
     # ---- text --------------------------------------------------------------------------------
 

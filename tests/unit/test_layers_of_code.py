@@ -12,7 +12,7 @@ import pytest
 import trainobs
 
 ROOT = Path(trainobs.__file__).parent
-FOLDERS = ("analysis", "capture", "plots")
+FOLDERS = ("analysis", "capture", "plots", "remedies")
 WITHOUT_KERAS = (
     "errors", "near_zero", "tensors", "linear_ops", "activations", "recording", "storage",
     "selection",
@@ -116,6 +116,7 @@ def test_a_folder_imports_what_its_docstring_allows(folder):
         ("analysis", {"capture", "report", "plots", "html", "recorder", "explain"}),
         ("capture", {"analysis", "report", "plots", "html", "recorder", "explain"}),
         ("plots", {"capture", "report", "html", "recorder", "explain"}),
+        ("remedies", {"report", "plots", "html", "recorder"}),
     ],
 )
 def test_the_laws_keep_the_folders_apart(folder, forbidden):
@@ -138,7 +139,7 @@ def packages(name: str) -> set[str]:
 
 
 def test_keras_models_are_touched_in_capture_only():
-    """The callback and the data adapter stand beside it; nothing else imports Keras."""
+    """The callback, the data adapter and the remedies stand beside it; nothing else imports Keras."""
     assert not [name for name in modules_of(*WITHOUT_KERAS) if "keras" in packages(name)]
 
 

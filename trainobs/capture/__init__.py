@@ -16,6 +16,7 @@ It may import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and 
 """
 
 from trainobs.capture._batch import BatchCapture, capture_batch
+from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._kinds import KINDS, Call, Kind, LinearKind, Part
 from trainobs.capture._readiness import check_model, check_weights
 from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
@@ -32,6 +33,7 @@ __all__ = [
     "Part",
     "TappedTrainFunction",
     "WatchedModels",
+    "all_layers",
     "capture_batch",
     "check_model",
     "check_weights",
