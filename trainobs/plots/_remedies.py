@@ -16,15 +16,16 @@ from trainobs.plots._palette import COLOURS, FAINT, INK, MUTED, SEVERITIES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GONE, _LEFT = COLOURS[Cause.BACKPROP], SEVERITIES["error"]
+_GONE = COLOURS[Cause.BACKPROP], "o", "after: finding gone"
+_LEFT = SEVERITIES["error"], "X", "after: still there"
 _ROW = 0.34  # inches
 
 
 def draw_remedies(trials: pd.DataFrame) -> np.ndarray:
     """Draw what remedies did, the best on top.
 
-    A row per remedy. Left, the part of all weights with a near-zero gradient: a hollow dot before, a
-    full one after, green where the finding is gone and red where it is still there. Right, the loss
+    A row per remedy. Left, the part of all weights with a near-zero gradient: a hollow dot before; after, a
+    green dot where the finding is gone and a red cross where it is still there. Right, the loss
     after some steps of training; the dashed line is that of the untreated model. A remedy that could not
     be applied has no dots.
 
@@ -42,9 +43,9 @@ def draw_remedies(trials: pd.DataFrame) -> np.ndarray:
         1, 2, sharey=True, figsize=(9.5, 1.5 + _ROW * max(rows, 2)), layout="constrained", width_ratios=(3, 2)
     )
     places = np.arange(rows)
-    colours = [_GONE if gone else _LEFT for gone in trials["gone"]]
-    _draw_near_zero(axes[0], trials, places, colours)
-    _draw_losses(axes[1], trials, places, colours)
+    gone = trials["gone"].to_numpy(bool)
+    _draw_near_zero(axes[0], trials, places, gone)
+    _draw_losses(axes[1], trials, places, gone)
     names = [shortened(str(remedy), 34) for remedy in trials["remedy"]]
     axes[0].set_yticks(places, names, fontsize=9, color=INK)
     axes[0].set_ylim(rows - 0.5, -0.5)
@@ -52,13 +53,11 @@ def draw_remedies(trials: pd.DataFrame) -> np.ndarray:
     return axes
 
 
-def _draw_near_zero(ax: Axes, trials: pd.DataFrame, places: np.ndarray, colours: list[str]) -> None:
+def _draw_near_zero(ax: Axes, trials: pd.DataFrame, places: np.ndarray, gone: np.ndarray) -> None:
     before, after = (trials[f"near_zero_{when}"].to_numpy(float) for when in ("before", "after"))
     ax.hlines(places, before, after, color=FAINT, linewidth=2, zorder=1)
     ax.scatter(before, places, facecolors="white", edgecolors=MUTED, s=34, zorder=2, label="before")
-    ax.scatter(after, places, color=colours, s=40, zorder=3)
-    for colour, what in ((_GONE, "after: finding gone"), (_LEFT, "after: still there")):
-        ax.scatter([], [], color=colour, s=40, label=what)
+    _mark(ax, after, places, gone)
     ax.set_xlim(-0.03, 1.03)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("weights with a near-zero gradient", fontsize=9, color=INK)
@@ -66,9 +65,16 @@ def _draw_near_zero(ax: Axes, trials: pd.DataFrame, places: np.ndarray, colours:
     _tidy(ax)
 
 
-def _draw_losses(ax: Axes, trials: pd.DataFrame, places: np.ndarray, colours: list[str]) -> None:
+def _mark(ax: Axes, values: np.ndarray, places: np.ndarray, gone: np.ndarray) -> None:
+    """A dot where the finding is gone, a cross where it is still there."""
+    for marks, which in ((_GONE, gone), (_LEFT, ~gone)):
+        colour, marker, label = marks
+        ax.scatter(values[which], places[which], color=colour, marker=marker, s=44, zorder=3, label=label)
+
+
+def _draw_losses(ax: Axes, trials: pd.DataFrame, places: np.ndarray, gone: np.ndarray) -> None:
     losses = trials["loss_after"].to_numpy(float)
-    ax.scatter(losses, places, color=colours, s=40, zorder=3)
+    _mark(ax, losses, places, gone)
     untreated = trials["loss_untreated"].to_numpy(float)
     if len(untreated) and np.isfinite(untreated[0]):
         ax.axvline(untreated[0], color=MUTED, linestyle="--", linewidth=1, zorder=1)

@@ -92,10 +92,26 @@ class Situation:
         """Whether a target has gates: their activations and preactivations are inside of it."""
         return any(info.part or info.role == "recurrent" for info in self._kernel_infos(self.targets))
 
+    def is_normalised(self, layer: str) -> bool:
+        """Whether a normalisation stands between a layer's kernel and its activation already."""
+        return any(info.normalised for info in self._kernel_infos([layer]))
+
     def dead_units(self) -> dict[str, np.ndarray]:
         """Of each target with dead units, which of its units are."""
         masks = {name: self.report.units(name)["dead"].to_numpy(bool) for name in self.targets}
-        return {name: mask for name, mask in masks.items() if mask.any()}
+        dead = {name: mask for name, mask in masks.items() if mask.any()}
+        behind = {norm: mask for name, mask in dead.items() for norm in self._normalisations_of([name])}
+        return dead | behind
+
+    def redrawn(self) -> list[str]:
+        """The layers of the finding, with the normalisations between their kernels and activations."""
+        return list(dict.fromkeys([*self.same, *self._normalisations_of(self.same)]))
+
+    def _normalisations_of(self, layers: Iterable[str]) -> list[str]:
+        nodes = {info.activation_node for info in self._kernel_infos(layers) if info.normalised}
+        sites = [site.info for site in self.report.statistics.sites.values()]
+        shifts = [info for info in sites if info.role in ("bias", "scale") and info.activation_node in nodes]
+        return list(dict.fromkeys(info.layer for info in shifts if info.layer not in self.kernels))
 
     def too_large(self) -> list[str]:
         """The layers whose kernel is larger than He's scale."""
@@ -160,7 +176,9 @@ def _reinitialise_units(of: Situation) -> Iterator[Treatment]:
 
 
 def _reinitialise(of: Situation) -> Iterator[Treatment]:
-    names = of.too_large() if of.cause == "exploding" else of.kernels if of.cause == "vanishing" else of.same
+    names = (
+        of.too_large() if of.cause == "exploding" else of.kernels if of.cause == "vanishing" else of.redrawn()
+    )
     if names:
         yield _on_model(
             of,
@@ -185,7 +203,7 @@ def _swap_activations(of: Situation) -> Iterator[Treatment]:
 
 
 def _insert_normalisations(of: Situation) -> Iterator[Treatment]:
-    names = of.targets
+    names = [name for name in of.targets if not of.is_normalised(name)]
     if names and not of.is_recurrent():
         for kind, class_name in (("batch", "BatchNormalization"), ("layer", "LayerNormalization")):
             yield _on_model(
