@@ -8,7 +8,11 @@
 May import `errors`, `capture`, `explain` and `progress`; never what draws.
 """
 
-from trainobs.remedies._background import BackgroundLift
+from trainobs.remedies._background import (
+    BackgroundLift,
+    MeanSquaredErrorWithBrightness,
+    brightness_penalty,
+)
 from trainobs.remedies._catalogue import CATALOGUE, Treatment, treatments
 from trainobs.remedies._data import drop_non_finite, standardise
 from trainobs.remedies._layers import Residual
@@ -32,8 +36,10 @@ __all__ = [
     "ACTIVATIONS",
     "CATALOGUE",
     "BackgroundLift",
+    "MeanSquaredErrorWithBrightness",
     "Residual",
     "Treatment",
+    "brightness_penalty",
     "clip_gradients",
     "drop_non_finite",
     "fix_head",
