@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import trainobs
-from tests.faults.models import small_digits
+from tests.faults.models import OwnStep, small_digits
 from trainobs import remedies
 from trainobs.errors import InvalidArgument, ModelNotReady
 
@@ -30,7 +30,7 @@ def nested():
     shared = layers.Dense(8, name="shared")
     hidden = layers.ReLU(name="relu")(shared(start))
     frozen = layers.Dense(8, trainable=False, name="frozen")(inner(hidden))
-    both = layers.Add()([frozen, shared(layers.Dropout(0.5)(start))])
+    both = frozen + keras.ops.tanh(shared(layers.Dropout(0.5)(start)))
     model = keras.Model(start, layers.Dense(10, "softmax", name="head")(layers.BatchNormalization()(both)))
     model.compile("sgd", CROSSENTROPY)
     return model
@@ -223,6 +223,18 @@ def test_a_head_that_fits_is_left_alone():
     np.testing.assert_allclose(new.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
 
 
+def test_heads_that_are_no_layers_of_their_own():
+    """An operation can't be changed; what reshapes probabilities' logits needs none of its own."""
+    start = keras.Input((64,))
+    made = keras.Model(start, keras.ops.softmax(layers.Dense(10)(start)))
+    made.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(InvalidArgument, match="operation"):
+        remedies.fix_head(made)
+    shaped = keras.Model(start, layers.Reshape((10,))(layers.Dense(10, name="head")(start)))
+    shaped.compile("sgd", CROSSENTROPY)
+    assert remedies.fix_head(shaped).loss.from_logits
+
+
 def test_optimizers():
     """What they are given, and what stays."""
     model = stack()
@@ -286,6 +298,37 @@ def test_models_whose_wiring_is_code():
         remedies.swap_activation(model, layers=["hidden"])
     with pytest.raises(ModelNotReady, match="some data first"):
         remedies.reinitialise(keras.Sequential([layers.Dense(2, name="new")]), layers=["new"])
+
+
+class OwnFunctional(keras.Model):
+    """A functional model that counts its steps."""
+
+    steps = 0
+
+    def train_step(self, data):
+        type(self).steps += 1
+        return super().train_step(data)
+
+
+def test_a_class_of_the_users_own_stays():
+    """With its `train_step`; one that can't be made anew is refused, for its step would be lost."""
+    (x, y), stages = some_digits(), [keras.Input((64,)), layers.Dense(10, "softmax", name="head")]
+    own = OwnStep(stages)
+    own.compile("sgd", CROSSENTROPY)
+    assert type(remedies.reinitialise(own, layers=["head"])) is OwnStep
+    start = keras.Input((64,))
+    functional = OwnFunctional(start, layers.Dense(10, "softmax", name="head")(start))
+    functional.compile("sgd", CROSSENTROPY, run_eagerly=True)
+    new = remedies.swap_activation(functional, "sigmoid", layers=["head"])
+    new.fit(x, y, batch_size=32, verbose=0)
+    assert OwnFunctional.steps == 2
+
+    class Needs(OwnFunctional):
+        def __init__(self, start, needed):
+            super().__init__(start, layers.Dense(needed, name="head")(start))
+
+    with pytest.raises(InvalidArgument, match="can't be made anew"):
+        remedies.reinitialise(Needs(start, 3), layers=["head"])
 
 
 # ---- trials --------------------------------------------------------------------------------------

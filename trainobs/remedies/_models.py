@@ -234,6 +234,11 @@ def fix_head(model: Model) -> Model:
     if len(model.outputs) != 1:
         raise InvalidArgument(f"`fix_head` takes models with one output. Received {len(model.outputs)}.")
     last = _last_layer(model)
+    if not isinstance(last, keras.Layer):
+        raise InvalidArgument(
+            f"`fix_head` changes the layer that makes the output. Received a model whose output is made by an "
+            f"operation ({last.name})."
+        )
     before = _activation_before(model, last)
     name, loss, units = _activation_name(last), model.loss, model.output_shape[-1]
     crossentropy = "crossentropy" in _loss_name(loss)
@@ -259,7 +264,8 @@ _PROBABILITIES = ("sigmoid", "softmax")
 
 
 def _head_with(last: Layer, to: str) -> Change:
-    return lambda layer: _with_activation(layer, to) if layer.name == last.name else layer
+    changed = last.name if _activation_name(last) != to else None
+    return lambda layer: _with_activation(layer, to) if layer.name == changed else layer
 
 
 def clip_gradients(model: Model, norm: float = 1.0) -> Model:

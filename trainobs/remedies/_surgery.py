@@ -72,13 +72,29 @@ def _with_replaced_layers(model: Model, change: Change) -> Model:
 
     def replaced(layer: Layer) -> Layer:
         fresh = type(layer).from_config(layer.get_config())
+        if not isinstance(layer, keras.Layer):  # an operation between layers
+            return fresh
         copies.append((layer, fresh))
         return change(fresh)
 
     new = keras.models.clone_model(model, clone_function=replaced, recursive=True)
     for layer, fresh in copies:
         carry_weights(layer, fresh)
-    return new
+    return new if type(new) is type(model) else _of_its_class(model, new)
+
+
+def _of_its_class(model: Model, new: Model) -> Model:
+    """The new layers in a model of the user's own class, whose `train_step` it keeps."""
+    try:
+        if isinstance(model, keras.Sequential):
+            start = keras.Input(batch_shape=new.inputs[0].shape, dtype=new.inputs[0].dtype)
+            return type(model)([start, *new.layers], name=model.name)
+        return type(model)(new.inputs, new.outputs, name=model.name)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{type(model).__name__} can't be made anew of inputs and outputs: {error}. Remedies would leave "
+            f"out what it does besides."
+        ) from error
 
 
 def _made_from_config(model: Model) -> Model:
