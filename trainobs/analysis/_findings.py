@@ -274,10 +274,12 @@ def _where_in_time(hit: list[Figures]) -> dict[str, float | str]:
 def _severity(root: Origin) -> str:
     """Only to inform where no factor does it alone, and where it is no fault.
 
-    Some positions have no weight; a scale of zero is about to grow; a slope for negative inputs met none.
+    Some positions have no weight; a scale of zero is about to grow; a slope for negative inputs met none;
+    what is lost on the whole way to the loss would not alone make a gradient near zero.
     """
     some_masked = 0.0 < float(root.detail.get("weightless", 1.0)) < 1.0
     harmless = some_masked or root.detail.get("learns") or root.detail.get("own")
+    harmless = harmless or root.detail.get("partial")
     if root.detail.get("healed"):
         return "warning"
     return "info" if "joint" in root.detail or harmless else _SEVERITY.get(root.cause, "error")

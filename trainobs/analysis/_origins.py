@@ -538,6 +538,7 @@ class Walk:
             "direction": "backward",
             "layers": max(len(sites), 1),
             "mean_gain": 10 ** (-total / max(len(sites), 1)),
+            "partial": "yes" if total < self._sufficient else "",
             "rectifies": str(all(s.info.activation.rectifies(self._settings.slope_atol) for s in sites[:-1])),
             "kernel_rms": smallest.kernel_rms if smallest else float("nan"),
             "healthy_weight": smallest.healthy_weight if smallest else float("nan"),

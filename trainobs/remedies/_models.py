@@ -236,8 +236,8 @@ def fix_head(model: Model) -> Model:
     last = _last_layer(model)
     if not isinstance(last, keras.Layer):
         raise InvalidArgument(
-            f"`fix_head` changes the layer that makes the output. Received a model whose output is made by an "
-            f"operation ({last.name})."
+            f"`fix_head` changes the layer that makes the output. Received a model whose output an "
+            f"operation makes ({last.name})."
         )
     before = _activation_before(model, last)
     name, loss, units = _activation_name(last), model.loss, model.output_shape[-1]
