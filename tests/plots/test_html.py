@@ -123,12 +123,13 @@ def test_names_are_escaped(report: Report, tmp_path: pathlib.Path) -> None:
 
 
 def test_page_parses_and_has_all_tables(page: str, report: Report) -> None:
-    """The page is well-formed, with every column and row of layers, flow and findings."""
+    """The page is well-formed, with every column and row of layers, flow, findings and chains."""
     parsed = Page(page)
-    for table in (report.layers, report.flow, report.findings):
+    tables = (report.layers, report.flow, report.findings, report.chains)
+    for table in tables:
         assert all(column in parsed.text for column in table.columns)
-    rows = sum(map(len, (report.layers, report.flow, report.findings)))
-    assert parsed.tags["tr"] == rows + 3 + len(report.kernels) + 1
+    rows = sum(map(len, tables))
+    assert parsed.tags["tr"] == rows + len(tables) + len(report.kernels) + 1
 
 
 def test_page_has_the_pictures_inside(page: str, report: Report) -> None:

@@ -451,6 +451,8 @@ class Walk:
         if edge.reader == LOSS and killer:
             return self._quiet_output(edge.maker)
         path = [e.reader for e in edges if e.reader != LOSS]
+        if not path:  # nothing stands between: what the loss sends is little
+            return Origin("zero_loss_gradient", self._layer(edge.maker), ("loss",))
         steps = tuple(self._layer(node) for node in path[: edges.index(edge) + 1])
         site = None if edge.reader == LOSS else self._site(edge.reader)
         if site is not None and killer and worst.factor == "slope":
