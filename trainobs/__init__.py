@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from trainobs.analysis import Cause as Cause
     from trainobs.capture import capture_batch as capture_batch
     from trainobs.explain import explain_near_zero_gradients as explain_near_zero_gradients
+    from trainobs.health import GradientHealth as GradientHealth
+    from trainobs.health import HealthSettings as HealthSettings
+    from trainobs.health import check_health as check_health
     from trainobs.near_zero import NearZero as NearZero
     from trainobs.recorder import Recorder as Recorder
     from trainobs.recorder import log_spaced as log_spaced
@@ -24,11 +27,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cause": "trainobs.analysis",
+    "GradientHealth": "trainobs.health",
+    "HealthSettings": "trainobs.health",
     "NearZero": "trainobs.near_zero",
     "Recorder": "trainobs.recorder",
     "Recording": "trainobs.recording",
     "Report": "trainobs.report",
     "capture_batch": "trainobs.capture",
+    "check_health": "trainobs.health",
     "explain_near_zero_gradients": "trainobs.explain",
     "log_spaced": "trainobs.recorder",
 }
@@ -40,12 +46,15 @@ __all__ = [  # noqa: RUF022 (in the order of a user's walk)
     "Report",
     "NearZero",
     "Cause",
+    "GradientHealth",
+    "check_health",
+    "HealthSettings",
     "capture_batch",
     "log_spaced",
 ]
 
 
-_FOLDERS = ("remedies", "similarity")
+_FOLDERS = ("health", "remedies", "similarity")
 
 
 def __getattr__(name: str) -> Any:

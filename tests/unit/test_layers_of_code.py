@@ -12,7 +12,7 @@ import pytest
 import trainobs
 
 ROOT = Path(trainobs.__file__).parent
-FOLDERS = ("analysis", "capture", "plots", "remedies")
+FOLDERS = ("analysis", "capture", "plots", "remedies", "health")
 WITHOUT_KERAS = (
     "errors", "near_zero", "tensors", "linear_ops", "activations", "recording", "storage",
     "selection",
@@ -117,6 +117,7 @@ def test_a_folder_imports_what_its_docstring_allows(folder):
         ("capture", {"analysis", "report", "plots", "html", "recorder", "explain"}),
         ("plots", {"capture", "report", "html", "recorder", "explain"}),
         ("remedies", {"report", "plots", "html", "recorder"}),
+        ("health", {"plots", "html", "remedies"}),
     ],
 )
 def test_the_laws_keep_the_folders_apart(folder, forbidden):

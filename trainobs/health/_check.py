@@ -1,0 +1,122 @@
+"""The front door: check a model on a batch, or a recorded step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from trainobs.capture import capture_batch
+from trainobs.errors import InvalidArgument
+from trainobs.health._report import HealthReport, report_of
+from trainobs.health._samples import samples_of
+from trainobs.health._settings import HealthSettings
+from trainobs.recording import Recording, StepRecord
+
+
+def check_health(
+    source: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    settings: HealthSettings | None = None,
+    step: int | None = None,
+) -> HealthReport:
+    """Check the health of a training: gradients, activations, weights and updates.
+
+    Parameters
+    ----------
+    source : keras.Model, Recorder or Recording
+        A compiled model, which is run on one batch without training it; or what was recorded, with
+        ``keep="tensors"``.
+    x, y : array or structure of arrays, first axis n, optional
+        The batch for a model.
+    settings : HealthSettings, optional
+        The thresholds.
+    step : int, optional
+        Which recorded step; by default the last.
+
+    Returns
+    -------
+    HealthReport
+
+    Raises
+    ------
+    InvalidArgument
+        If an argument does not fit the source; the message says which.
+    ModelNotReady
+        If the model is not compiled, has no loss, or no weight.
+    NotRecorded
+        If nothing was recorded, or not that step.
+
+    Notes
+    -----
+    The update ratio is ‖ΔW‖ / ‖W‖ where the next step was recorded too; of a model it is that of plain
+    gradient descent, ``learning_rate * ‖g‖ / ‖W‖``; otherwise it is not known. Activations are held against
+    those of the step recorded before. A model's weights are taken as initial ones while its optimizer has
+    done no step, a recording's in step 0.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> report = check_health(model, np.zeros((8, 4)), np.ones((8, 1)))
+    >>> report.findings.rule.tolist()[:2]
+    ['vanishing', 'vanishing']
+    """
+    settings = settings or HealthSettings()
+    if not isinstance(settings, HealthSettings):
+        raise InvalidArgument(
+            f"`settings` must be a trainobs HealthSettings. Received: {settings!r}. For a preset pass "
+            f"`HealthSettings.preset(name)`."
+        )
+    recording = getattr(source, "recording", source)
+    if isinstance(recording, Recording):
+        return _of_recording(recording, x, step, settings)
+    if step is not None:
+        raise InvalidArgument(
+            f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model."
+        )
+    if isinstance(source, keras.Model) and x is None:
+        raise InvalidArgument("A model needs data: pass a batch as `x` and `y`.")
+    record = capture_batch(source, x, y)
+    steps, rate = _optimizer_state(source.optimizer)
+    return report_of(record, settings, step=None, first=steps == 0, learning_rate=rate)
+
+
+def _of_recording(recording: Recording, x: Any, step: int | None, settings: HealthSettings) -> HealthReport:
+    if x is not None:
+        raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
+    record = recording.at(step)
+    if not isinstance(record, StepRecord):
+        raise InvalidArgument(
+            f"The recording holds statistics of step {record.step}, not its tensors. Record with "
+            f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
+        )
+    earlier = [other for other in recording if other.step < record.step]
+    following = next((other for other in recording if other.step == record.step + 1), None)
+    return report_of(
+        record,
+        settings,
+        step=record.step,
+        first=record.step == 0,
+        after=None if following is None else _weights_of(following),
+        before=samples_of(earlier[-1].sites) if earlier else None,
+    )
+
+
+def _weights_of(record: StepRecord) -> dict[str, Any]:
+    """The weights before a step, by path: of those that are one piece."""
+    return {site.weight: site.kernel for site in record.sites if not site.part and site.rows is None}
+
+
+def _optimizer_state(optimizer: Any) -> tuple[int, float | None]:
+    """Steps done so far, and the learning rate."""
+    if optimizer is None:
+        return 0, None
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(np.asarray(inner.iterations.value)), float(
+        np.asarray(keras.ops.convert_to_tensor(inner.learning_rate))
+    )

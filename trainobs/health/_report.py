@@ -1,0 +1,156 @@
+"""The frozen result of one check."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+
+import pandas as pd
+
+from trainobs.health._figures import figures, global_norm
+from trainobs.health._rules import SEVERITIES, Measured, findings, flow
+from trainobs.health._samples import Samples
+from trainobs.health._settings import HealthSettings
+from trainobs.recording import StepRecord
+
+_MOST_LINES = 8
+#: What is logged: name in the log, column, and whether it belongs to a layer.
+_LOGGED = (
+    ("norm", "gradient_norm", False),
+    ("mean_abs", "gradient_mean_abs", False),
+    ("weight_rms", "weight_rms", False),
+    ("update_ratio", "update_ratio", False),
+    ("dead", "dead_units", True),
+    ("saturated", "saturated", True),
+    ("shift", "shift", True),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HealthReport:
+    """What one check of a training found. Holds tables of numbers, no tensors.
+
+    Made by `check_health` and `GradientHealth`; not meant to be constructed by hand.
+
+    Attributes
+    ----------
+    step : int or None
+        The step that was checked; None for a model.
+    layers : pandas.DataFrame
+        A row per weight (index `weight`, the variable's path) with its figures; columns in docs/health.md.
+    findings : pandas.DataFrame
+        `severity` ("error", "warning", "info"), `rule`, `layer`, `weight`, `value`, `threshold`, `message`,
+        `recommendation`; the most severe first.
+    flow : dict of str to tuple of str
+        Names of the layers whose gradients are "vanishing", "exploding" or "non_finite".
+    global_norm : float
+        √(Σ ‖g‖²) over the trainable weights that were recorded.
+    loss : float
+        The batch's own loss.
+    oscillation : float
+        See `HealthSettings.oscillation_swing`; nan while it is not known.
+    settings : HealthSettings
+        The thresholds that were used.
+    """
+
+    step: int | None
+    layers: pd.DataFrame
+    findings: pd.DataFrame
+    flow: dict[str, tuple[str, ...]]
+    global_norm: float
+    loss: float
+    oscillation: float
+    settings: HealthSettings
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no error and no warning."""
+        return not self.findings["severity"].isin(("error", "warning")).any()
+
+    def scalars(self) -> dict[str, float]:
+        """The figures by name, for a log.
+
+        Returns
+        -------
+        dict of str to float
+            "loss", "global_norm", "errors", "warnings", and "norm/<weight>", "mean_abs/<weight>",
+            "weight_rms/<weight>", "update_ratio/<weight>", "non_finite/<weight>" (where there are any),
+            "dead/<layer>", "saturated/<layer>", "shift/<layer>" where they are known.
+        """
+        severities = self.findings["severity"]
+        flat = {
+            "loss": self.loss,
+            "global_norm": self.global_norm,
+            "errors": float((severities == "error").sum()),
+            "warnings": float((severities == "warning").sum()),
+        }
+        if not math.isnan(self.oscillation):
+            flat["oscillation"] = self.oscillation
+        for name, column, of_layer in _LOGGED:
+            known = self.layers[self.layers[column].notna()]
+            values = known.groupby("layer", sort=False)[column].max() if of_layer else known[column]
+            flat |= {f"{name}/{key}": float(value) for key, value in values.items()}
+        broken = self.layers.loc[self.layers["non_finite"] > 0, "non_finite"]
+        return flat | {f"non_finite/{weight}": float(count) for weight, count in broken.items()}
+
+    def __repr__(self) -> str:
+        lines = [
+            f"trainobs health{self._where()}: {self._verdict} ({self._counts or 'no finding'})",
+            f"  loss {self.loss:.4g} · norm of all gradients {self.global_norm:.4g}",
+        ]
+        for how, names in self.flow.items():
+            lines += [f"  gradients {how.replace('_', '-')}: {', '.join(names)}"] if names else []
+        shown = self.findings.head(_MOST_LINES)
+        for row in shown.itertuples():
+            lines.append(f"  {row.severity:7} {row.message}")
+            lines += [f"          → {row.recommendation}"] if row.severity != "info" else []
+        if len(self.findings) > len(shown):
+            lines.append(f"  … and {len(self.findings) - len(shown)} more in `.findings`")
+        return "\n".join(lines)
+
+    @property
+    def _verdict(self) -> str:
+        return "healthy" if self.healthy else "not healthy"
+
+    @property
+    def _counts(self) -> str:
+        """How many findings there are of each severity."""
+        counts = self.findings["severity"].value_counts()
+        return ", ".join(f"{name}: {counts[name]}" for name in SEVERITIES if name in counts)
+
+    def _where(self) -> str:
+        return "" if self.step is None else f", step {self.step}"
+
+    def _repr_html_(self) -> str:
+        table = self.findings[["severity", "message", "recommendation"]]
+        shown = table.to_html(index=False, border=0) if len(table) else "<p>No finding.</p>"
+        title = f"Gradient health{self._where()}: {self._verdict}"
+        numbers = f"loss {self.loss:.4g} · norm of all gradients {self.global_norm:.4g}"
+        return f"<h4>{html.escape(title)}</h4><p>{html.escape(numbers)}</p>{shown}"
+
+
+def report_of(
+    record: StepRecord,
+    settings: HealthSettings,
+    *,
+    step: int | None,
+    first: bool,
+    after: dict[str, object] | None = None,
+    learning_rate: float | None = None,
+    before: Samples | None = None,
+    oscillation: float = math.nan,
+) -> HealthReport:
+    """Check one recorded step (parameters as of `figures` and `Measured`)."""
+    table = figures(record, settings, after=after, learning_rate=learning_rate, before=before)  # type: ignore[arg-type]
+    measured = Measured(table, global_norm(table), record.loss, oscillation, first, settings)
+    return HealthReport(
+        step=step,
+        layers=table,
+        findings=findings(measured),
+        flow=flow(measured),
+        global_norm=measured.global_norm,
+        loss=record.loss,
+        oscillation=oscillation,
+        settings=settings,
+    )
