@@ -18,6 +18,9 @@ API = [
     "Report",
     "NearZero",
     "Cause",
+    "GradientHealth",
+    "check_health",
+    "HealthSettings",
     "capture_batch",
     "log_spaced",
 ]

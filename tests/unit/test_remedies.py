@@ -413,6 +413,17 @@ def test_the_users_random_numbers_stay(dead):
     assert random.random() == expected
 
 
+def test_a_picture_of_nothing(dead):
+    """A healthy model needs no remedy: the picture says so."""
+    import matplotlib.pyplot as plt
+
+    *_, report = dead
+    trials = report.try_remedies(*dead[:3], steps=1, remedies=["re-initialise dead"]).iloc[:0]
+    left, _ = report.plot_remedies(trials)
+    assert left.figure.get_suptitle() == "No remedy fits"
+    plt.close(left.figure)
+
+
 def test_the_picture(dead):
     """A row per remedy, and the best one in the title."""
     import matplotlib.pyplot as plt

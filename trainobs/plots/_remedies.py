@@ -48,7 +48,7 @@ def draw_remedies(trials: pd.DataFrame) -> np.ndarray:
     _draw_losses(axes[1], trials, places, gone)
     names = [shortened(str(remedy), 34) for remedy in trials["remedy"]]
     axes[0].set_yticks(places, names, fontsize=9, color=INK)
-    axes[0].set_ylim(rows - 0.5, -0.5)
+    axes[0].set_ylim(max(rows, 1) - 0.5, -0.5)
     figure.suptitle(_title(trials), x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     return axes
 
