@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -325,7 +326,11 @@ class Recorder(keras.callbacks.Callback):
 
 
 class _DueStep:
-    """Stands in for ``model.train_function`` for one call, and takes itself out first."""
+    """Stands in for ``model.train_function`` for one call, and takes itself out first.
+
+    `within` holds what else is to be in place while the step is traced and runs: as that of the function
+    that it stands in for, if that has any.
+    """
 
     def __init__(self, recorder: Recorder, model: keras.Model) -> None:
         current = model.train_function
@@ -334,12 +339,19 @@ class _DueStep:
         self.own: Any = current.own if isinstance(current, _DueStep) else current
         shared = isinstance(current, _DueStep) and current._fit is self._fit  # another one wants it too
         self.wanted: tuple[Recorder, ...] = (*(current.wanted if shared else ()), recorder)
+        own_or_shared = shared or current is self.own
+        self.within: list[Callable[[], AbstractContextManager[None]]] = [
+            *(getattr(current, "within", ()) if own_or_shared else ())
+        ]
 
     def __call__(self, iterator: Any) -> Any:
         self._model.train_function = self.own
         if self._model.history is not self._fit:  # left over from a fit that broke off right here
             return self.own(iterator)
-        return self.wanted[0].run_due_step(self.own, iterator, self.wanted)
+        with contextlib.ExitStack() as around:
+            for enter in self.within:
+                around.enter_context(enter())
+            return self.wanted[0].run_due_step(self.own, iterator, self.wanted)
 
 
 def _schedule(every: int | None, at: Iterable[int] | None) -> tuple[int | None, frozenset[int]]:

@@ -462,11 +462,11 @@ def test_autotrainer_rules():
 
 def test_presets():
     """Each differs from the default only where the tool has a value of its own."""
-    assert HealthSettings.preset("seeds") == HealthSettings()
+    assert HealthSettings.preset("common") == HealthSettings()
     assert HealthSettings.preset("deepdiagnosis").dead_warning == 0.7
     assert HealthSettings.preset("thedeepchecker").update_ratio == (1e-4, 0.1)
     assert HealthSettings.preset("sagemaker", vanishing=1e-6).vanishing == 1e-6
-    with pytest.raises(InvalidArgument, match="There is no preset 'keras'. There are: seeds, sagemaker"):
+    with pytest.raises(InvalidArgument, match="There is no preset 'keras'. There are: common, sagemaker"):
         HealthSettings.preset("keras")
 
 
@@ -495,7 +495,7 @@ def test_settings_are_checked(wrong):
     [
         ({"act": ("shout",)}, "`act` must be a subset"),
         ({"log": 3}, "`log` must be callable"),
-        ({"settings": "seeds"}, "HealthSettings.preset"),
+        ({"settings": "common"}, "HealthSettings.preset"),
         ({"every": 0}, "`every` must be a positive integer"),
         ({"act": "clip", "layers": "dense"}, "needs the norm of all gradients"),
     ],
@@ -663,22 +663,25 @@ class TestClipping:
 
     @pytest.mark.parametrize("where", ["begin", "end"])
     @pytest.mark.parametrize("batch", [5, 6])
-    def test_nothing_stays_after_an_exception(self, where, batch):
-        """Of another callback, in a due step or not; at the latest the next step clears it away."""
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_nothing_stays_after_an_exception(self, where, batch, order):
+        """Of a callback before or behind it, in a due step or not; the next step clears away what may be."""
         model, health = self.exploding(), GradientHealth(every=3, act=("clip",))
         x, y = flat()
-        callbacks = [Breaking(batch, where), health]
+        callbacks = [Breaking(batch, where), health][::order]
         with pytest.raises(KeyError), pytest.warns(HealthWarning):
             model.fit(x, y, batch_size=64, verbose=0, callbacks=callbacks)
         assert model.optimizer.global_clipnorm is None
-        own = model.train_function
         model.train_on_batch(x[:64], y[:64])
-        assert model.train_function is own and "Clipped" not in type(own).__name__
+        assert model.optimizer.global_clipnorm is None
+        assert "Clipped" not in type(model.train_function).__name__
 
     @pytest.mark.parametrize("batches", [5, 6])
-    def test_nothing_stays_after_a_failing_step(self, batches):
-        """Data that ends in an error, in a due step or not."""
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_nothing_stays_after_a_failing_step(self, batches, order):
+        """Data that ends in an error, in a due step or not, or in one that a Recorder beside it wants."""
         model, health = self.exploding(), GradientHealth(every=3, act=("clip",))
+        callbacks = [health, trainobs.Recorder(at=[5])][::order]
         x, y = flat()
 
         def data():
@@ -687,7 +690,7 @@ class TestClipping:
             yield x[:64], y[:63]
 
         with pytest.raises(Exception), pytest.warns(HealthWarning):  # noqa: B017, PT011 (Keras' versions differ)
-            model.fit(data(), steps_per_epoch=20, verbose=0, callbacks=[health])
+            model.fit(data(), steps_per_epoch=20, verbose=0, callbacks=callbacks)
         assert model.optimizer.global_clipnorm is None
         assert "Clipped" not in type(model.train_function).__name__
 

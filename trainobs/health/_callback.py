@@ -73,7 +73,8 @@ class GradientHealth(keras.callbacks.Callback):
     gradients are clipped from the next step on to ``median of the last clip_window healthy norms``, or to the
     geometric mean of the band if there were none. Clipping ends after `clip_release` healthy checks in a row;
     it begins at most `clip_most` times in a fit, and stays on the last time. Each time TensorFlow traces the
-    train step once more. Between batches, and after the fit, the optimizer has its own setting.
+    train step once more. Outside of steps, and after the fit, the optimizer has its own setting; where
+    another callback breaks the fit off right before a step, the next step is the last one that is clipped.
 
     The update ratio is measured: from the weights before and after the step. The loss that may oscillate is
     the mean over the steps between two checks (at least `oscillation_steps`), worked out from the running
@@ -110,7 +111,7 @@ class GradientHealth(keras.callbacks.Callback):
         _check(self._settings, self._acts, log, layers)
         self._log_dir, self._log, self._explain = log_dir, log, explain
         self._clipping = AdaptiveClipping(self._settings) if "clip" in self._acts else None
-        self._recorder = CheckingRecorder(every, layers, self._clipping)
+        self._recorder = CheckingRecorder(every, layers)
         self._losses = LossHistory(self._settings)
         self._files: EventFiles | None = None
         self._reports: collections.deque[HealthReport] = collections.deque(maxlen=_KEPT_REPORTS)

@@ -133,22 +133,23 @@ class AdaptiveClipping:
             self._model.train_function = self._function
         else:  # a Recorder's: it makes its twin of what stands behind it
             due.own = self._function
-        _optimizer_of(self._model).global_clipnorm = self.value
+            due.within.append(self.in_place)
 
     def take_out(self) -> None:
-        """The model's own train function and the optimizer's own setting stand again."""
-        if self._function is None or self._model is None:
-            return
-        if isinstance(self._model.train_function, ClippedFunction):
+        """The model's own train function stands again."""
+        if self._model is not None and isinstance(self._model.train_function, ClippedFunction):
             self._model.train_function = self._model.train_function.own
-        _optimizer_of(self._model).global_clipnorm = None
 
     @contextlib.contextmanager
-    def taken_out_after(self) -> Iterator[None]:
-        """A train step leaves nothing behind, whether it ends well or not."""
+    def in_place(self) -> Iterator[None]:
+        """The optimizer clips inside, where a step is traced and runs; behind, model and optimizer are as
+        they were, whether the step ends well or not."""
+        optimizer = _optimizer_of(self._model)
+        optimizer.global_clipnorm = self.value
         try:
             yield
         finally:
+            optimizer.global_clipnorm = None
             self.take_out()
 
 
@@ -157,6 +158,7 @@ class ClippedFunction:
 
     def __init__(self, model: keras.Model, clipping: AdaptiveClipping) -> None:
         self._model, self._clipping, self._fit = model, clipping, model.history
+        self.within = [clipping.in_place]
         self.own: Any = model.train_function
         try:
             model.make_train_function(force=True)
@@ -169,22 +171,15 @@ class ClippedFunction:
             self._clipping.take_out()
             self._model.train_function = self.own
             return self.own(iterator)
-        with self._clipping.taken_out_after():
+        with self._clipping.in_place():
             return self._made(iterator)
 
 
 class CheckingRecorder(Recorder):
-    """A Recorder that keeps the newest step only, and hands it out once.
+    """A Recorder that keeps the newest step only, and hands it out once."""
 
-    Parameters
-    ----------
-    clipping : AdaptiveClipping or None
-        What a failing step has to be cleared of.
-    """
-
-    def __init__(self, every: int, layers: Any, clipping: AdaptiveClipping | None) -> None:
+    def __init__(self, every: int, layers: Any) -> None:
         super().__init__(every, layers=layers)
-        self._clipping = clipping
         self._newest: Any = None
 
     @property
@@ -199,13 +194,6 @@ class CheckingRecorder(Recorder):
 
     def _add(self, item: Any) -> None:
         self._newest = item
-
-    def run_due_step(self, own: Any, iterator: Any, wanted: tuple[Recorder, ...]) -> Any:
-        """As a Recorder does, with a clean model after it."""
-        if self._clipping is None:
-            return super().run_due_step(own, iterator, wanted)
-        with self._clipping.taken_out_after():
-            return super().run_due_step(own, iterator, wanted)
 
 
 def _optimizer_of(model: keras.Model) -> Any:

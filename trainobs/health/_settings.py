@@ -19,7 +19,7 @@ _COUNTS = ("oscillation_points", "oscillation_steps", "clip_window", "clip_relea
 class HealthSettings:
     """When a figure of a training becomes a finding.
 
-    The defaults are the preset "seeds": the values that tutorials and small monitors of PyTorch and Keras
+    The defaults are the preset "common": the values that tutorials and small monitors of PyTorch and Keras
     agree on. Where other tools disagree, the reason for the choice stands below.
 
     Parameters
@@ -127,7 +127,7 @@ class HealthSettings:
 
     #: What each preset has other than the default.
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "seeds": {},
+        "common": {},
         "sagemaker": {
             "vanishing_of": "mean_abs",
             "dead_warning": 0.5,
@@ -170,7 +170,7 @@ class HealthSettings:
 
         Parameters
         ----------
-        name : {"seeds", "sagemaker", "autotrainer", "thedeepchecker", "deepdiagnosis"}
+        name : {"common", "sagemaker", "autotrainer", "thedeepchecker", "deepdiagnosis"}
             Only the values that the tool documents, or has in its code, differ from the default.
         **changes
             Fields to set otherwise.
