@@ -12,7 +12,7 @@ import pytest
 import trainobs
 
 ROOT = Path(trainobs.__file__).parent
-FOLDERS = ("analysis", "capture", "plots", "remedies", "health")
+FOLDERS = ("analysis", "capture", "plots", "remedies", "health", "similarity")
 WITHOUT_KERAS = (
     "errors", "near_zero", "tensors", "linear_ops", "activations", "recording", "storage",
     "selection",
@@ -118,6 +118,7 @@ def test_a_folder_imports_what_its_docstring_allows(folder):
         ("plots", {"capture", "report", "html", "recorder", "explain"}),
         ("remedies", {"report", "plots", "html", "recorder"}),
         ("health", {"plots", "html", "remedies"}),
+        ("similarity", {"analysis", "capture", "recording", "report", "plots", "html"}),
     ],
 )
 def test_the_laws_keep_the_folders_apart(folder, forbidden):
