@@ -217,7 +217,7 @@ def test_a_head_that_fits_is_left_alone():
     with pytest.raises(InvalidArgument, match="fit each other"):
         remedies.fix_head(stack())
     model = stack()
-    twice = keras.Model(model.inputs, layers.Softmax(name="again")(model.outputs[0]))
+    twice = keras.Model(model.inputs[0], layers.Softmax(name="again")(model.outputs[0]))
     twice.compile("sgd", CROSSENTROPY)
     new, (x, _) = remedies.fix_head(twice), some_digits()
     np.testing.assert_allclose(new.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
