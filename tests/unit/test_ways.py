@@ -95,3 +95,13 @@ def test_many_forks_in_a_row():
 def test_powers(gain, lost):
     """Powers of ten; a gain that is not known loses nothing."""
     assert powers(gain) == lost
+
+
+def test_everything_reads_everything() -> None:
+    """150 nodes that each read all before them: as many stretches within each other."""
+    nodes = [record(range(n), [1e-1] * n) for n in range(150)]
+    ways = Ways(Flow(tuple(nodes), {}, 1), {149: 0.0}, measured=True)
+    (stretch,) = ways.to_loss(0)[:1]
+    assert len(stretch.branches) == 149 and stretch.end == 149
+    assert ways.loudest(ways.to_loss(0)) == [Edge(149, 0), Edge(LOSS, 149)]
+    assert ways.loss(stretch).powers == pytest.approx(0.5)

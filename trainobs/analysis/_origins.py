@@ -124,6 +124,7 @@ class Walk:
         self._shrunk = settings.shrunk * settings.rtol
         self.silent_loss = silent_loss
         self._learning = learning
+        self._lost_on_stretches: dict[int, list[Origin]] = {}
 
     def origins(self, figures: SiteFigures) -> tuple[Origin, ...]:
         """Where the near-zero gradient of a kernel comes from: the largest share first."""
@@ -432,7 +433,15 @@ class Walk:
         A branch that is cut off is none, as long as there are others: nothing was to come from there.
         """
         assert isinstance(stretch, Stretch)
-        by_branch = [self._lost_on(branch) for branch in stretch.branches]
+        if stretch.start not in self._lost_on_stretches:
+            self._lost_on_stretches[stretch.start] = self._joined(
+                [self._lost_on(b) for b in stretch.branches]
+            )
+        return self._lost_on_stretches[stretch.start]
+
+    @staticmethod
+    def _joined(by_branch: list[tuple[Origin, ...]]) -> list[Origin]:
+        """The origins of branches, the same ones as one."""
         open_ones = [o for o in by_branch if any(origin.cause != "disconnected" for origin in o)] or by_branch
         found: dict[tuple[str, str], Origin] = {}
         for origin in (o for branch in open_ones for o in branch):

@@ -76,37 +76,42 @@ class Ways:
 
     def __init__(self, flow: Flow, outputs: Mapping[int, float], *, measured: bool) -> None:
         self._flow, self._outputs, self._measured = flow, outputs, measured
-        self._pieces: dict[int, Piece] = {}
-        self._lost: dict[int, float] = {}
 
     def to_loss(self, node: int) -> tuple[Piece, ...]:
         """The pieces of the way from a node to the loss, in their order; none if no way leads there."""
-        return self._until(node, LOSS)
+        return self._until(node, LOSS, self._pieces)
 
     def loss(self, piece: Piece) -> Loss:
         """What is lost on a piece: of several branches, on the one that loses least."""
         if isinstance(piece, Edge):
             return self._at(piece)
-        if piece.start not in self._lost:
-            self._lost[piece.start] = min(self._on(branch) for branch in piece.branches)
-        return Loss(self._lost[piece.start], "branches")
+        return Loss(self._least[piece.start], "branches")
 
     def loudest(self, way: Iterable[Piece]) -> list[Edge]:
-        """The edges of a way, on each stretch those of the branch that loses least."""
+        """The edges of a way, on each stretch those of the (shortest) branch that loses least."""
         found: list[Edge] = []
-        for piece in way:
+        todo = [*way][::-1]
+        while todo:
+            piece = todo.pop()
             if isinstance(piece, Edge):
                 found.append(piece)
             else:
-                found += self.loudest(self._loudest_branch(piece))
+                losses = [self._on(branch, self._least) for branch in piece.branches]
+                least = min(range(len(losses)), key=lambda at: (losses[at], len(piece.branches[at])))
+                todo += piece.branches[least][::-1]
         return found
 
-    def _loudest_branch(self, stretch: Stretch) -> tuple[Piece, ...]:
-        """The branch that loses least; the shortest of several."""
-        return min(stretch.branches, key=lambda branch: (self._on(branch), len(branch)))
+    @functools.cached_property
+    def _least(self) -> dict[int, float]:
+        """By start: what is lost on a stretch. From the loss on, so that those within it are known."""
+        found: dict[int, float] = {}
+        for node, piece in self._pieces.items():
+            if isinstance(piece, Stretch):
+                found[node] = min(self._on(branch, found) for branch in piece.branches)
+        return found
 
-    def _on(self, way: tuple[Piece, ...]) -> float:
-        return sum(self.loss(piece).powers for piece in way)
+    def _on(self, way: Iterable[Piece], least: Mapping[int, float]) -> float:
+        return sum(self._at(p).powers if isinstance(p, Edge) else least[p.start] for p in way)
 
     def _at(self, edge: Edge) -> Loss:
         if edge.reader == LOSS:
@@ -120,22 +125,25 @@ class Ways:
         kernel = math.inf if site.kernel_rms == 0 else powers(flow.kernel_gain)
         return Loss(slope, "slope") if slope >= kernel else Loss(kernel, "kernel")
 
-    def _until(self, node: int, end: int) -> tuple[Piece, ...]:
+    def _until(self, node: int, end: int, pieces: Mapping[int, Piece]) -> tuple[Piece, ...]:
         found: list[Piece] = []
         while node != end and node in self._meeting:
-            found.append(self._from(node))
+            found.append(pieces[node])
             node = self._meeting[node]
         return tuple(found)
 
-    def _from(self, node: int) -> Piece:
-        if node not in self._pieces:
-            end, readers = self._meeting[node], self._readers[node]
+    @functools.cached_property
+    def _pieces(self) -> dict[int, Piece]:
+        """Of each node the piece that begins there, from the loss on."""
+        found: dict[int, Piece] = {}
+        for node, readers in self._readers.items():
+            end = self._meeting[node]
             branches = tuple(
-                (Edge(reader, node), *(() if reader == LOSS else self._until(reader, end)))
+                (Edge(reader, node), *(() if reader == LOSS else self._until(reader, end, found)))
                 for reader in readers
             )
-            self._pieces[node] = Stretch(node, end, branches) if len(readers) > 1 else Edge(end, node)
-        return self._pieces[node]
+            found[node] = Stretch(node, end, branches) if len(readers) > 1 else Edge(end, node)
+        return found
 
     @functools.cached_property
     def _readers(self) -> dict[int, tuple[int, ...]]:
