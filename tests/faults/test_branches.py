@@ -173,3 +173,15 @@ def test_a_normalisation_of_one_element(first):
     assert report.findings["affects"].item() == ("first", "narrow", "head")
     assert "one element" in report.findings["evidence"].item()
     assert report.layers.loc["level/gamma", "root_cause"] == "masked"
+
+
+def test_a_normalisation_of_nothing_is_not_named(first):
+    """What reads zeros puts out zeros: the scale of zero before it is the cause."""
+    pixels, hidden = first
+    below, above = (keras.initializers.Constant(shift) for shift in (-1, 1))
+    shut = layers.BatchNormalization(gamma_initializer="zeros", beta_initializer=below, name="shut")
+    behind = layers.BatchNormalization(beta_initializer=above, name="behind")
+    for width, normalise in ((12, shut), (8, behind)):
+        hidden = layers.ReLU()(normalise(layers.Dense(width, use_bias=False)(hidden)))
+    report = explained(pixels, head(hidden))
+    assert causes(report) == {"shut": "zero_weights"}

@@ -372,7 +372,10 @@ class Walk:
         node = figures.info.node
         if figures.info.role != "scale" or not self._flow.normalises(node):
             return False
-        live = any(self._output_rms(s) > self._settings.rtol for s in self._flow.upstream_sites(node))
+        upstream = (site.info for site in self._flow.upstream_sites(node))
+        # what it reads is behind an activation that stands before it, else right behind the kernel
+        makers = (i.activation_node if i.activation_node < node else i.node for i in upstream)
+        live = any(self._flow.records[maker].output.rms > self._settings.rtol for maker in makers)
         return live and figures.input_rms <= self._settings.rtol
 
     def _masked(self, node: int) -> Origin:

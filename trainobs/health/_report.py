@@ -124,7 +124,7 @@ class HealthReport:
 
     def _repr_html_(self) -> str:
         table = self.findings[["severity", "message", "recommendation"]]
-        shown = table.to_html(index=False, border=0) if len(table) else "<p>No finding.</p>"
+        shown = table.to_html(index=False, justify="left", border=0) if len(table) else "<p>No finding.</p>"
         title = f"Gradient health{self._where()}: {self._verdict}"
         numbers = f"loss {self.loss:.4g} · norm of all gradients {self.global_norm:.4g}"
         return f"<h4>{html.escape(title)}</h4><p>{html.escape(numbers)}</p>{shown}"
