@@ -251,6 +251,35 @@ def test_optimizers():
         remedies.clip_gradients(keras.Sequential([keras.Input((2,)), layers.Dense(1)]))
 
 
+@pytest.fixture
+def half_precision():
+    """Models made meanwhile compute in float16."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.usefixtures("half_precision")
+@pytest.mark.parametrize("scaled", [True, False])
+def test_optimizers_that_scale_the_loss(scaled):
+    """The one inside is changed, its wrapper kept; a model that was compiled without one gets none."""
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(10)])
+    inner = keras.optimizers.Adam(0.002)
+    outer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=64.0) if scaled else inner
+    model.compile(outer, "mse", auto_scale_loss=False)
+    for change, name, value in (
+        (remedies.clip_gradients, "global_clipnorm", 1.0),
+        (remedies.lower_learning_rate, "learning_rate", 0.0002),
+    ):
+        new = change(model).optimizer
+        assert isinstance(new, keras.optimizers.LossScaleOptimizer) == scaled
+        if scaled:
+            assert new.get_config()["initial_scale"] == 64.0
+        found = getattr(new.inner_optimizer if scaled else new, name)
+        assert float(found) == pytest.approx(value)
+
+
 def test_data():
     """Standardised by feature; integers stay; broken samples go, with their targets."""
     rng = np.random.default_rng(0)

@@ -132,6 +132,7 @@ def compile_like(model: Model, new: Model, **given: Any) -> None:
         "loss_weights": loss_weights_of(model),
         "jit_compile": model.jit_compile,
         "run_eagerly": model.run_eagerly,
+        "auto_scale_loss": False,  # the model's optimizer scales the loss already, if it is to
     }
     new.compile(**{**own, **given})
     new.optimizer.build(new.trainable_variables)  # else Keras can't load what it saves
