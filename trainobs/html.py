@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from trainobs.analysis import Cause
 from trainobs.plots import draw_flow, draw_heatmap, draw_layer
-from trainobs.plots._labels import NOTHING, headline, kernel_labels, percent, shape_text
+from trainobs.plots._labels import NOTHING, headline, kernel_labels, percent, shape_text, words
 from trainobs.plots._palette import COLOURS, COLUMNS, LABELS, NOT_NEAR_ZERO, SEVERAL, SEVERITIES
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _card(finding: pd.Series, report: Report) -> dict[str, str]:
     return {
         "severity": finding["severity"],
         "colour": SEVERITIES[finding["severity"]],
-        "cause": _words(finding["cause"]),
+        "cause": words(finding["cause"]),
         "layer": finding["layer"],
         "share": percent(finding["share"]) if finding["share"] > 0 else "",
         "evidence": finding["evidence"],
@@ -173,10 +173,6 @@ def _example(finding: pd.Series, report: Report) -> str:
     return report.chain(str(elsewhere.idxmax())) if elsewhere.any() else ""
 
 
-def _words(cause: str) -> str:
-    return cause.replace("_", " ")
-
-
 def _kernels(report: Report) -> list[dict[str, Any]]:
     labels, summary = kernel_labels(report), report.summary().to_dict("index")
     return [
@@ -188,7 +184,7 @@ def _kernels(report: Report) -> list[dict[str, Any]]:
             "parts": _parts(row),
             "held_by": summary[path]["held by"],
             "dead_units": summary[path]["dead units"],
-            "root": "" if pd.isna(row["root_cause"]) else _words(row["root_cause"]),
+            "root": "" if pd.isna(row["root_cause"]) else words(row["root_cause"]),
             "root_layer": row["root_layer"],
         }
         for path, row in report.kernels.iterrows()

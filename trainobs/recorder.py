@@ -339,10 +339,9 @@ class _DueStep:
         self.own: Any = current.own if isinstance(current, _DueStep) else current
         shared = isinstance(current, _DueStep) and current._fit is self._fit  # another one wants it too
         self.wanted: tuple[Recorder, ...] = (*(current.wanted if shared else ()), recorder)
-        own_or_shared = shared or current is self.own
-        self.within: list[Callable[[], AbstractContextManager[None]]] = [
-            *(getattr(current, "within", ()) if own_or_shared else ())
-        ]
+        inherits = shared or not isinstance(current, _DueStep)
+        inherited = getattr(current, "within", ()) if inherits else ()
+        self.within: list[Callable[[], AbstractContextManager[None]]] = [*inherited]
 
     def __call__(self, iterator: Any) -> Any:
         self._model.train_function = self.own

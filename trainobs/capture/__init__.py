@@ -18,6 +18,7 @@ It may import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and 
 from trainobs.capture._batch import BatchCapture, capture_batch
 from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._kinds import KINDS, Call, Kind, LinearKind, Part
+from trainobs.capture._parts_of_models import updating_optimizer
 from trainobs.capture._readiness import check_model, check_weights
 from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
 from trainobs.capture._watched import CaughtStep, WatchedModels
@@ -37,4 +38,5 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "updating_optimizer",
 ]

@@ -129,8 +129,7 @@ class Layout:
         """Ids of the variables some terms of whose gradient stay unread, so that no call explains it."""
         found: set[int] = set()
         for call in self._trace.calls:
-            own = _sites.has_activation(call.layer) if call.kind is not None else False
-            kept = call.preactivation_gradients if own else call.output_gradients
+            kept = _of_preactivations(call)
             for in_pass, asked in self._trace.variable_gradients.items():
                 if self._trace.is_unread(kept, in_pass):
                     found |= asked.keys() & _own(call).keys()
@@ -250,8 +249,7 @@ class Layout:
         own = _sites.has_activation(layer)
         chain, normalised = ([index], False) if own else self._activation_chain(index)
         last, linear = calls[chain[-1]], chain == [index] and not own
-        kept = call.preactivation_gradients if own else call.output_gradients
-        arriving = kept.get((in_pass, 0))
+        arriving = _of_preactivations(call).get((in_pass, 0))
         makers = call if chain[-1] == index else calls[self._maker(chain[-1])]
         entering = arriving if makers is call else makers.output_gradients.get((in_pass, 0))
         delivered = last.output_gradients.get((in_pass, 0))
@@ -400,6 +398,11 @@ def _of_pass(found: dict[tuple[int, int], Any], in_pass: int) -> dict[int, Any]:
 def _variables_of(trace: StepTrace) -> list[Any]:
     """The variables of all calls of known kinds."""
     return [variable for call in trace.calls for variable in _own(call).values()]
+
+
+def _of_preactivations(call: LayerCall) -> dict[tuple[int, int], Any]:
+    """The gradients dJ/dZ of a call: those of its output, unless it has an activation."""
+    return call.preactivation_gradients if _sites.has_activation(call.layer) else call.output_gradients
 
 
 def _own(call: LayerCall) -> dict[int, Any]:

@@ -38,6 +38,11 @@ def has_parts(layer: Any) -> bool:
     return not known and bool(all_layers(layer))
 
 
+def updating_optimizer(optimizer: Any) -> Any:
+    """The optimizer that updates: of one that scales the loss, the one inside."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def optimizers_of(model: keras.Model) -> list[Any]:
     """Optimizers that the model holds, also in lists and dictionaries."""
     found, todo = {}, list(vars(model).values())

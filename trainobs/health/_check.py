@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainobs.capture import capture_batch
+from trainobs.capture import capture_batch, updating_optimizer
 from trainobs.errors import InvalidArgument
 from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import samples_of
@@ -116,7 +116,7 @@ def _optimizer_state(optimizer: Any) -> tuple[int, float | None]:
     """Steps done so far, and the learning rate."""
     if optimizer is None:
         return 0, None
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = updating_optimizer(optimizer)
     return int(np.asarray(inner.iterations.value)), float(
         np.asarray(keras.ops.convert_to_tensor(inner.learning_rate))
     )

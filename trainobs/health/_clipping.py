@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from trainobs.capture import updating_optimizer
 from trainobs.errors import InvalidArgument
 from trainobs.health._settings import HealthSettings
 from trainobs.recorder import Recorder
@@ -79,7 +80,7 @@ class AdaptiveClipping:
             model.train_function = model.train_function.own
         self.take_out()
         self._model, self.value, self._function, self._begun, self._calm = model, None, None, 0, 0
-        optimizer = _optimizer_of(model)
+        optimizer = updating_optimizer(model.optimizer)
         for name in ("clipnorm", "clipvalue", "global_clipnorm"):
             value = getattr(optimizer, name, None)
             if value is not None:
@@ -144,7 +145,7 @@ class AdaptiveClipping:
     def in_place(self) -> Iterator[None]:
         """The optimizer clips inside, where a step is traced and runs; behind, model and optimizer are as
         they were, whether the step ends well or not."""
-        optimizer = _optimizer_of(self._model)
+        optimizer = updating_optimizer(self._model.optimizer)
         optimizer.global_clipnorm = self.value
         try:
             yield
@@ -194,8 +195,3 @@ class CheckingRecorder(Recorder):
 
     def _add(self, item: Any) -> None:
         self._newest = item
-
-
-def _optimizer_of(model: keras.Model) -> Any:
-    """The optimizer that clips: of one that scales the loss, the inner one."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)

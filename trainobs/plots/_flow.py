@@ -11,7 +11,7 @@ from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
-from trainobs.plots._labels import headline, shortened, width_in_inches
+from trainobs.plots._labels import headline, shortened, width_in_inches, words
 from trainobs.plots._palette import BAND, BAR, FAINT, INK, MUTED, SEVERITIES
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
     labels: dict[int, list[str]] = {}
     for finding in findings[findings["cause"].isin(_ON_THE_WAY)].itertuples():
         for place in np.flatnonzero(flow["layer"] == finding.layer):
-            labels.setdefault(int(place), []).append(str(finding.cause).replace("_", " "))
+            labels.setdefault(int(place), []).append(words(str(finding.cause)))
     for at in labels:
         back.axvspan(at - 0.5, at + 0.5, color=BAND, linewidth=0, zorder=0)
     if labels:

@@ -25,6 +25,11 @@ def percent(value: float) -> str:
     return f"{value:.0%}"
 
 
+def words(cause: str) -> str:
+    """A cause as people write it: "dead activation"."""
+    return cause.replace("_", " ")
+
+
 def shortened(name: str, length: int = 26) -> str:
     """A name that fits beside a picture: its middle gives way to an ellipsis."""
     if len(name) <= length:
@@ -61,4 +66,4 @@ def headline(report: Report) -> str:
     first, more = findings.iloc[0], len(findings) - 1
     share = f" – {percent(first['share'])} of all weights" if first["share"] > 0 else ""
     rest = f" (and {more} more finding{'s' if more > 1 else ''})" if more else ""
-    return f"{first['cause'].replace('_', ' ').capitalize()} at {shortened(first['layer'])}{share}{rest}"
+    return f"{words(first['cause']).capitalize()} at {shortened(first['layer'])}{share}{rest}"

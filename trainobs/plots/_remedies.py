@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
 from trainobs.analysis import Cause
-from trainobs.plots._labels import shortened
+from trainobs.plots._labels import shortened, words
 from trainobs.plots._palette import COLOURS, FAINT, INK, MUTED, SEVERITIES
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _title(trials: pd.DataFrame) -> str:
     if trials.empty:
         return "No remedy fits"
     best = trials.iloc[0]
-    finding = f"{str(best['cause']).replace('_', ' ')} at {best['layer']}"
+    finding = f"{words(str(best['cause']))} at {best['layer']}"
     if not best["gone"]:
         return f"No remedy removes {finding}"
     return f"{str(best['remedy']).capitalize()} removes {finding}"

@@ -7,7 +7,6 @@ the catalogue is the order in which they are tried; trials decide which of them 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 from trainobs.errors import InvalidArgument
+from trainobs.recording import sums_of
 from trainobs.remedies import _data, _models
 from trainobs.remedies._background import BackgroundLift
 from trainobs.remedies._surgery import rebuilt
@@ -76,7 +76,7 @@ class Situation:
     @property
     def kernels(self) -> list[str]:
         """All layers with a kernel, input first."""
-        return list(dict.fromkeys(self._infos("layer")))
+        return list(dict.fromkeys(info.layer for info in self._kernel_infos()))
 
     @property
     def hidden(self) -> list[str]:
@@ -120,7 +120,7 @@ class Situation:
             site.info.layer
             for site in sites
             if site.info.role == "kernel"
-            and _rms(site.kernel) > 2 * site.info.op.healthy_weight(site.kernel.shape)
+            and sums_of(site.kernel).rms > 2 * site.info.op.healthy_weight(site.kernel.shape)
         ]
         return list(dict.fromkeys(found))
 
@@ -128,9 +128,6 @@ class Situation:
         sites = self.report.statistics.sites.values()
         found = [site.info for site in sites if site.info.role in ("kernel", "recurrent", "table")]
         return [info for info in found if layers is None or info.layer in layers]
-
-    def _infos(self, name: str) -> list[Any]:
-        return [getattr(info, name) for info in self._kernel_infos()]
 
 
 Entry = Callable[[Situation], Iterator[Treatment]]
@@ -152,27 +149,39 @@ def treatments(report: Report) -> list[Treatment]:
 # ---- entries -------------------------------------------------------------------------------------
 
 
-def _treatment(
-    of: Situation, remedy: str, changes: str, call: str, apply: Callable[[Case], Case]
+def _on_model(
+    of: Situation, remedy: str, changes: str, change: Callable[..., Any], *given: Any, **options: Any
 ) -> Treatment:
-    return Treatment(of.cause, of.layer, remedy, changes, call, apply)
+    """A remedy that changes the model; the call that is shown is the one that is made."""
+    arguments = [*map(repr, given), *(f"{name}={value!r}" for name, value in options.items())]
+    call = f"remedies.{change.__name__}({', '.join(['model', *arguments])})"
+    return Treatment(
+        of.cause,
+        of.layer,
+        remedy,
+        changes,
+        call,
+        lambda case: (change(case[0], *given, **options), *case[1:]),
+    )
 
 
-def _on_model(of: Situation, remedy: str, changes: str, call: str, change: Callable[[Any], Any]) -> Treatment:
-    return _treatment(of, remedy, changes, call, lambda case: (change(case[0]), *case[1:]))
+def _on_data(
+    of: Situation, remedy: str, changes: str, call: str, change: Callable[[Any, Any], tuple[Any, Any]]
+) -> Treatment:
+    """A remedy that changes x, y or both; the model is copied, for it will be trained."""
+    return Treatment(
+        of.cause, of.layer, remedy, changes, call, lambda case: (rebuilt(case[0]), *change(*case[1:]))
+    )
 
 
 def _reinitialise_units(of: Situation) -> Iterator[Treatment]:
     masks = of.dead_units() if not of.is_recurrent() else {}
     if masks:
         many = ", ".join(f"{int(mask.sum())} of {name}" for name, mask in masks.items())
-        yield _on_model(
-            of,
-            "re-initialise dead units",
-            f"Draws the incoming weights of dead units anew, biases 0: {many}.",
-            f"remedies.reinitialise_units(model, dead)  # {_named(list(masks))}",
-            lambda model: _models.reinitialise_units(model, masks),
-        )
+        changes = f"Draws the incoming weights of dead units anew, biases 0: {many}."
+        treatment = _on_model(of, "re-initialise dead units", changes, _models.reinitialise_units, masks)
+        call = f"remedies.reinitialise_units(model, dead)  # {_named(list(masks))}"  # masks are long
+        yield dataclasses.replace(treatment, call=call)
 
 
 def _reinitialise(of: Situation) -> Iterator[Treatment]:
@@ -180,109 +189,71 @@ def _reinitialise(of: Situation) -> Iterator[Treatment]:
         of.too_large() if of.cause == "exploding" else of.kernels if of.cause == "vanishing" else of.redrawn()
     )
     if names:
-        yield _on_model(
-            of,
-            "re-initialise",
-            f"Draws kernels anew (He; Glorot before sigmoid and tanh), biases 0: {_named(names)}.",
-            f"remedies.reinitialise(model, layers={names!r})",
-            lambda model: _models.reinitialise(model, layers=names),
-        )
+        changes = f"Draws kernels anew (He; Glorot before sigmoid and tanh), biases 0: {_named(names)}."
+        yield _on_model(of, "re-initialise", changes, _models.reinitialise, layers=names)
 
 
 def _swap_activations(of: Situation) -> Iterator[Treatment]:
     names = of.activations()
     if names and not of.is_recurrent():
         for to in _models.ACTIVATIONS:
-            yield _on_model(
-                of,
-                f"swap activation ({to})",
-                f"Gives {_named(names)} the activation {to}.",
-                f"remedies.swap_activation(model, {to!r}, layers={names!r})",
-                functools.partial(_models.swap_activation, to=to, layers=names),
-            )
+            changes = f"Gives {_named(names)} the activation {to}."
+            yield _on_model(of, f"swap activation ({to})", changes, _models.swap_activation, to, layers=names)
 
 
 def _insert_normalisations(of: Situation) -> Iterator[Treatment]:
     names = [name for name in of.targets if not of.is_normalised(name)]
     if names and not of.is_recurrent():
         for kind, class_name in (("batch", "BatchNormalization"), ("layer", "LayerNormalization")):
+            changes = f"Puts a {class_name} between kernel and activation of {_named(names)}."
             yield _on_model(
-                of,
-                f"insert {class_name}",
-                f"Puts a {class_name} between kernel and activation of {_named(names)}.",
-                f"remedies.insert_normalisation(model, {kind!r}, layers={names!r})",
-                functools.partial(_models.insert_normalisation, kind=kind, layers=names),
+                of, f"insert {class_name}", changes, _models.insert_normalisation, kind, layers=names
             )
 
 
 def _wrap_residual(of: Situation) -> Iterator[Treatment]:
     names = of.targets
     if names:
-        yield _on_model(
-            of,
-            "residual wrap",
-            f"Adds what a layer reads to what it puts out, where shapes allow: {_named(names)}.",
-            f"remedies.wrap_residual(model, layers={names!r})",
-            lambda model: _models.wrap_residual(model, layers=names),
-        )
+        changes = f"Adds what a layer reads to what it puts out, where shapes allow: {_named(names)}."
+        yield _on_model(of, "residual wrap", changes, _models.wrap_residual, layers=names)
 
 
 def _fix_head(of: Situation) -> Iterator[Treatment]:
-    yield _on_model(
-        of,
-        "fix the head",
-        "Changes the last activation, the loss, or both, so that they fit each other and the targets.",
-        "remedies.fix_head(model)",
-        _models.fix_head,
-    )
+    changes = "Changes the last activation, the loss, or both, so that they fit each other and the targets."
+    yield _on_model(of, "fix the head", changes, _models.fix_head)
 
 
 def _clip_gradients(of: Situation) -> Iterator[Treatment]:
-    change = "Scales gradients down to a global norm of 1."
-    yield _on_model(of, "clip gradients", change, "remedies.clip_gradients(model)", _models.clip_gradients)
+    changes = "Scales gradients down to a global norm of 1."
+    yield _on_model(of, "clip gradients", changes, _models.clip_gradients)
 
 
 def _lower_learning_rate(of: Situation) -> Iterator[Treatment]:
-    change, call = "Divides the learning rate by 10.", "remedies.lower_learning_rate(model)"
-    yield _on_model(of, "lower learning rate", change, call, _models.lower_learning_rate)
+    changes = "Divides the learning rate by 10."
+    yield _on_model(of, "lower learning rate", changes, _models.lower_learning_rate)
 
 
 def _warm_up(of: Situation) -> Iterator[Treatment]:
-    change = "Lets the learning rate grow from 0 to its value over 100 steps."
-    yield _on_model(of, "warm-up", change, "remedies.warm_up(model)", _models.warm_up)
+    changes = "Lets the learning rate grow from 0 to its value over 100 steps."
+    yield _on_model(of, "warm-up", changes, _models.warm_up)
 
 
 def _scale_loss(of: Situation) -> Iterator[Treatment]:
-    change = "Wraps the optimizer in a LossScaleOptimizer."
-    yield _on_model(of, "loss scaling", change, "remedies.scale_loss(model)", _models.scale_loss)
+    yield _on_model(of, "loss scaling", "Wraps the optimizer in a LossScaleOptimizer.", _models.scale_loss)
 
 
 def _unfreeze(of: Situation) -> Iterator[Treatment]:
-    names = [of.layer]
-    call = f"remedies.unfreeze(model, layers={names!r})"
-    yield _on_model(
-        of, "unfreeze", f"Trains {of.layer}.", call, lambda model: _models.unfreeze(model, layers=names)
-    )
+    yield _on_model(of, "unfreeze", f"Trains {of.layer}.", _models.unfreeze, layers=[of.layer])
 
 
 def _standardise_inputs(of: Situation) -> Iterator[Treatment]:
-    yield _treatment(
-        of,
-        "standardise inputs",
-        "Brings every feature to zero mean and unit variance.",
-        "x = remedies.standardise(x)",
-        lambda case: (rebuilt(case[0]), _data.standardise(case[1]), case[2]),
-    )
+    changes, call = "Brings every feature to zero mean and unit variance.", "x = remedies.standardise(x)"
+    yield _on_data(of, "standardise inputs", changes, call, lambda x, y: (_data.standardise(x), y))
 
 
 def _standardise_targets(of: Situation) -> Iterator[Treatment]:
-    yield _treatment(
-        of,
-        "standardise targets",
-        "Brings every target to zero mean and unit variance.",
-        "y = remedies.standardise(y)",
-        lambda case: (rebuilt(case[0]), case[1], _standardised_targets(case[2])),
-    )
+    changes, call = "Brings every target to zero mean and unit variance.", "y = remedies.standardise(y)"
+    yield _on_data(of, "standardise targets", changes, call, lambda x, y: (x, _standardised_targets(y)))
 
 
 def _standardised_targets(y: Any) -> Any:
@@ -292,13 +263,9 @@ def _standardised_targets(y: Any) -> Any:
 
 
 def _lift_background(of: Situation) -> Iterator[Treatment]:
-    yield _treatment(
-        of,
-        "lift the background",
-        "Maps inputs from [0, 1] to [0.08, 1], so that black is not 0.",
-        "x = remedies.BackgroundLift()(x)",
-        lambda case: (rebuilt(case[0]), _lifted(case[1]), case[2]),
-    )
+    changes = "Maps inputs from [0, 1] to [0.08, 1], so that black is not 0."
+    call = "x = remedies.BackgroundLift()(x)"
+    yield _on_data(of, "lift the background", changes, call, lambda x, y: (_lifted(x), y))
 
 
 def _lifted(x: Any) -> Any:
@@ -309,22 +276,14 @@ def _lifted(x: Any) -> Any:
 
 
 def _drop_non_finite(of: Situation) -> Iterator[Treatment]:
-    yield _treatment(
-        of,
-        "drop broken samples",
-        "Leaves out the samples that hold NaN or infinite values.",
-        "x, y = remedies.drop_non_finite(x, y)",
-        lambda case: (rebuilt(case[0]), *_data.drop_non_finite(case[1], case[2])),
-    )
+    changes = "Leaves out the samples that hold NaN or infinite values."
+    call = "x, y = remedies.drop_non_finite(x, y)"
+    yield _on_data(of, "drop broken samples", changes, call, _data.drop_non_finite)
 
 
 def _named(names: list[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _rms(values: Any) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 #: By cause: what may help, in the order in which it is tried.

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainobs.capture import all_layers
+from trainobs.capture import all_layers, updating_optimizer
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.remedies._layers import ActivationInPlaceOfSoftmax, Residual
 from trainobs.remedies._surgery import Change, Layer, Model, layers_named, rebuilt
@@ -384,7 +384,7 @@ def _with_logits(loss: Any) -> Any:
 
 
 def _learning_rate(model: Model) -> float:
-    rate = _inner(_optimizer_of(model)).get_config().get("learning_rate")
+    rate = updating_optimizer(_optimizer_of(model)).get_config().get("learning_rate")
     if not isinstance(rate, (int, float, np.floating)):
         raise InvalidArgument(f"The learning rate is a schedule: change that. Received: {rate!r}.")
     return float(rate)
@@ -392,17 +392,12 @@ def _learning_rate(model: Model) -> float:
 
 def _with_optimizer(model: Model, **config: Any) -> Model:
     optimizer = _optimizer_of(model)
-    inner = _inner(optimizer)
+    inner = updating_optimizer(optimizer)
     changed = type(inner).from_config({**inner.get_config(), **config})
     if inner is not optimizer:
         serialised = keras.optimizers.serialize(changed)
         changed = type(optimizer).from_config({**optimizer.get_config(), "inner_optimizer": serialised})
     return rebuilt(model, optimizer=changed)
-
-
-def _inner(optimizer: Any) -> Any:
-    """The optimizer that updates: of one that scales the loss, the one inside."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _optimizer_of(model: Model) -> Any:
