@@ -112,6 +112,25 @@ def test_the_new_model_can_be_saved(name, tmp_path):
     np.testing.assert_allclose(loaded.predict(x, verbose=0), new.predict(x, verbose=0), rtol=1e-5)
 
 
+def scaled_squares(target, prediction):
+    """A loss of the user's own."""
+    return 3 * keras.ops.mean((target - prediction) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("loss", [scaled_squares, lambda y, p: keras.ops.mean(abs(y - p), axis=-1)])
+def test_losses_of_the_users_own(loss):
+    """Functions and lambdas, in nested models and with weights, go to the new model as they are."""
+    start = keras.Input((64,))
+    inner = keras.Sequential([keras.Input((64,)), layers.Dense(3, name="h")])
+    inner.compile("sgd", loss)
+    outputs = [layers.Dense(1, name=name)(inner(start)) for name in ("a", "b")]
+    model = keras.Model(start, outputs)
+    model.compile("sgd", [loss, "mse"], loss_weights=[0.25, 1.0])
+    new = remedies.reinitialise(model, layers=["h"])
+    assert new.loss == [loss, "mse"] and remedies._surgery.loss_weights_of(new) == [0.25, 1.0]
+    assert model.compiled and inner.compiled
+
+
 def test_swapped_activations():
     """Of layers that have one, and of layers that are one; kernels stay."""
     model = nested()

@@ -77,10 +77,24 @@ def _with_replaced_layers(model: Model, change: Change) -> Model:
         copies.append((layer, fresh))
         return change(fresh)
 
-    new = keras.models.clone_model(model, clone_function=replaced, recursive=True)
+    with _without_compilation(model):
+        new = keras.models.clone_model(model, clone_function=replaced, recursive=True)
     for layer, fresh in copies:
         carry_weights(layer, fresh)
     return new if type(new) is type(model) else _of_its_class(model, new)
+
+
+@contextlib.contextmanager
+def _without_compilation(model: Model) -> Iterator[None]:
+    """Newer versions of Keras compile a clone from what can be serialised, and fail for losses that can't."""
+    compiled = [part for part in (model, *all_layers(model)) if getattr(part, "compiled", False)]
+    for part in compiled:
+        part.compiled = False
+    try:
+        yield
+    finally:
+        for part in compiled:
+            part.compiled = True
 
 
 def _of_its_class(model: Model, new: Model) -> Model:
