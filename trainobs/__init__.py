@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from trainobs.health import GradientHealth as GradientHealth
     from trainobs.health import HealthSettings as HealthSettings
     from trainobs.health import check_health as check_health
-    from trainobs.near_zero import NearZero as NearZero
     from trainobs.recorder import Recorder as Recorder
     from trainobs.recorder import log_spaced as log_spaced
     from trainobs.recording import Recording as Recording
     from trainobs.report import Report as Report
+    from trainobs.thresholds import NearZero as NearZero
+    from trainobs.thresholds import Thresholds as Thresholds
 
 __version__ = "0.1.0"
 
@@ -29,10 +30,11 @@ _HOMES = {
     "Cause": "trainobs.analysis",
     "GradientHealth": "trainobs.health",
     "HealthSettings": "trainobs.health",
-    "NearZero": "trainobs.near_zero",
+    "NearZero": "trainobs.thresholds",
     "Recorder": "trainobs.recorder",
     "Recording": "trainobs.recording",
     "Report": "trainobs.report",
+    "Thresholds": "trainobs.thresholds",
     "capture_batch": "trainobs.capture",
     "check_health": "trainobs.health",
     "explain_near_zero_gradients": "trainobs.explain",
@@ -45,6 +47,7 @@ __all__ = [  # noqa: RUF022 (in the order of a user's walk)
     "Recording",
     "Report",
     "NearZero",
+    "Thresholds",
     "Cause",
     "GradientHealth",
     "check_health",

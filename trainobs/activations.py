@@ -13,6 +13,7 @@ of preactivations, so users' own functions are read like Keras' ones.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -34,11 +35,15 @@ class Activation:
         Name of the layer that holds it.
     probed_slopes : tuple of float
         φ' at `PROBE_GRID`; empty where the function is not element-wise.
+    range : (float, float)
+        The smallest and the largest value that the function puts out, as probed; infinite where it has no
+        bound.
     """
 
     name: str
     layer: str
     probed_slopes: tuple[float, ...] = ()
+    range: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def elementwise(self) -> bool:

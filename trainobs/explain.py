@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from trainobs.analysis import Statistics, gather
+from trainobs.analysis import condensed
 from trainobs.errors import InvalidArgument, ModelNotReady
-from trainobs.near_zero import NearZero
 from trainobs.recording import Recording
 from trainobs.report import Report
 from trainobs.selection import Selection
+from trainobs.statistics import Statistics, gather
+from trainobs.thresholds import NearZero
 
 _BACKPROPS = ("tape", "pinv")
 
@@ -126,7 +127,7 @@ def _recorded(source: Any, step: int | None, x: Any) -> Any:
 
 def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
     if not isinstance(record, Statistics):
-        return gather(record, near_zero, backprop=backprop, condense=True)
+        return gather(record, near_zero, backprop=backprop, condense=condensed)
     if backprop == "pinv":
         raise InvalidArgument('backprop="pinv" needs the tensors: record with keep="tensors".')
     return record
@@ -145,7 +146,13 @@ def _of_model(model: Any, x: Any, y: Any, batch_size: int, near_zero: NearZero, 
     total: Statistics | None = None
     for batch in progress(batches, batches.length):
         only = batches.length == 1
-        part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop, condense=only)
+        part = gather(
+            capture(*batch),
+            near_zero,
+            pinv=total is None,
+            backprop=backprop,
+            condense=condensed if only else None,
+        )
         total = part if total is None else total + part
     if total is None:
         raise InvalidArgument("The data is empty: there is no batch to explain. Pass at least one sample.")

@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainobs.analysis import Statistics, gather
 from trainobs.capture import (
     CapturedStep,
     CaughtStep,
@@ -22,10 +21,12 @@ from trainobs.capture import (
     check_weights,
 )
 from trainobs.errors import InvalidArgument
-from trainobs.near_zero import NearZero
-from trainobs.recording import Recording, SiteRecord, WeightRecord
+from trainobs.recording import Recording
+from trainobs.records import SiteRecord, WeightRecord
 from trainobs.selection import Selection
+from trainobs.statistics import Statistics, gather
 from trainobs.steps import StepCounter
+from trainobs.thresholds import NearZero
 
 _KEEPS = ("tensors", "statistics")
 

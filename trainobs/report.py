@@ -12,27 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainobs.analysis import (
-    CAUSE_NAMES,
-    CAUSES,
-    OFF_REASONS,
-    Cause,
-    Diagnosis,
-    Finding,
-    FindingSettings,
-    Flow,
-    OtherFigures,
-    SiteFigures,
-    Statistics,
-    chain,
-    diagnose,
-    evidence,
-    remedy,
-)
+from trainobs.analysis import CAUSE_NAMES, CAUSES, Cause, Flow, SiteFigures, WholeLayerFigures
+from trainobs.diagnosis import Diagnosis, Finding, chain, diagnose, evidence, remedy
 from trainobs.errors import NotRecorded
-from trainobs.near_zero import NearZero
-from trainobs.recording import OPERATIONS
+from trainobs.records import OPERATIONS
 from trainobs.selection import Selection
+from trainobs.statistics import OFF_REASONS, Statistics
+from trainobs.thresholds import NearZero, Thresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +76,7 @@ class Report:
         The additive sums of everything that was run.
     near_zero : NearZero
         The thresholds that were used.
-    settings : FindingSettings, optional
+    settings : Thresholds, optional
         When figures become findings.
     selection : Selection, optional
         Which layers the tables show.
@@ -105,15 +91,13 @@ class Report:
         statistics: Statistics,
         near_zero: NearZero,
         *,
-        settings: FindingSettings | None = None,
+        settings: Thresholds | None = None,
         selection: Selection | None = None,
     ) -> None:
         self.statistics = statistics
         self.near_zero = near_zero
         self._selection = selection or Selection()
-        self._settings = settings or FindingSettings(
-            slope_atol=near_zero.slope_atol, rtol=near_zero.rtol, activation_scale=near_zero.activation_scale
-        )
+        self._settings = settings or Thresholds(near_zero=near_zero)
 
     # ---- what everything is read from --------------------------------------------------------
 
@@ -130,9 +114,9 @@ class Report:
         }
 
     @functools.cached_property
-    def _others(self) -> dict[str, OtherFigures]:
+    def _others(self) -> dict[str, WholeLayerFigures]:
         return {
-            weight: OtherFigures(other, self.near_zero, self.gradient_scale, self._flow)
+            weight: WholeLayerFigures(other, self.near_zero, self.gradient_scale, self._flow)
             for weight, other in self.statistics.others.items()
         }
 
@@ -296,7 +280,7 @@ class Report:
             cause, layer = origins[0].key
         return {"root_cause": cause, "root_layer": layer}
 
-    def _other_row(self, other: OtherFigures) -> dict[str, Any]:
+    def _other_row(self, other: WholeLayerFigures) -> dict[str, Any]:
         """A weight that is explained with its layer as a whole: what is not known of it is nan."""
         info = other.info
         return {

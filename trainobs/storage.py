@@ -1,4 +1,4 @@
-"""Recordings on disk: one safetensors file, no pickle, readable without the model or TensorFlow.
+"""Records on disk: one safetensors file, no pickle, readable without the model or TensorFlow.
 
 Arrays are tensors named by their number, each stored once however many fields hold it; everything
 else is a JSON text in the file's header, in which ``{"array": "7"}`` stands for tensor "7".
@@ -18,10 +18,9 @@ from safetensors.numpy import save_file
 
 from trainobs.activations import Activation
 from trainobs.errors import InvalidArgument
-from trainobs.recording import (
+from trainobs.records import (
     NodeRecord,
     OutputRecord,
-    Recording,
     Scalars,
     SiteRecord,
     StepRecord,
@@ -35,12 +34,12 @@ _KINDS: dict[str, type] = {
 }
 
 
-def save_recording(recording: Recording, path: str | os.PathLike[str]) -> None:
-    """Write a recording to one file; a crash on the way leaves an older file as it was.
+def save_records(records: tuple[Any, ...], path: str | os.PathLike[str]) -> None:
+    """Write records to one file; a crash on the way leaves an older file as it was.
 
     Parameters
     ----------
-    recording : Recording
+    records : tuple of StepRecord
         Records of tensors (``keep="tensors"``).
     path : str or path-like
         The file; an existing one is replaced.
@@ -61,18 +60,18 @@ def save_recording(recording: Recording, path: str | os.PathLike[str]) -> None:
             return {"kind": type(value).__name__, "fields": fields}
         return [pack(item) for item in value] if isinstance(value, tuple) else value
 
-    if not all(isinstance(record, StepRecord) for record in recording):
+    if not all(isinstance(record, StepRecord) for record in records):
         raise InvalidArgument(
             'Only records with keep="tensors" can be saved. This recording holds statistics.'
         )
-    text = json.dumps([pack(record) for record in recording])
+    text = json.dumps([pack(record) for record in records])
     partial = Path(f"{os.fspath(path)}.partial")
     save_file(arrays, partial, metadata={"format": FORMAT, "records": text})
     os.replace(partial, path)
 
 
-def load_recording(path: str | os.PathLike[str]) -> Recording:
-    """Read a recording that `save_recording` wrote.
+def load_records(path: str | os.PathLike[str]) -> tuple[StepRecord, ...]:
+    """Read records that `save_records` wrote.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def load_recording(path: str | os.PathLike[str]) -> Recording:
 
     Returns
     -------
-    Recording
+    tuple of StepRecord
 
     Raises
     ------
@@ -96,7 +95,7 @@ def load_recording(path: str | os.PathLike[str]) -> Recording:
                 f"received {metadata.get('format')!r}."
             )
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    return Recording(tuple(_unpack(item, arrays) for item in json.loads(metadata["records"])))
+    return tuple(_unpack(item, arrays) for item in json.loads(metadata["records"]))
 
 
 def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import PROBE_GRID, Activation
-from trainobs.analysis._site_sums import sum_site
 from trainobs.linear_ops import ConvOp, DenseOp, weight_vjp
-from trainobs.near_zero import NearZero
-from trainobs.recording import SiteRecord
+from trainobs.records import SiteRecord
+from trainobs.statistics._site_sums import sum_site
+from trainobs.thresholds import NearZero
 
 ROUNDS = 7
 CASES = {

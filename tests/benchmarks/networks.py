@@ -25,8 +25,8 @@ from keras import layers
 
 import trainobs
 from tests.benchmarks.overhead import ratio
-from trainobs.analysis import gather
 from trainobs.capture import BatchCapture
+from trainobs.statistics import gather
 
 ROUNDS = 5
 Network = tuple[keras.Model, np.ndarray, np.ndarray]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.linear_ops import weight_vjp
-from trainobs.recording import SiteRecord, StepRecord
+from trainobs.records import SiteRecord, StepRecord
 
 #: Of each dtype that a layer computes in: what rounding may take away, of the largest gradient.
 ROUNDING = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 4e-2}

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from keras import layers
 
 import trainobs
-from trainobs.analysis import gather
 from trainobs.linear_ops import weight_vjp
-from trainobs.near_zero import NearZero
-from trainobs.recording import OutputRecord, SiteRecord, StepRecord
+from trainobs.records import OutputRecord, SiteRecord, StepRecord
 from trainobs.report import Report
+from trainobs.statistics import gather
+from trainobs.thresholds import NearZero
 
 SAMPLES = 6
 UNITS = 4

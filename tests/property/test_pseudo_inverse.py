@@ -14,8 +14,8 @@ import trainobs
 from tests.property.synthetic import property_settings
 from tests.reference.linear import ConvProblem, DenseProblem, weight_sums
 from tests.reference.pseudo_inverse import projector
-from trainobs.analysis._pseudo_inverse import Inverse
 from trainobs.linear_ops import ConvOp, DenseOp, weight_vjp
+from trainobs.statistics._pseudo_inverse import Inverse
 
 FLOAT32 = float(np.finfo(np.float32).eps)
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.synthetic import SAMPLES, Plant, draw, plants, property_settings, with_samples
-from trainobs.analysis import Statistics, gather
 from trainobs.errors import InvalidArgument
-from trainobs.near_zero import NearZero
+from trainobs.statistics import Statistics, gather
+from trainobs.thresholds import NearZero
 
 NEAR_ZERO = NearZero()
 #: Counted against each batch's own g*, or norms: these do not equal those of the joined batch.

@@ -23,7 +23,7 @@ from tests.reference.linear import (
     DepthwiseConvProblem,
     forward,
 )
-from trainobs.recording import SiteRecord, StepRecord
+from trainobs.records import SiteRecord, StepRecord
 
 RTOL = 1e-3  # of NearZero
 CONVOLUTIONS = layers.Conv1D, layers.Conv2D, layers.Conv3D

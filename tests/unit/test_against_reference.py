@@ -30,7 +30,7 @@ from tests.unit.sites import (
     sent_back,
     unit_positions,
 )
-from trainobs.recording import SiteRecord, StepRecord
+from trainobs.records import SiteRecord, StepRecord
 
 MARGIN = 1e-5  # float32 rounding of a compared value is some 1e-7
 ROUNDING = 1e-6

@@ -79,8 +79,8 @@ def test_api_is_listed_in_the_order_of_a_users_walk():
 
 def test_names_are_the_objects_of_their_modules():
     """A lazy name is the object itself, and stays the same one."""
-    from trainobs.near_zero import NearZero
     from trainobs.report import Report
+    from trainobs.thresholds import NearZero
 
     assert trainobs.NearZero is NearZero and trainobs.Report is Report
     assert trainobs.Report is trainobs.Report

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trainobs.errors import InvalidArgument, TrainobsError
-from trainobs.near_zero import NearZero
+from trainobs.thresholds import NearZero
 
 
 def weight_threshold(near_zero: NearZero, g_out: float, classes: int, batch: int) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import trainobs
-from trainobs.analysis import Statistics
+from trainobs.statistics import Statistics
 
 X, Y = np.random.default_rng(0).random((64, 4), np.float32), np.zeros((64, 3), "float32")
 

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import trainobs
-from trainobs.analysis import FindingSettings
+from trainobs.thresholds import Thresholds
 
 
 def report_of(loss_scale: float) -> trainobs.Report:
@@ -31,7 +31,7 @@ def test_terms_whose_squares_float32_can_not_hold_are_explained(loss_scale: floa
 
 def test_sums_of_many_terms_are_rounded_more() -> None:
     """Float32 loses bits with every term, in TensorFlow's own sum too: λ·√T·u, Higham & Mary's bound."""
-    limit = FindingSettings().residual_limit
+    limit = Thresholds().residual_limit
     assert [limit(dtype, 100.0) for dtype in ("float32", "float16", "bfloat16")] == [1e-4, 1e-2, 8e-2]
     assert limit("float32", 250_880) == pytest.approx(2.985e-4, rel=1e-3)
     values = np.random.default_rng(0).random(250_880, np.float32)

@@ -12,8 +12,8 @@ import functools
 
 import numpy as np
 
-from trainobs.analysis._figures import SiteFigures, ratio
-from trainobs.recording import DATA, OPERATIONS, NodeRecord, Scalars
+from trainobs.analysis._site_figures import SiteFigures, ratio
+from trainobs.records import DATA, OPERATIONS, NodeRecord, Scalars
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from trainobs.capture._parts_of_models import optimizers_of
 from trainobs.capture._readiness import check_input_shape, check_model, check_weights
 from trainobs.capture._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady
-from trainobs.recording import StepRecord
+from trainobs.records import StepRecord
 
 
 class BatchCapture:

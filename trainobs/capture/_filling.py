@@ -12,7 +12,7 @@ from trainobs.capture._kinds import Call, Part, Units
 from trainobs.capture._layout import Function, Layout
 from trainobs.capture._slots import ProductSlot, ScalarsSlot, Slot, SparseSlot
 from trainobs.capture._taps import slope_of
-from trainobs.recording import (
+from trainobs.records import (
     DATA,
     NodeRecord,
     OutputRecord,

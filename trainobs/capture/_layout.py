@@ -24,7 +24,7 @@ from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._slots import Slot, Slots, length_of
 from trainobs.capture._trace import LayerCall, StepTrace
 from trainobs.capture._wiring import wire
-from trainobs.recording import DATA, OPERATIONS
+from trainobs.records import DATA, OPERATIONS
 
 Function = Callable[[Any], Any]
 

@@ -14,7 +14,7 @@ from trainobs.capture._filling import fill, nbytes
 from trainobs.capture._layout import Layout, owned_weights
 from trainobs.capture._patches import Patches
 from trainobs.capture._replacing import in_this_graph, replaced
-from trainobs.recording import StepRecord
+from trainobs.records import StepRecord
 
 Selects = Callable[[Any], bool]
 

@@ -29,7 +29,7 @@ from trainobs.capture._layout import Layout, owned_weights
 from trainobs.capture._patches import Patches
 from trainobs.capture._trace import StepTrace
 from trainobs.errors import ModelNotReady
-from trainobs.recording import DATA, NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
+from trainobs.records import DATA, NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
 
 Selects = Callable[[Any], bool]
 Caught = tuple[Layout, list[Any]]

@@ -20,7 +20,7 @@ from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import Samples, samples_of
 from trainobs.health._settings import HealthSettings
 from trainobs.health._tensorboard import EventFiles, heatmap_png
-from trainobs.recording import StepRecord
+from trainobs.records import StepRecord
 
 _ACTS = ("warn", "stop", "clip")
 _KEPT_REPORTS = 100

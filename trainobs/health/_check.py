@@ -12,7 +12,8 @@ from trainobs.errors import InvalidArgument
 from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import samples_of
 from trainobs.health._settings import HealthSettings
-from trainobs.recording import Recording, StepRecord
+from trainobs.recording import Recording
+from trainobs.records import StepRecord
 
 
 def check_health(

@@ -21,7 +21,7 @@ import pandas as pd
 
 from trainobs.health._samples import Samples, samples_of, shift
 from trainobs.health._settings import HealthSettings
-from trainobs.recording import Rows, SiteRecord, StepRecord, WeightRecord
+from trainobs.records import Rows, SiteRecord, StepRecord, WeightRecord
 
 Array = np.ndarray
 _CARRYING = ("kernel", "recurrent", "table")

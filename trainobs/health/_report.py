@@ -12,7 +12,7 @@ from trainobs.health._figures import figures, global_norm
 from trainobs.health._rules import SEVERITIES, Measured, findings, flow
 from trainobs.health._samples import Samples
 from trainobs.health._settings import HealthSettings
-from trainobs.recording import StepRecord
+from trainobs.records import StepRecord
 
 _MOST_LINES = 8
 #: What is logged: name in the log, column, and whether it belongs to a layer.

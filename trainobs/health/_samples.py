@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trainobs.recording import SiteRecord
+from trainobs.records import SiteRecord
 
 #: Values that are kept of each activation; the distance of two such samples of the same distribution is
 #: below 0.043 with a probability of 99.9 %.

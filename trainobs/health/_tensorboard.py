@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from trainobs.analysis import gather
-from trainobs.near_zero import NearZero
-from trainobs.recording import StepRecord
+from trainobs.records import StepRecord
 from trainobs.report import Report
+from trainobs.statistics import gather
+from trainobs.thresholds import NearZero
 
 _INCHES_WIDE, _INCHES_PER_ROW, _DOTS = 10.5, 0.3, 100
 

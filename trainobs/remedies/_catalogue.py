@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from trainobs.errors import InvalidArgument
-from trainobs.recording import sums_of
+from trainobs.records import sums_of
 from trainobs.remedies import _data, _models
 from trainobs.remedies._background import BackgroundLift
 from trainobs.remedies._surgery import rebuilt

@@ -16,10 +16,9 @@ import functools
 import numpy as np
 
 from trainobs.analysis._causes import Cause, shares, verdict
-from trainobs.analysis._off_units import OFF_REASONS
-from trainobs.analysis._statistics import PER_WEIGHT, SiteStatistics
-from trainobs.near_zero import NearZero
-from trainobs.recording import Scalars, sums_of
+from trainobs.records import Scalars, sums_of
+from trainobs.statistics import OFF_REASONS, PER_WEIGHT, SiteStatistics
+from trainobs.thresholds import NearZero
 
 Array = np.ndarray
 
@@ -433,6 +432,11 @@ class SiteFigures:
         if "pinv_error_sq" not in self._sums:
             return float("nan")
         return ratio(self._sums["pinv_error_sq"], self._sums["pinv_true_sq"])
+
+
+def condensed(statistics: SiteStatistics, near_zero: NearZero, gradient_scale: float) -> SiteStatistics:
+    """`SiteFigures.condensed`, for `gather` to call as soon as the sums of a weight are there."""
+    return SiteFigures(statistics, near_zero, gradient_scale).condensed()
 
 
 def _reasons_of_units(counts: Array, firing: float) -> Array:

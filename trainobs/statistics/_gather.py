@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from trainobs.analysis._backward import estimated, measured_at_forks
-from trainobs.analysis._figures import SiteFigures
-from trainobs.analysis._half_precision import flushed_on_the_way, flushed_sums
-from trainobs.analysis._others import gather_others
-from trainobs.analysis._outputs import sum_output
-from trainobs.analysis._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
-from trainobs.analysis._site_sums import bias_sums, count_near_zero_backprop, sum_scale, sum_site
-from trainobs.analysis._statistics import PER_WEIGHT, SiteInfo, SiteStatistics, Statistics
-from trainobs.analysis._time import step_sums
-from trainobs.near_zero import NearZero
-from trainobs.recording import NodeRecord, Scalars, SiteRecord, StepRecord, sums_of
+from trainobs.records import NodeRecord, Scalars, SiteRecord, StepRecord, sums_of
+from trainobs.statistics._backward import estimated, measured_at_forks
+from trainobs.statistics._half_precision import flushed_on_the_way, flushed_sums
+from trainobs.statistics._outputs import sum_output
+from trainobs.statistics._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
+from trainobs.statistics._site_sums import bias_sums, count_near_zero_backprop, sum_scale, sum_site
+from trainobs.statistics._statistics import PER_WEIGHT, SiteInfo, SiteStatistics, Statistics
+from trainobs.statistics._time_steps import step_sums
+from trainobs.statistics._whole_layer import gather_whole_layers
+from trainobs.thresholds import NearZero
 
+#: From the sums of a weight, the thresholds and g* to sums that can't be added any more.
+Condense = Callable[[SiteStatistics, NearZero, float], SiteStatistics]
 Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
 
@@ -31,7 +32,7 @@ def gather(
     *,
     pinv: bool = True,
     backprop: str = "tape",
-    condense: bool = False,
+    condense: Condense | None = None,
 ) -> Statistics:
     """Sum one recorded step up.
 
@@ -44,8 +45,9 @@ def gather(
         would take more than `WORK_BESIDE` multiplications.
     backprop : {"tape", "pinv"}
         Which backprop the attribution uses.
-    condense : bool
-        Whether nothing will be added: then verdicts take the place of large sums, weight by weight.
+    condense : callable, optional
+        Where nothing will be added: what takes the place of large sums, weight by weight (see
+        `trainobs.analysis.condensed`).
 
     Returns
     -------
@@ -66,15 +68,15 @@ def gather(
     g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
     scale = near_zero.gradient_scale(g_out, elements)
     sites = _sum_sites(record, near_zero, scale, estimates, errors, backprop)
-    if condense:
-        sites = ((name, SiteFigures(site, near_zero, scale).condensed()) for name, site in sites)
+    if condense is not None:
+        sites = ((name, condense(site, near_zero, scale)) for name, site in sites)
     return dataclasses.replace(
         bare,
         sites=dict(sites),
         nodes=tuple(_per_sample(node) for node in record.nodes),
         loss_sum=record.loss,
         step=record.step,
-        others=gather_others(record),
+        others=gather_whole_layers(record),
     )
 
 

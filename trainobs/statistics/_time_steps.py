@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from trainobs.near_zero import NearZero
-from trainobs.recording import SiteRecord
+from trainobs.records import SiteRecord
+from trainobs.thresholds import NearZero
 
 Array = Any
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from trainobs.linear_ops import LinearOp, Shape, input_vjp, windows
-from trainobs.recording import SiteRecord, StepRecord
+from trainobs.records import SiteRecord, StepRecord
 from trainobs.tensors import as_array, as_tensor
 
 Array = np.ndarray

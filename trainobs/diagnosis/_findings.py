@@ -7,23 +7,19 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from trainobs.analysis._figures import SiteFigures
-from trainobs.analysis._flow import Flow
-from trainobs.analysis._origins import (
+from trainobs.analysis import Flow, Paths, SiteFigures, WholeLayerFigures, powers
+from trainobs.diagnosis._origins import (
     Origin,
     Walk,
     input_detail,
     is_constant_kernel,
     name_inputs,
 )
-from trainobs.analysis._other_figures import OtherFigures
-from trainobs.analysis._outputs import OutputStatistics
-from trainobs.analysis._settings import FindingSettings
-from trainobs.analysis._statistics import Statistics
-from trainobs.analysis._ways import Ways, powers
-from trainobs.recording import DATA, NodeRecord
+from trainobs.records import DATA, NodeRecord
+from trainobs.statistics import OutputStatistics, Statistics
+from trainobs.thresholds import Thresholds
 
-Figures = SiteFigures | OtherFigures
+Figures = SiteFigures | WholeLayerFigures
 SEVERITIES = ("error", "warning", "info")
 _SEVERITY = {
     "frozen": "info",
@@ -88,9 +84,9 @@ class Diagnosis:
 def diagnose(
     statistics: Statistics,
     sites: dict[str, SiteFigures],
-    others: dict[str, OtherFigures],
+    others: dict[str, WholeLayerFigures],
     flow: Flow,
-    settings: FindingSettings,
+    settings: Thresholds,
     gradient_floor: float,
 ) -> Diagnosis:
     """Find the mechanisms behind near-zero, exploding and broken gradients.
@@ -100,10 +96,10 @@ def diagnose(
     statistics : Statistics
     sites : dict of str to SiteFigures
         By `SiteInfo.key`.
-    others : dict of str to OtherFigures
+    others : dict of str to WholeLayerFigures
         By path of the weight.
     flow : Flow
-    settings : FindingSettings
+    settings : Thresholds
     gradient_floor : float
         g_out at or below this is `zero_loss_gradient`.
 
@@ -117,7 +113,7 @@ def diagnose(
         return Diagnosis((Finding("error", broken.cause, broken.layer, 1.0, (), broken.detail),), {})
     quiet = statistics.loudest_output()[0] <= gradient_floor and _is_known(statistics, sites, settings)
     silent = quiet and any(figures.info.connected for figures in (sites | others).values())
-    ways = Ways(flow, _quieter(statistics), measured=statistics.backprop == "tape")
+    ways = Paths(flow, _quieter(statistics), measured=statistics.backprop == "tape")
     walk = Walk(flow, settings, ways, silent, _learning(others, settings))
     outputs = [*_output_mismatches(statistics, flow), *_masked(statistics, flow, whole=True)]
     origins = _origins(sites, walk, settings, outputs) | _other_origins(others, walk, settings)
@@ -143,13 +139,13 @@ def diagnose(
     return Diagnosis(tuple(sorted(findings, key=lambda f: (order[f.severity], -f.share))), origins)
 
 
-def _learning(others: dict[str, OtherFigures], settings: FindingSettings) -> frozenset[str]:
+def _learning(others: dict[str, WholeLayerFigures], settings: Thresholds) -> frozenset[str]:
     """Layers of unknown kind of which some weight gets a live gradient."""
     live = (o for o in others.values() if o.info.trainable and o.info.connected)
     return frozenset(o.info.layer for o in live if o.near_zero_fraction <= settings.affected)
 
 
-def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: FindingSettings) -> bool:
+def _is_known(statistics: Statistics, sites: dict[str, SiteFigures], settings: Thresholds) -> bool:
     """Whether what the loss sends was measured, or estimated well enough to say that it is nothing."""
     if statistics.backprop == "tape":
         return True
@@ -183,7 +179,7 @@ def _quieter(statistics: Statistics) -> dict[int, float]:
     return {node: powers(g_out / loudest) if loudest else 0.0 for node, g_out in touched.items()}
 
 
-def _asks(figures: Figures, origin: Origin, settings: FindingSettings) -> bool:
+def _asks(figures: Figures, origin: Origin, settings: Thresholds) -> bool:
     """Whether a weight has so many near-zero gradients that they need an explanation."""
     if not figures.info.trainable or _is_redundant(figures, origin):
         return False
@@ -204,7 +200,7 @@ def _is_redundant(figures: Figures, origin: Origin) -> bool:
 
 
 def _origins(
-    sites: dict[str, SiteFigures], walk: Walk, settings: FindingSettings, outputs: list[Origin]
+    sites: dict[str, SiteFigures], walk: Walk, settings: Thresholds, outputs: list[Origin]
 ) -> dict[str, tuple[Origin, ...]]:
     """Where the gradient of every affected kernel is lost."""
     found = {}
@@ -224,7 +220,7 @@ def _at_output(origin: Origin, outputs: list[Origin], walk: Walk) -> Origin:
 
 
 def _other_origins(
-    others: dict[str, OtherFigures], walk: Walk, settings: FindingSettings
+    others: dict[str, WholeLayerFigures], walk: Walk, settings: Thresholds
 ) -> dict[str, tuple[Origin, ...]]:
     """Where the gradient of every affected weight of unknown kind is lost."""
     return {
@@ -292,7 +288,7 @@ def _direct(
     statistics: Statistics,
     sites: dict[str, SiteFigures],
     flow: Flow,
-    settings: FindingSettings,
+    settings: Thresholds,
     walk: Walk,
     silent: bool,
     mismatched: set[str],
@@ -346,27 +342,27 @@ def _frozen(sites: dict[str, SiteFigures]) -> Iterator[Origin]:
         yield Origin("frozen", layer, (), {"weights": many})
 
 
-def _off_layers(figures: SiteFigures, walk: Walk, settings: FindingSettings) -> Iterator[Origin]:
+def _off_layers(figures: SiteFigures, walk: Walk, settings: Thresholds) -> Iterator[Origin]:
     info = figures.info
     if info.logits or not info.connected:
         return
     if info.consumers:
         stuck = walk.saturated(figures)
     else:  # an output that saturates where it is right is healthy: is the error cut off?
-        rectifies = info.activation.rectifies(settings.slope_atol)
+        rectifies = info.activation.rectifies(settings.near_zero.slope_atol)
         stuck = not rectifies and figures.slope_gain <= settings.stuck_slope_gain
-    unscaled = walk.reads_unscaled(figures) and float(np.mean(figures.dead)) > settings.unscaled_dead_units
+    unscaled = walk.reads_unscaled(figures) and float(np.mean(figures.dead)) > settings.dead_units_warning
     if walk.dead(figures) or stuck or unscaled:
         yield walk.of_off_units(figures)
 
 
-def _zero_inputs(figures: SiteFigures, flow: Flow, settings: FindingSettings) -> Iterator[Origin]:
+def _zero_inputs(figures: SiteFigures, flow: Flow, settings: Thresholds) -> Iterator[Origin]:
     if flow.reads_data(figures.info.node) and float(np.mean(figures.dead_inputs)) > settings.zero_inputs:
         yield Origin("zero_input", figures.info.layer, (), input_detail(figures))
 
 
 def _exploding(
-    statistics: Statistics, sites: dict[str, SiteFigures], flow: Flow, settings: FindingSettings
+    statistics: Statistics, sites: dict[str, SiteFigures], flow: Flow, settings: Thresholds
 ) -> Iterator[Origin]:
     """The first layer, from the loss, at which the gradient has grown too large.
 

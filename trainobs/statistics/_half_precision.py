@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainobs.linear_ops import sent_back
-from trainobs.recording import DATA, SiteRecord, StepRecord
+from trainobs.records import DATA, SiteRecord, StepRecord
 
 Array = Any
 #: How many were flushed, and of how many that are not zero.

@@ -13,13 +13,21 @@ import math
 
 import numpy as np
 
-from trainobs.analysis._causes import CAUSES, Cause
-from trainobs.analysis._figures import SiteFigures
-from trainobs.analysis._flow import Flow
-from trainobs.analysis._other_figures import OtherFigures
-from trainobs.analysis._settings import FindingSettings
-from trainobs.analysis._ways import LOSS, Edge, Piece, Stretch, Ways, powers
-from trainobs.recording import DATA
+from trainobs.analysis import (
+    CAUSES,
+    LOSS,
+    Cause,
+    Edge,
+    Flow,
+    Paths,
+    Piece,
+    SiteFigures,
+    Stretch,
+    WholeLayerFigures,
+    powers,
+)
+from trainobs.records import DATA
+from trainobs.thresholds import Thresholds
 
 _FACTORS = ("input", "activation", "backprop")
 #: The factors of each set.
@@ -105,9 +113,9 @@ class Walk:
     ----------
     flow : Flow
         Nodes and kernels with their figures.
-    settings : FindingSettings
+    settings : Thresholds
         Thresholds of findings.
-    ways : Ways
+    ways : Paths
         From nodes to the loss.
     silent_loss : bool
         Whether the loss delivers no gradient at all.
@@ -116,12 +124,12 @@ class Walk:
     """
 
     def __init__(
-        self, flow: Flow, settings: FindingSettings, ways: Ways, silent_loss: bool, learning: frozenset[str]
+        self, flow: Flow, settings: Thresholds, ways: Paths, silent_loss: bool, learning: frozenset[str]
     ) -> None:
         self._flow = flow
         self._ways = ways
         self._settings = settings
-        self._shrunk = settings.shrunk * settings.rtol
+        self._shrunk = settings.shrunk * settings.near_zero.rtol
         self.silent_loss = silent_loss
         self._learning = learning
         self._lost_on_stretches: dict[int, list[Origin]] = {}
@@ -153,7 +161,7 @@ class Walk:
             return self.of_backprop(figures)
         return (self.of_input(figures) if factor == "input" else self.of_off_units(figures),)
 
-    def other_origins(self, other: OtherFigures) -> tuple[Origin, ...]:
+    def other_origins(self, other: WholeLayerFigures) -> tuple[Origin, ...]:
         """Where the near-zero gradient of a weight of unknown kind comes from."""
         info, nodes = other.info, other.info.nodes
         start = f"{info.layer}/{info.weight.rsplit('/', 1)[-1]}"
@@ -178,7 +186,7 @@ class Walk:
         step = f"{info.activation.layer} off: {reason}"
         if self._featureless(figures) and not info.normalised:
             return Origin("zero_weights", info.layer, (step,), detail)
-        rectifies = info.activation.rectifies(self._settings.slope_atol)
+        rectifies = info.activation.rectifies(self._settings.near_zero.slope_atol)
         if self.reads_unscaled(figures) and reason != "bias":
             return Origin("unscaled_input", info.layer, (step,), detail)
         if rectifies and reason == "input" and info.key not in seen:
@@ -189,7 +197,7 @@ class Walk:
     def _pushed_off(self, figures: SiteFigures) -> bool:
         """Whether biases alone would keep units off, whatever healthy input they got."""
         fan_in = 2 / figures.healthy_weight**2  # of He's scale
-        healthy = self._settings.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
+        healthy = self._settings.near_zero.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
         pushed = figures.statistics.bias_rms > self._settings.deep_bias * healthy
         return not figures.info.normalised and pushed
 
@@ -236,10 +244,10 @@ class Walk:
         A kernel near zero counts if it is the only small one; several are a decay over depth.
         """
         if figures.info.role == "table":  # its values are what the next kernel reads
-            return figures.kernel_rms <= self._settings.rtol
+            return figures.kernel_rms <= self._settings.near_zero.rtol
         if np.isnan(figures.healthy_weight):  # a bias, a scale
             return False
-        near_zero = figures.kernel_rms <= self._settings.rtol * figures.healthy_weight
+        near_zero = figures.kernel_rms <= self._settings.near_zero.rtol * figures.healthy_weight
         alone = len(self._small_kernels) <= 1
         return figures.kernel_rms == 0 or (near_zero and alone) or is_constant_kernel(figures)
 
@@ -254,7 +262,7 @@ class Walk:
         One that gets a gradient itself is on its way: blocks that start as the identity begin like this.
         """
         scale = self._flow.scale_at(node)
-        if scale is None or scale.kernel_rms > self._settings.rtol:
+        if scale is None or scale.kernel_rms > self._settings.near_zero.rtol:
             return None
         info = scale.info
         learns = info.trainable and info.connected and scale.near_zero_fraction <= self._settings.affected
@@ -287,7 +295,7 @@ class Walk:
             return self.of_off_units(source, seen)
         if self._shrinks(source):
             return self._vanishing_forward(source)
-        if source.input_rms <= self._settings.rtol and source.info.role == "kernel":
+        if source.input_rms <= self._settings.near_zero.rtol and source.info.role == "kernel":
             return self.of_input(source, seen).after(source.info.layer)
         if self._output_rms(source) <= self._shrunk or is_joint(figures) or state:
             return self._vanishing_forward(source)
@@ -311,7 +319,7 @@ class Walk:
 
     def dead(self, figures: SiteFigures) -> bool:
         """Whether more units of a rectifying layer are dead than a healthy one has."""
-        if not figures.info.activation.rectifies(self._settings.slope_atol) or figures.info.logits:
+        if not figures.info.activation.rectifies(self._settings.near_zero.slope_atol) or figures.info.logits:
             return False
         by_bias = figures.main_off_reason(self._settings.firing)[0] == "bias"
         limit = self._settings.dead_units if by_bias else self._settings.dead_units_by_chance
@@ -320,7 +328,9 @@ class Walk:
     def saturated(self, figures: SiteFigures) -> bool:
         """Whether a bounded activation is off at most positions."""
         info = figures.info
-        bounded = info.activation.elementwise and not info.activation.rectifies(self._settings.slope_atol)
+        bounded = info.activation.elementwise and not info.activation.rectifies(
+            self._settings.near_zero.slope_atol
+        )
         return bounded and not info.logits and figures.off_fraction > self._settings.saturated
 
     def _shrinks(self, figures: SiteFigures) -> bool:
@@ -360,7 +370,7 @@ class Walk:
         maker = None if node == DATA else self._forgets(node) or self._silent_maker(node)
         if maker is not None:
             return maker
-        if node == DATA or not self._flow.records[node].output.rms <= self._settings.rtol:
+        if node == DATA or not self._flow.records[node].output.rms <= self._settings.near_zero.rtol:
             detail = input_detail(figures) | {
                 "own": "" if figures.carries else figures.info.weight.rsplit("/")[-1]
             }
@@ -375,8 +385,8 @@ class Walk:
         upstream = (site.info for site in self._flow.upstream_sites(node))
         # what it reads is behind an activation that stands before it, else right behind the kernel
         makers = (i.activation_node if i.activation_node < node else i.node for i in upstream)
-        live = any(self._flow.records[maker].output.rms > self._settings.rtol for maker in makers)
-        return live and figures.input_rms <= self._settings.rtol
+        live = any(self._flow.records[maker].output.rms > self._settings.near_zero.rtol for maker in makers)
+        return live and figures.input_rms <= self._settings.near_zero.rtol
 
     def _masked(self, node: int) -> Origin:
         """A node that puts out near-zero values, though what it reads is live."""
@@ -428,7 +438,7 @@ class Walk:
     @property
     def _sufficient(self) -> float:
         """Powers of ten that alone make a gradient near zero."""
-        return -math.log10(self._settings.rtol)
+        return -math.log10(self._settings.near_zero.rtol)
 
     def _lost_on_branches(self, stretch: Piece) -> list[Origin]:
         """The origins of all branches, the same ones as one; each branch has the same share.
@@ -509,14 +519,16 @@ class Walk:
             detail: dict[str, float | str] = {"factor": "node", "direction": "node", "gain": 10**-worst}
             detail["learns"] = "yes" if record.layer in self._learning else ""
             return Origin("vanishing", record.layer, steps, detail)
-        if record.output.rms <= self._settings.rtol:
+        if record.output.rms <= self._settings.near_zero.rtol:
             return _chained(self._masked(node), steps)
         return Origin("disconnected", record.layer, steps, {"where": "gradient"})
 
     def _forgets(self, node: int) -> Origin | None:
         """Recurrent kernels of zero as the origin: nothing is carried from step to step."""
         kernels = self._flow.recurrent_kernels(node)
-        if not kernels or any(k.kernel_rms > self._settings.rtol * k.healthy_weight for k in kernels):
+        if not kernels or any(
+            k.kernel_rms > self._settings.near_zero.rtol * k.healthy_weight for k in kernels
+        ):
             return None
         layer = kernels[0].info.layer
         return Origin("zero_weights", layer, (layer,), self._off_detail(kernels[0]))
@@ -526,7 +538,7 @@ class Walk:
         if len(self._flow.records[node].producers) < 2:
             return None
         maker = min(self._flow.upstream_sites(node), key=self._output_rms, default=None)
-        if maker is None or self._output_rms(maker) > self._settings.rtol:
+        if maker is None or self._output_rms(maker) > self._settings.near_zero.rtol:
             return None
         if self._featureless(maker):
             return Origin("zero_weights", maker.info.layer, (maker.info.layer,), self._off_detail(maker))
@@ -553,7 +565,9 @@ class Walk:
             "layers": max(len(sites), 1),
             "mean_gain": 10 ** (-total / max(len(sites), 1)),
             "partial": "yes" if total < self._sufficient else "",
-            "rectifies": str(all(s.info.activation.rectifies(self._settings.slope_atol) for s in sites[:-1])),
+            "rectifies": str(
+                all(s.info.activation.rectifies(self._settings.near_zero.slope_atol) for s in sites[:-1])
+            ),
             "kernel_rms": smallest.kernel_rms if smallest else float("nan"),
             "healthy_weight": smallest.healthy_weight if smallest else float("nan"),
             "kernel_of": smallest.info.layer if smallest else "",

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainobs.analysis._off_units import OFF_REASONS, OffRule, off_reasons
-from trainobs.analysis._scale_sums import scale_sums
-from trainobs.analysis._term_sums import OF_UNITS, sum_inputs, sum_units
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
-from trainobs.near_zero import NearZero
-from trainobs.recording import SiteRecord
+from trainobs.records import SiteRecord
+from trainobs.statistics._off_units import OFF_REASONS, OffRule, off_reasons
+from trainobs.statistics._scale_sums import scale_sums
+from trainobs.statistics._term_sums import OF_UNITS, sum_inputs, sum_units
 from trainobs.tensors import as_array, as_tensor
+from trainobs.thresholds import NearZero
 
 Tensor = Any
 

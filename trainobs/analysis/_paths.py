@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from trainobs.analysis._flow import Flow
-from trainobs.recording import OPERATIONS
+from trainobs.records import OPERATIONS
 
 #: Where every way ends.
 LOSS = -1
@@ -62,7 +62,7 @@ class Loss:
     factor: str
 
 
-class Ways:
+class Paths:
     """The ways through a flow.
 
     Parameters

@@ -12,17 +12,17 @@ import numpy as np
 
 from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._flow import Flow
-from trainobs.analysis._others import OtherStatistics
-from trainobs.near_zero import NearZero
-from trainobs.recording import DATA
+from trainobs.records import DATA
+from trainobs.statistics import WholeLayerStatistics
+from trainobs.thresholds import NearZero
 
 
-class OtherFigures:
+class WholeLayerFigures:
     """What a report says about one such weight.
 
     Parameters
     ----------
-    statistics : OtherStatistics
+    statistics : WholeLayerStatistics
     near_zero : NearZero
     gradient_scale : float
         g* of the whole data.
@@ -31,7 +31,7 @@ class OtherFigures:
     """
 
     def __init__(
-        self, statistics: OtherStatistics, near_zero: NearZero, gradient_scale: float, flow: Flow
+        self, statistics: WholeLayerStatistics, near_zero: NearZero, gradient_scale: float, flow: Flow
     ) -> None:
         self.info = statistics.info
         self.samples = statistics.samples

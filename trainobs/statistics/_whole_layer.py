@@ -9,13 +9,13 @@ import dataclasses
 
 import numpy as np
 
-from trainobs.recording import StepRecord, WeightRecord
+from trainobs.records import StepRecord, WeightRecord
 
 Array = np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class OtherInfo:
+class WholeLayerInfo:
     """What stays the same about such a weight (see `WeightRecord`)."""
 
     layer: str
@@ -28,24 +28,24 @@ class OtherInfo:
     bases: tuple[str, ...]
 
     @classmethod
-    def of(cls, record: WeightRecord) -> OtherInfo:
+    def of(cls, record: WeightRecord) -> WholeLayerInfo:
         own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
         return cls(connected=record.gradient is not None, **{name: getattr(record, name) for name in own})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class OtherStatistics:
+class WholeLayerStatistics:
     """Sums over batches: `gradient` is N · dJ/dw, N samples."""
 
-    info: OtherInfo
+    info: WholeLayerInfo
     gradient: Array
     samples: float
 
-    def __add__(self, other: OtherStatistics) -> OtherStatistics:
-        return OtherStatistics(self.info, self.gradient + other.gradient, self.samples + other.samples)
+    def __add__(self, other: WholeLayerStatistics) -> WholeLayerStatistics:
+        return WholeLayerStatistics(self.info, self.gradient + other.gradient, self.samples + other.samples)
 
 
-def gather_others(record: StepRecord) -> dict[str, OtherStatistics]:
+def gather_whole_layers(record: StepRecord) -> dict[str, WholeLayerStatistics]:
     """The statistics of all weights that no site explains, by path."""
     samples = max((node.samples for node in record.nodes), default=1)
     found = {}
@@ -53,5 +53,5 @@ def gather_others(record: StepRecord) -> dict[str, OtherStatistics]:
         gradient = np.zeros(weight.shape) if weight.gradient is None else np.asarray(weight.gradient, float)
         penalty = 0.0 if weight.penalty_gradient is None else weight.penalty_gradient
         own = gradient - penalty if weight.gradient is not None else gradient
-        found[weight.weight] = OtherStatistics(OtherInfo.of(weight), samples * own, float(samples))
+        found[weight.weight] = WholeLayerStatistics(WholeLayerInfo.of(weight), samples * own, float(samples))
     return found

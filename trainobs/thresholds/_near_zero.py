@@ -1,4 +1,4 @@
-"""What "near zero" means: every threshold of the attribution, in one frozen object.
+"""What counts as near zero: sums are counted with it, and carry it.
 
 | symbol | field              | meaning                                                      |
 |--------|--------------------|--------------------------------------------------------------|
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 
 from trainobs.errors import InvalidArgument
+from trainobs.thresholds._values import NUMBER, fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +67,9 @@ class NearZero:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, numbers.Real) and math.isfinite(value) and float(value) > 0):
+            if not fits(value, NUMBER):
                 raise InvalidArgument(
-                    f"NearZero: `{field.name}` must be a positive, finite number. "
+                    f"NearZero: `{field.name}` must be {NUMBER}. "
                     f"Received: {field.name}={value!r}. The default is {field.default}."
                 )
 

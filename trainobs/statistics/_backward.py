@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from trainobs.analysis._pseudo_inverse import BackpropEstimate, key
 from trainobs.linear_ops import sent_back
-from trainobs.recording import DATA, OPERATIONS, NodeRecord, SiteRecord, StepRecord, scalars_of
+from trainobs.records import DATA, OPERATIONS, NodeRecord, SiteRecord, StepRecord, scalars_of
+from trainobs.statistics._pseudo_inverse import BackpropEstimate, key
 
 
 def estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> StepRecord:

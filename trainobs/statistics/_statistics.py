@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from trainobs.activations import Activation
-from trainobs.analysis._others import OtherStatistics
-from trainobs.analysis._outputs import OutputStatistics
-from trainobs.analysis._time import added_steps
 from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import LinearOp
-from trainobs.recording import NodeRecord, Scalars, SiteRecord
+from trainobs.records import NodeRecord, Scalars, SiteRecord
+from trainobs.statistics._outputs import OutputStatistics
+from trainobs.statistics._time_steps import added_steps
+from trainobs.statistics._whole_layer import WholeLayerStatistics
 
 Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
@@ -133,7 +133,7 @@ class Statistics:
         Whether backprop was measured or estimated.
     step : int or None
         The recorded step; None for data that was run for the report.
-    others : dict of str to OtherStatistics
+    others : dict of str to WholeLayerStatistics
         The weights that no site explains, by path.
     """
 
@@ -144,7 +144,7 @@ class Statistics:
     batches: int
     backprop: str = "tape"
     step: int | None = None
-    others: dict[str, OtherStatistics] = dataclasses.field(default_factory=dict)
+    others: dict[str, WholeLayerStatistics] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: Statistics) -> Statistics:
         if list(self.sites) != list(other.sites) or len(self.nodes) != len(other.nodes):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainobs.analysis._flow import Flow
-from trainobs.analysis._ways import LOSS, Edge, Ways, powers
-from trainobs.recording import NodeRecord, Scalars
+from trainobs.analysis._paths import LOSS, Edge, Paths, powers
+from trainobs.records import NodeRecord, Scalars
 
 
 def sums(square_sum):
@@ -51,7 +51,7 @@ def paths(flow, outputs, node):
 def test_against_all_paths(graph):
     """Pieces end where all paths meet; the least that is lost on any path is what the loudest one loses."""
     flow, outputs = graph
-    ways = Ways(flow, outputs, measured=True)
+    ways = Paths(flow, outputs, measured=True)
     for node in range(len(flow.records)):
         every = list(paths(flow, outputs, node))
         common = set.intersection(*({edge.reader for edge in path} for path in every))
@@ -75,7 +75,7 @@ def test_no_way_leads_through_what_gets_no_gradient():
             record([0], [1.0]),
             record([1, 2], [1.0, 1.0]),
         )
-        (piece, *_) = Ways(Flow(nodes, {}, 1), {3: 0.0}, measured=True).to_loss(0)
+        (piece, *_) = Paths(Flow(nodes, {}, 1), {3: 0.0}, measured=True).to_loss(0)
         branches = [(piece,)] if isinstance(piece, Edge) else piece.branches
         assert [branch[0].reader for branch in branches] == readers
 
@@ -85,7 +85,7 @@ def test_many_forks_in_a_row():
     nodes = [record([], [])]
     for fork in range(0, 1200, 3):
         nodes += [record([fork], [1e-2]), record([fork], [1e-3]), record([fork + 1, fork + 2], [1.0, 1.0])]
-    ways = Ways(Flow(tuple(nodes), {}, 1), {1200: 0.0}, measured=True)
+    ways = Paths(Flow(tuple(nodes), {}, 1), {1200: 0.0}, measured=True)
     pieces = ways.to_loss(0)
     assert len(pieces) == 401
     assert sum(ways.loss(piece).powers for piece in pieces) == pytest.approx(400)
@@ -100,7 +100,7 @@ def test_powers(gain, lost):
 def test_everything_reads_everything() -> None:
     """150 nodes that each read all before them: as many stretches within each other."""
     nodes = [record(range(n), [1e-1] * n) for n in range(150)]
-    ways = Ways(Flow(tuple(nodes), {}, 1), {149: 0.0}, measured=True)
+    ways = Paths(Flow(tuple(nodes), {}, 1), {149: 0.0}, measured=True)
     (stretch,) = ways.to_loss(0)[:1]
     assert len(stretch.branches) == 149 and stretch.end == 149
     assert ways.loudest(ways.to_loss(0)) == [Edge(149, 0), Edge(LOSS, 149)]

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainobs.analysis._term_sums import OF_UNITS
-from trainobs.near_zero import NearZero
+from trainobs.statistics._term_sums import OF_UNITS
+from trainobs.thresholds import NearZero
 
 Array = np.ndarray
 

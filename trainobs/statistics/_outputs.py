@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainobs.recording import OutputRecord
+from trainobs.records import OutputRecord
 
 Array = Any
 

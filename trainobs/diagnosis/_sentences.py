@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainobs.analysis._findings import Finding
-from trainobs.analysis._origins import Origin
+from trainobs.diagnosis._findings import Finding
+from trainobs.diagnosis._origins import Origin
 
 Detail = dict[str, float | str]
 

@@ -18,9 +18,9 @@ from typing import Any
 import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.analysis._term_sums import sum_receptive_field
 from trainobs.linear_ops import LinearOp
-from trainobs.near_zero import NearZero
+from trainobs.statistics._term_sums import sum_receptive_field
+from trainobs.thresholds import NearZero
 
 Tensor = Any
 OFF_REASONS = ("input", "weights", "bias", "combination")
