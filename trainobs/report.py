@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from trainobs.analysis import CAUSE_NAMES, CAUSES, Cause, Flow, SiteFigures, WholeLayerFigures
-from trainobs.diagnosis import Diagnosis, Finding, chain, diagnose, evidence, remedy
+from trainobs.analysis import CAUSE_NAMES, CAUSES, Case, Cause, Flow, SiteFigures, WholeLayerFigures
+from trainobs.diagnosis import Diagnosis, chain, diagnose
 from trainobs.errors import NotRecorded
+from trainobs.findings import COLUMNS, Finding
 from trainobs.records import OPERATIONS
 from trainobs.selection import Selection
 from trainobs.statistics import OFF_REASONS, Statistics
@@ -137,14 +138,7 @@ class Report:
             return self._diagnosed()
 
     def _diagnosed(self) -> Diagnosis:
-        return diagnose(
-            self.statistics,
-            self._sites,
-            self._others,
-            self._flow,
-            self._settings,
-            self.near_zero.gradient_floor,
-        )
+        return diagnose(Case(self.statistics, self._sites, self._others, self._flow, self._settings))
 
     def _parts(self, name: str) -> list[SiteFigures]:
         """The figures of a weight, part by part: of one named by its path, or of a layer's first."""
@@ -485,9 +479,10 @@ class Report:
             `severity`, `cause`, `layer`, `share` (of the model's weights), `affects` (tuple
             of layer names), `evidence`, `remedy`.
         """
-        columns = ["severity", "cause", "layer", "share", "affects", "evidence", "remedy"]
-        rows = [_finding_row(finding) for finding in self._diagnosis.findings]
-        return pd.DataFrame(rows, columns=columns).astype({"share": float})
+        rows = [vars(finding) for finding in self._diagnosis.findings]
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+            {"share": float, "value": float, "threshold": float}
+        )
 
     @functools.cached_property
     def backprop_estimate(self) -> pd.DataFrame:
@@ -813,25 +808,13 @@ def _owners(reader: SiteFigures, maker: SiteFigures) -> np.ndarray | None:
     return places[0] if np.all(places == places[0]) else None
 
 
-def _finding_row(finding: Finding) -> dict[str, Any]:
-    return {
-        "severity": finding.severity,
-        "cause": finding.cause,
-        "layer": finding.layer,
-        "share": finding.share,
-        "affects": finding.affects,
-        "evidence": evidence(finding),
-        "remedy": remedy(finding),
-    }
-
-
 def _finding_text(finding: Finding) -> str:
     share = f" ({finding.share:.0%} of all weights)" if finding.share else ""
     head = f"[{finding.severity}] {finding.cause} at {finding.layer}{share}"
-    lines = [head, *_indented(evidence(finding))]
+    lines = [head, *_indented(finding.evidence)]
     if finding.affects:
         lines += _indented(f"Also held down by it: {', '.join(finding.affects)}.")
-    return "\n".join([*lines, *_indented(f"Try: {remedy(finding)}")])
+    return "\n".join([*lines, *_indented(f"Try: {finding.remedy}")])
 
 
 def _indented(text: str) -> list[str]:

@@ -69,6 +69,10 @@ class Flow:
         """The kernel whose activation this node holds."""
         return self._activation_of.get(node)
 
+    def owner_of(self, node: int) -> SiteFigures | None:
+        """The kernel that a node has, or whose activation it holds."""
+        return self.site_at(node) or self.site_of_activation(node)
+
     def scale_at(self, node: int) -> SiteFigures | None:
         """The scale (gamma, alpha) that this node multiplies with."""
         return self._scales.get(node)
@@ -192,13 +196,6 @@ class Flow:
         """Whether the gradient that comes to a node, from all that read it, is exactly zero."""
         gradient = None if index == DATA else self.records[index].output_gradient
         return gradient is not None and gradient.zeros == gradient.size
-
-    def sent_square(self, index: int) -> float:
-        """The same, or if it is not known what arrives at the node."""
-        passed, arriving = self.passed_square(index), self.records[index].output_gradient
-        if passed is not None:
-            return passed
-        return arriving.square_sum if arriving is not None else 0.0
 
     def upstream_sites(self, node: int) -> list[SiteFigures]:
         """The kernels whose output this node reads, directly or through layers without a kernel."""

@@ -56,6 +56,11 @@ class WholeLayerFigures:
         return self.near_zero_count / max(self.size, 1)
 
     @property
+    def used_near_zero(self) -> float:
+        """The same: all of them are used."""
+        return self.near_zero_fraction
+
+    @property
     def exact_zero_fraction(self) -> float:
         """Part of the weights whose gradient is exactly 0."""
         return float(np.mean(self.gradient == 0)) if self.size else 0.0

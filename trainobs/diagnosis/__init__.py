@@ -1,10 +1,15 @@
-"""See, walk, merge, rank: from figures to findings.
+"""See, walk, merge, rank: from figures to findings. It navigates, and asks the mechanisms.
 
-May import `errors`, `thresholds`, `records`, `statistics`, `analysis` and `mechanisms`; never `capture`,
+May import `errors`, `findings`, `records`, `statistics`, `analysis` and `mechanisms`; never `capture`,
 `explanation` or anything behind them.
-"""
 
-from trainobs.diagnosis._findings import Diagnosis, Finding, diagnose
-from trainobs.diagnosis._sentences import chain, evidence, remedy
+`_diagnose` is all of it on one screen. `_walk` goes from each weight to where its gradient is lost:
+`_factors` says in which direction, `_upstream`, `_downstream` and `_cut` are the ways; each ends in an
+`_origin`. `_merge` makes one mechanism of what several weights see, `_rank` findings, `_chains` a line for
+each way."""
 
-__all__ = ["Diagnosis", "Finding", "chain", "diagnose", "evidence", "remedy"]
+from trainobs.diagnosis._chains import chain
+from trainobs.diagnosis._diagnose import Diagnosis, diagnose
+from trainobs.diagnosis._origin import Origin
+
+__all__ = ["Diagnosis", "Origin", "chain", "diagnose"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from trainobs.analysis import condensed
 from trainobs.records import StepRecord
 from trainobs.report import Report
 from trainobs.statistics import gather
@@ -97,7 +98,7 @@ def heatmap_png(record: StepRecord) -> tuple[bytes, int, int]:
     from matplotlib.figure import Figure
 
     near_zero = NearZero()
-    report = Report(gather(record, near_zero, pinv=False, condense=True), near_zero)
+    report = Report(gather(record, near_zero, pinv=False, condense=condensed), near_zero)
     height = 1.9 + _INCHES_PER_ROW * max(len(report.kernels), 2)
     figure = Figure(figsize=(_INCHES_WIDE, height), dpi=_DOTS, layout="constrained")
     canvas = FigureCanvasAgg(figure)  # the figure's own from now on

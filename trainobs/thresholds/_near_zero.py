@@ -73,6 +73,11 @@ class NearZero:
                     f"Received: {field.name}={value!r}. The default is {field.default}."
                 )
 
+    @property
+    def activation_limit(self) -> float:
+        """rtol · a*: an activation is near zero up to this size."""
+        return self.rtol * self.activation_scale
+
     def gradient_scale(self, g_out: float, elements: int) -> float:
         """g*, the reference size of one element of ``n * dJ/dZ``.
 

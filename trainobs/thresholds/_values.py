@@ -34,8 +34,8 @@ def fits(value: object, expected: str) -> bool:
     if expected == COUNT:
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
     if expected == BAND:
-        pair = isinstance(value, tuple) and len(value) == 2
-        return pair and all(map(_is_positive, value)) and value[0] < value[1]  # type: ignore[index, arg-type]
+        is_pair = isinstance(value, tuple) and len(value) == 2 and all(_is_positive(end) for end in value)
+        return is_pair and value[0] < value[1]  # type: ignore[index]
     if expected == SHARE:
         return _is_number(value) and 0 <= value <= 1  # type: ignore[operator]
     return value in _MEASURES if expected == MEASURE else _is_positive(value)

@@ -1,0 +1,122 @@
+"""The case that a diagnosis works on: all figures of one report, under one roof."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from trainobs.analysis._flow import Flow
+from trainobs.analysis._paths import Paths, powers
+from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._whole_layer_figures import WholeLayerFigures
+from trainobs.records import DATA
+from trainobs.statistics import Statistics
+from trainobs.thresholds import NearZero, Thresholds
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """What mechanisms are looked for in.
+
+    Parameters
+    ----------
+    statistics : Statistics
+    sites : dict of str to SiteFigures
+        By `SiteInfo.key`, in the order of the forward pass.
+    whole_layers : dict of str to WholeLayerFigures
+        By path of the weight: those whose layer is not known.
+    flow : Flow
+    thresholds : Thresholds
+    """
+
+    statistics: Statistics
+    sites: dict[str, SiteFigures]
+    whole_layers: dict[str, WholeLayerFigures]
+    flow: Flow
+    thresholds: Thresholds
+
+    @property
+    def weights(self) -> dict[str, SiteFigures | WholeLayerFigures]:
+        """All weights, by key."""
+        return {**self.sites, **self.whole_layers}
+
+    @property
+    def near_zero(self) -> NearZero:
+        """What counts as near zero."""
+        return self.thresholds.near_zero
+
+    @property
+    def g_out(self) -> float:
+        """Size of the gradient that the loss sends into the model, at the loudest of its outputs."""
+        return self.statistics.loudest_output()[0]
+
+    @functools.cached_property
+    def paths(self) -> Paths:
+        """From nodes to the loss."""
+        return Paths(self.flow, self._quieter(), measured=self.statistics.backprop == "tape")
+
+    def _quieter(self) -> dict[int, float]:
+        """Of each output that a loss reads, how many powers of ten less it gets than the loudest one."""
+        outputs = (output for output in self.statistics.outputs if output.touched and output.node != DATA)
+        return {output.node: powers(output.g_out / self.g_out) if self.g_out else 0.0 for output in outputs}
+
+    @functools.cached_property
+    def loss_is_silent(self) -> bool:
+        """Whether the loss sends no gradient into weights that it could send one to."""
+        quiet = self.g_out <= self.near_zero.gradient_floor and self._knows_what_the_loss_sends()
+        return quiet and any(figures.info.connected for figures in self.weights.values())
+
+    def _knows_what_the_loss_sends(self) -> bool:
+        """Whether it was measured, or estimated well enough to say that it is nothing."""
+        if self.statistics.backprop == "tape":
+            return True
+        nodes = {output.node for output in self.statistics.outputs}
+        trusts = [f.pinv_trust for f in self.sites.values() if f.info.activation_node in nodes]
+        return min(trusts, default=0.0) >= self.thresholds.pinv_trust
+
+    @functools.cached_property
+    def learning_layers(self) -> frozenset[str]:
+        """Layers of unknown kind of which some weight gets a live gradient."""
+        asked = (f for f in self.whole_layers.values() if f.info.trainable and f.info.connected)
+        return frozenset(f.info.layer for f in asked if f.near_zero_fraction <= self.thresholds.affected)
+
+    @functools.cached_property
+    def kernels(self) -> list[SiteFigures]:
+        """The kernels that nodes have, in the order of the forward pass."""
+        sites = (self.flow.site_at(node) for node in range(len(self.flow.records)))
+        return [site for site in sites if site is not None]
+
+    def shrinks(self, figures: SiteFigures) -> bool:
+        """Whether a kernel is so small that signals shrink by it."""
+        return figures.kernel_rms < self.thresholds.small_kernel * figures.healthy_weight
+
+    @functools.cached_property
+    def small_kernels(self) -> list[SiteFigures]:
+        """The kernels that signals shrink by, input first."""
+        return [site for site in self.kernels if self.shrinks(site)]
+
+    @functools.cached_property
+    def depths(self) -> dict[int, int]:
+        """Of each node with a kernel: how many kernels the signal has passed, from the data on."""
+        found: dict[int, int] = {}
+        for site in self.kernels:
+            before = self.flow.upstream_sites(site.info.node)
+            found[site.info.node] = 1 + max((found[b.info.node] for b in before), default=0)
+        return found
+
+    def is_near_zero(self, rms: float) -> bool:
+        """Whether values of this size are near zero, as activations."""
+        return rms <= self.near_zero.activation_limit
+
+    def layer_of(self, node: int) -> str:
+        """Name of a node's layer."""
+        return self.flow.records[node].layer
+
+    def output_rms(self, figures: SiteFigures) -> float:
+        """Size of what a kernel's activation puts out."""
+        return self.flow.records[figures.info.activation_node].output.rms
+
+    def output_layer(self) -> str:
+        """The layer that makes the (first) output."""
+        nodes = [output.node for output in self.statistics.outputs if output.node != DATA]
+        return self.layer_of(nodes[0] if nodes else -1)

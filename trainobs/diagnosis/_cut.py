@@ -1,0 +1,40 @@
+"""Where a gradient that the tape returned None for comes to an end."""
+
+from __future__ import annotations
+
+import collections
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.diagnosis._origin import Origin, at_its_layer
+from trainobs.mechanisms import Disconnected
+
+
+def where_cut(case: Case, figures: SiteFigures) -> Origin:
+    """The nearest node, towards the loss, that a gradient came to: the cut is before it."""
+    start = figures.info.activation_node
+    todo: collections.deque[tuple[int, tuple[int, ...]]] = collections.deque([(start, ())])
+    seen = set()
+    while todo:
+        node, between = todo.popleft()
+        if node in seen:
+            continue
+        seen.add(node)
+        for reader in case.flow.consumers[node]:
+            record = case.flow.records[reader]
+            if record.output_gradient is not None or record.unread:  # one arrived there
+                return at_its_layer(_cut_before(case, between, reader))
+            has_kernel = case.flow.site_at(reader) is not None
+            todo.append((reader, () if has_kernel else (*between, reader)))
+    last = case.layer_of(case.flow.end(start))
+    return Origin(Disconnected(last, "unused"), ("no path to the loss",))
+
+
+def _cut_before(case: Case, between: tuple[int, ...], reader: int) -> Disconnected:
+    """Name the layer that lets no gradient through: `reader` has one, `between` has not."""
+    suspects = [node for node in between if case.flow.records[node].cuts_gradient]
+    if not suspects and len(between) == 1:
+        suspects = [between[0]]
+    if suspects:
+        return Disconnected(case.layer_of(suspects[0]), "layer", case.layer_of(reader))
+    passes = bool(between) or case.flow.site_at(reader) is not None  # a kernel hands it on
+    return Disconnected(case.layer_of(reader), "before" if passes else "node")

@@ -1,0 +1,65 @@
+"""See, walk, merge, rank."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from trainobs.analysis import Case
+from trainobs.diagnosis._merge import Traces, merge
+from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._rank import rank
+from trainobs.diagnosis._walk import see, walk, walk_from_suspects
+from trainobs.findings import Finding
+from trainobs.mechanisms import Key, Mechanism
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What is wrong, and where each weight's gradient is lost.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        The worst first.
+    mechanisms : dict of (str, str) to Mechanism
+        By cause and layer: those of the findings.
+    origins : dict of str to tuple of Origin
+        By key of the weight, the largest share first.
+    """
+
+    findings: tuple[Finding, ...]
+    mechanisms: dict[Key, Mechanism]
+    origins: dict[str, tuple[Origin, ...]]
+
+
+def diagnose(case: Case) -> Diagnosis:
+    """Find the mechanisms behind near-zero, exploding and broken gradients.
+
+    Parameters
+    ----------
+    case : Case
+
+    Returns
+    -------
+    Diagnosis
+    """
+    seen = see(case)
+    alone = [mechanism for mechanism in seen if mechanism.alone]
+    if alone:
+        traces = Traces(tuple(map(Origin, alone)), {}, frozenset())
+    else:
+        direct = (*map(Origin, seen), *walk_from_suspects(case, seen))
+        traces = merge(Traces(direct, walk(case), asking(case)), case)
+    roots = traces.roots()
+    mechanisms = {key: origin.mechanism for key, origin in roots.items()}
+    return Diagnosis(rank(traces, case), mechanisms, traces.walked)
+
+
+def asking(case: Case) -> frozenset[str]:
+    """The weights with so many near-zero gradients that they need an explanation."""
+    return frozenset(
+        weight
+        for weight, figures in case.weights.items()
+        if figures.info.trainable
+        and (not figures.info.connected or figures.used_near_zero > case.thresholds.near_zero_weights)
+    )

@@ -1,0 +1,138 @@
+"""One mechanism, one finding: what the walks found, put together by rules, each pure and named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from trainobs.analysis import Case
+from trainobs.diagnosis._downstream import Origins
+from trainobs.diagnosis._origin import Origin
+from trainobs.mechanisms import (
+    Cancellation,
+    Disconnected,
+    Key,
+    Masked,
+    Mechanism,
+    VanishingGradient,
+    VanishingSignal,
+    ZeroLossGradient,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traces:
+    """What is known before findings are made of it.
+
+    Attributes
+    ----------
+    direct : tuple of Origin
+        The mechanisms that show by themselves.
+    walked : dict of str to tuple of Origin
+        By key of the weight: where its gradient is lost.
+    asking : frozenset of str
+        The weights that ask for an explanation of their own; of the others it is only said whether they
+        suffer from a mechanism that is known.
+    """
+
+    direct: Origins
+    walked: dict[str, Origins]
+    asking: frozenset[str]
+
+    def roots(self) -> dict[Key, Origin]:
+        """The mechanisms that become findings: those that show, and those of weights that ask."""
+        asked = (o for weight, origins in self.walked.items() if weight in self.asking for o in origins)
+        roots: dict[Key, Origin] = {}
+        for origin in (*self.direct, *(o for o in asked if not is_by_design(o))):
+            roots.setdefault(origin.key, origin)
+        return roots
+
+    def mapped(self, change: Callable[[Origin], Origin]) -> Traces:
+        """The same, with every origin changed."""
+        walked = {weight: tuple(map(change, origins)) for weight, origins in self.walked.items()}
+        return dataclasses.replace(self, direct=tuple(map(change, self.direct)), walked=walked)
+
+
+Rule = Callable[[Traces, Case], Traces]
+
+
+def outputs_explain_silence(traces: Traces, case: Case) -> Traces:
+    """What an output's mismatch or mask explains better: a silent loss, and its own layer's troubles."""
+    explaining = [o.mechanism for o in traces.direct if o.mechanism.explains_output]
+    if not explaining:
+        return traces
+
+    def better(origin: Origin) -> Origin:
+        silent = case.loss_is_silent or isinstance(origin.mechanism, ZeroLossGradient)
+        fitting = [m for m in explaining if m.layer == origin.mechanism.layer or silent]
+        return origin.by(fitting[0]) if fitting else origin
+
+    direct = tuple(o for o in traces.direct if not isinstance(o.mechanism, ZeroLossGradient))
+    return dataclasses.replace(traces.mapped(better), direct=direct)
+
+
+def one_slow_decay(traces: Traces, case: Case) -> Traces:
+    """Every slow decay is the first one: it is one mechanism, seen from several kernels."""
+    roots = [origin.mechanism for origin in traces.roots().values()]
+    first = next((mechanism for mechanism in roots if is_slow_decay(mechanism)), None)
+    if first is None:
+        return traces
+
+    def joined(origin: Origin) -> Origin:
+        moved = is_slow_decay(origin.mechanism)
+        mechanism = dataclasses.replace(origin.mechanism, layer=first.layer) if moved else origin.mechanism
+        return dataclasses.replace(origin, mechanism=mechanism)
+
+    return traces.mapped(joined)
+
+
+def is_slow_decay(mechanism: Mechanism) -> bool:
+    """Whether gradients or signals vanish over several layers, and not at one node."""
+    return isinstance(mechanism, VanishingGradient | VanishingSignal)
+
+
+def is_by_design(origin: Origin) -> bool:
+    """Whether the terms of a bias cancel because the layers behind are invariant to it."""
+    return isinstance(origin.mechanism, Cancellation) and origin.mechanism.by_design
+
+
+def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
+    """A layer that puts out zeros only is one that cuts gradients off, if it does: rounding, say."""
+    cuts = {
+        origin.mechanism.layer: origin.mechanism
+        for origin in traces.roots().values()
+        if isinstance(origin.mechanism, Disconnected)
+    }
+
+    def followed(origin: Origin) -> Origin:
+        is_masked = isinstance(origin.mechanism, Masked)
+        cut = cuts.get(origin.mechanism.layer) if is_masked else None
+        return origin if cut is None else origin.by(cut)
+
+    return traces.mapped(followed)
+
+
+def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
+    """Of weights that do not ask, only origins count that are findings; a bias that cancels keeps its own."""
+    roots = traces.roots()
+    walked = {
+        weight: tuple(o for o in origins if o.key in roots or is_by_design(o))
+        for weight, origins in traces.walked.items()
+    }
+    return dataclasses.replace(traces, walked={weight: o for weight, o in walked.items() if o})
+
+
+#: In this order.
+MERGE_RULES: tuple[Rule, ...] = (
+    outputs_explain_silence,
+    one_slow_decay,
+    zeros_follow_the_cut,
+    only_what_is_a_finding,
+)
+
+
+def merge(traces: Traces, case: Case) -> Traces:
+    """All rules, one after the other."""
+    for rule in MERGE_RULES:
+        traces = rule(traces, case)
+    return traces

@@ -1,0 +1,55 @@
+"""Where a near-zero gradient comes from: the end of a walk, and the way there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from trainobs.mechanisms import Key, Mechanism
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """A mechanism, as seen from a weight that it keeps from learning.
+
+    Attributes
+    ----------
+    mechanism : Mechanism
+    steps : tuple of str
+        The way there, for people.
+    share : float
+        Its part, where a gradient is lost on several branches, each for a reason of its own.
+    also : tuple of (str, str)
+        Cause and layer of what alone would keep the gradient near zero too.
+    is_joint : bool
+        Whether no factor alone keeps most of the weight's gradients near zero.
+    """
+
+    mechanism: Mechanism
+    steps: tuple[str, ...] = ()
+    share: float = 1.0
+    also: tuple[Key, ...] = ()
+    is_joint: bool = False
+
+    @property
+    def key(self) -> Key:
+        """What makes two origins the same mechanism."""
+        return self.mechanism.key
+
+    def after(self, *steps: str) -> Origin:
+        """The same origin, reached by more steps before the others."""
+        return dataclasses.replace(self, steps=(*steps, *self.steps))
+
+    def beside(self, others: Iterable[Key]) -> Origin:
+        """The same origin, with more that alone would do the same."""
+        also = dict.fromkeys(key for key in (*self.also, *others) if key != self.key)
+        return dataclasses.replace(self, also=tuple(also))
+
+    def by(self, mechanism: Mechanism) -> Origin:
+        """The same way and share, that another mechanism explains better."""
+        return Origin(mechanism, self.steps, self.share, is_joint=False)
+
+
+def at_its_layer(mechanism: Mechanism) -> Origin:
+    """An origin with its own layer as the way."""
+    return Origin(mechanism, (mechanism.layer,))

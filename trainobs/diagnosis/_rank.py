@@ -1,0 +1,65 @@
+"""From traces to findings: severity, share, who suffers, and the sentences."""
+
+from __future__ import annotations
+
+import collections
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.diagnosis._merge import Traces
+from trainobs.diagnosis._origin import Origin
+from trainobs.findings import Finding, ranked
+from trainobs.mechanisms import ranges
+
+
+def rank(traces: Traces, case: Case) -> tuple[Finding, ...]:
+    """All findings, the worst first."""
+    return tuple(ranked(_finding(root, traces, case) for root in traces.roots().values()))
+
+
+def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
+    """What is said of one mechanism."""
+    held = {weight: o for weight, origins in traces.walked.items() for o in origins if o.key == root.key}
+    layers = dict.fromkeys(case.weights[weight].info.layer for weight in held)
+    mechanism = root.mechanism
+    return Finding(
+        severity="info" if root.is_joint else mechanism.severity,
+        cause=mechanism.cause,
+        layer=mechanism.layer,
+        share=_share(held, case),
+        affects=tuple(layer for layer in layers if layer != mechanism.layer),
+        evidence=" ".join([mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]),
+        remedy=mechanism.advice(),
+        value=mechanism.value,
+        threshold=mechanism.threshold(case),
+    )
+
+
+def _share(held: dict[str, Origin], case: Case) -> float:
+    """Part of all weights whose gradients a mechanism keeps near zero."""
+    total = sum(figures.size for figures in case.weights.values())
+    lost = sum(origin.share * case.weights[weight].near_zero_count for weight, origin in held.items())
+    return lost / total if total else 0.0
+
+
+def _in_time(held: dict[str, Origin], case: Case) -> list[str]:
+    """Which gates of recurrent layers a mechanism concerns, and at which time steps."""
+    sites = [case.sites[weight] for weight in held if weight in case.sites]
+    gates = [_gate(site) for site in sites if site.steps and site.info.role == "kernel"]
+    return [f"Near-zero gradients: {'; '.join(gates)}."] if gates else []
+
+
+def _gate(figures: SiteFigures) -> str:
+    steps, name = ranges(figures.step_near_zero), figures.info.part or "units"
+    when = f" at time steps {steps} of {figures.steps}" if steps else ""
+    return f"the {name} of {figures.info.layer}{when}"
+
+
+def _over_determined(held: dict[str, Origin], case: Case) -> list[str]:
+    """What alone would keep most of a mechanism's near-zero gradients there, too."""
+    lost: collections.Counter[tuple[str, str]] = collections.Counter()
+    for weight, origin in held.items():
+        lost.update(dict.fromkeys(origin.also, case.weights[weight].near_zero_count))
+    total = sum(case.weights[weight].near_zero_count for weight in held)
+    also = [f"{cause} at {layer}" for (cause, layer), number in lost.items() if number > 0.5 * total]
+    told = f"Over-determined: most of them would be near zero without it, too, by {', '.join(also)}."
+    return [told] if also else []

@@ -1,0 +1,86 @@
+"""One file per cause: what shows it, how severe it is, what is said of it, and what may help.
+
+May import `errors`, `thresholds`, `records`, `statistics` and `analysis`; never `diagnosis`, `explanation` or
+anything behind them.
+
+`_mechanism` says what a mechanism is, and registers those that exist; `_off_units` is what the mechanisms of
+units that are off have in common. A new cause is one file that subclasses `Mechanism` (docs/extending).
+"""
+
+from trainobs.mechanisms._cancellation import Cancellation
+from trainobs.mechanisms._dead_activation import DeadActivation
+from trainobs.mechanisms._disconnected import Disconnected
+from trainobs.mechanisms._exploding import Exploding
+from trainobs.mechanisms._frozen import Frozen
+from trainobs.mechanisms._masked import Masked, SomeWeightlessPositions, WeightlessPositions, levels_its_input
+from trainobs.mechanisms._mechanism import (
+    Key,
+    Mechanism,
+    register_mechanism,
+    registered_mechanisms,
+    unregister_mechanism,
+)
+from trainobs.mechanisms._non_finite import NonFinite
+from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._output_mismatch import AppliedTwice, OutputMismatch
+from trainobs.mechanisms._saturated_activation import SaturatedActivation
+from trainobs.mechanisms._underflow import Underflow
+from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer
+from trainobs.mechanisms._unscaled_input import UnscaledInput
+from trainobs.mechanisms._vanishing import (
+    VanishingAtNode,
+    VanishingGradient,
+    VanishingSignal,
+    sufficient_powers,
+)
+from trainobs.mechanisms._words import ranges
+from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
+from trainobs.mechanisms._zero_loss_gradient import QuietOutput, ZeroLossGradient
+from trainobs.mechanisms._zero_weights import (
+    EqualUnits,
+    ZeroScale,
+    ZeroWeights,
+    forgotten_state,
+    weights_at_fault,
+)
+
+__all__ = [
+    "AppliedTwice",
+    "Cancellation",
+    "DeadActivation",
+    "Disconnected",
+    "EqualUnits",
+    "Exploding",
+    "Frozen",
+    "Key",
+    "Masked",
+    "Mechanism",
+    "NonFinite",
+    "OffUnits",
+    "OutputMismatch",
+    "QuietOutput",
+    "SaturatedActivation",
+    "SomeWeightlessPositions",
+    "Underflow",
+    "Unexplained",
+    "UnexplainedLayer",
+    "UnscaledInput",
+    "VanishingAtNode",
+    "VanishingGradient",
+    "VanishingSignal",
+    "WeightlessPositions",
+    "ZeroInput",
+    "ZeroLayerInput",
+    "ZeroLossGradient",
+    "ZeroScale",
+    "ZeroWeights",
+    "forgotten_state",
+    "levels_its_input",
+    "ranges",
+    "rectifies",
+    "register_mechanism",
+    "registered_mechanisms",
+    "sufficient_powers",
+    "unregister_mechanism",
+    "weights_at_fault",
+]

@@ -1,0 +1,42 @@
+"""Terms that cancel."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from trainobs.mechanisms._mechanism import Mechanism
+
+
+@dataclasses.dataclass(frozen=True)
+class Cancellation(Mechanism):
+    """Gradients are near zero though their terms are not: they cancel in the sum.
+
+    Severity: info
+
+    When: the terms of a gradient are large, and their sum is near zero.
+
+    Where: the layer. A bias that the layers behind are invariant to by design is no finding: a normalisation
+    takes its mean away, attention's softmax what all scores have in common.
+
+    Parameters
+    ----------
+    by_design : bool
+        Whether it is such a bias.
+    """
+
+    by_design: bool = False
+
+    cause = "cancellation"
+
+    @property
+    def severity(self) -> str:
+        """On another batch they may not."""
+        return "info"
+
+    def evidence(self) -> str:
+        """That they do."""
+        return f"The terms of the gradients of {self.layer} are large, but cancel in the sum."
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Use a larger or more varied batch."

@@ -1,0 +1,101 @@
+"""Rectifying units that never fire."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._words import counted
+
+_REASONS = {
+    "input": "no live input ever reaches them",
+    "weights": "no live input meets a weight of its own sign",
+    "bias": "the bias pushes them below zero",
+    "combination": "inputs, weights and bias together push them below zero",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadActivation(OffUnits):
+    """Rectifying units of a layer never fire.
+
+    Severity: error
+
+    When: a layer's rectifying units are off at all positions: more than half of them (`dead_units`) by their
+    bias, more than 70 % (`dead_units_by_chance`) for other reasons; or a lost gradient leads there.
+
+    Where: the layer; the evidence says why the units are off.
+    """
+
+    cause = "dead_activation"
+    treatments = (
+        "re-initialise dead units",
+        "re-initialise",
+        "insert normalisation",
+        "swap activation",
+        "lower learning rate",
+        "warm-up",
+    )
+    on_the_way = True
+
+    @classmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether more units of a rectifying layer are dead than a healthy one has."""
+        if not rectifies(case, figures) or figures.info.logits:
+            return False
+        by_bias = figures.main_off_reason(case.thresholds.firing)[0] == "bias"
+        limit = case.thresholds.dead_units if by_bias else case.thresholds.dead_units_by_chance
+        return bool(np.mean(figures.dead) > limit)
+
+    @classmethod
+    def suspects(cls, case: Case) -> Iterator[SiteFigures]:
+        """Layers with so many dead units."""
+        return (figures for figures in case.sites.values() if cls.holds(case, figures))
+
+    @classmethod
+    def pushed_off(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether biases alone would keep units off, whatever healthy input they got."""
+        fan_in = 2 / figures.healthy_weight**2  # of He's scale
+        healthy = case.near_zero.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
+        pushed = figures.statistics.bias_rms > case.thresholds.deep_bias * healthy
+        return not figures.info.normalised and pushed
+
+    @property
+    def value(self) -> float:
+        """Part of the units that are dead."""
+        return self.dead / self.units
+
+    def threshold(self, case: Case) -> float:
+        """The part that is too large, for this reason."""
+        by_bias = self.reason == "bias"
+        return case.thresholds.dead_units if by_bias else case.thresholds.dead_units_by_chance
+
+    def evidence(self) -> str:
+        """How many, and why."""
+        return (
+            f"{counted(self.dead)} of the {counted(self.units)} {self.activation} units of {self.place} are "
+            f"off at all {counted(self.positions)} positions; {self._reached()}{_REASONS[self.reason]}"
+            f"{self._sizes()}."
+        )
+
+    def _reached(self) -> str:
+        if self.reason == "input":
+            return ""
+        return f"where live input reaches them, in {self.reason_share:.0%} of the cases "
+
+    def _sizes(self) -> str:
+        if self.reason == "bias":
+            of = f" of {self.shift}" if self.shift else ""
+            return "" if math.isnan(self.bias_rms) else f" (rms of the bias{of} {self.bias_rms:.2g})"
+        return f" (rms of the inputs {self.input_rms:.2g})" if self.reason == "input" else ""
+
+    def advice(self) -> str:
+        """By the reason."""
+        if self.reason == "bias":
+            return "Reset the bias to 0 and lower the learning rate."
+        return "Re-initialise the layer (He) and lower the learning rate; or use leaky_relu, elu or gelu."

@@ -1,0 +1,104 @@
+"""Gradients that grow on their way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._mechanism import Mechanism
+
+
+@dataclasses.dataclass(frozen=True)
+class Exploding(Mechanism):
+    """The gradient grows on its way from the loss, or is large.
+
+    Severity: warning
+
+    When: ‖dJ/dZ‖ · min(1, rms Z) grows to more than 100 times (`exploding_growth`) ‖dJ/dy‖, or kernel
+    gradients exceed 1e6 (`exploding_mean`) on average. Where a normalisation scales small values up, it
+    scales their gradient up too, and the kernel before it scales that down again: so the gradient is taken of
+    values that are brought to unit size first. A kernel right before a normalisation is left out: its scale
+    does not matter for the loss, so a large gradient makes it grow, and a larger kernel's gradient is smaller
+    (Arora, Li & Lyu 2019).
+
+    Where: the first such layer from the loss; where it is the input that is large, the layer with the largest
+    kernel.
+
+    Parameters
+    ----------
+    growth : float
+        Of the gradient, from the output.
+    mean : float
+        Mean absolute gradient of the kernel at which it shows.
+    kernel_rms, healthy_weight : float
+        Of the layer's kernel, and He's scale.
+    """
+
+    growth: float
+    mean: float
+    kernel_rms: float
+    healthy_weight: float
+
+    cause = "exploding"
+    treatments = (
+        "re-initialise",
+        "standardise targets",
+        "insert normalisation",
+        "clip gradients",
+        "lower learning rate",
+        "warm-up",
+    )
+    on_the_way = True
+    has_place = False
+    rank = 90
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """The first layer, from the loss, at which the gradient has grown too large."""
+        kernels = [figures for figures in case.sites.values() if figures.info.role == "kernel"]
+        for figures in reversed(kernels):
+            growth, mean = _growth(case, figures), figures.mean_gradient
+            grows = growth > case.thresholds.exploding_growth
+            if grows or mean > case.thresholds.exploding_mean:
+                # if it has not grown, not the gradient is large here, but the input
+                at = figures if grows else max(kernels, key=lambda f: f.kernel_rms / f.healthy_weight)
+                yield cls(at.info.layer, growth, mean, at.kernel_rms, at.healthy_weight)
+                return
+
+    @property
+    def severity(self) -> str:
+        """It may still train."""
+        return "warning"
+
+    @property
+    def value(self) -> float:
+        """The growth."""
+        return self.growth
+
+    def threshold(self, case: Case) -> float:
+        """The growth that is too large."""
+        return case.thresholds.exploding_growth
+
+    def evidence(self) -> str:
+        """How much, and how large the kernel is."""
+        return (
+            f"Going back from the output, the gradient grows to {self.growth:.3g} times its size, with "
+            f"kernel gradients of {self.mean:.3g} on average; the kernel of {self.layer} has an rms of "
+            f"{self.kernel_rms:.2g}, where He's scale is {self.healthy_weight:.2g}."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Clip gradients (clipnorm=1.0), scale the targets, or lower learning rate and weights."
+
+
+def _growth(case: Case, figures: SiteFigures) -> float:
+    """The gradient of a kernel's output, brought to unit size, against that of the model's output."""
+    reference = max(
+        (output.gradient_norm for output in case.statistics.outputs if output.touched), default=0.0
+    )
+    if not reference > 0 or case.flow.is_normalised(figures.info.node):
+        return 0.0
+    size = min(case.statistics.nodes[figures.info.node].output.rms, 1.0)
+    return size * figures.preactivation_gradient_norm / reference

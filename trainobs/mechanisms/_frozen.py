@@ -1,0 +1,54 @@
+"""Weights that are not trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from trainobs.analysis import Case
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Mechanism):
+    """A layer is not trained.
+
+    Severity: info
+
+    When: weights are not trainable.
+
+    Where: the layer.
+
+    Parameters
+    ----------
+    weights : int
+    """
+
+    weights: int
+
+    cause = "frozen"
+    treatments = ("unfreeze",)
+    rank = 40
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """Layers with such weights."""
+        weights: dict[str, int] = {}
+        for figures in case.sites.values():
+            if not figures.info.trainable:
+                weights[figures.info.layer] = weights.get(figures.info.layer, 0) + figures.size
+        yield from (cls(layer, number) for layer, number in weights.items())
+
+    @property
+    def severity(self) -> str:
+        """It is what somebody asked for."""
+        return "info"
+
+    def evidence(self) -> str:
+        """How large the layer is."""
+        return f"{self.layer} is not trainable: no gradient is taken of its {counted(self.weights)} weights."
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Set `layer.trainable = True` and compile again, if it should learn."

@@ -1,0 +1,114 @@
+"""Positions and layers that are multiplied with zero."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.records import DATA
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked(Mechanism):
+    """A layer puts out zeros only, or the loss leaves positions out.
+
+    Severity: error; info if the loss leaves only some positions out
+
+    When: positions of an output have weight 0 in the loss, by sample weights, class weights or a mask: all of
+    them, or some. Or a layer without a kernel puts out zeros only (a product with a mask of zeros, a
+    normalisation of one element or of equal ones), and signals or gradients are lost by it.
+
+    Where: the output layer, with the part; or that layer.
+
+    Parameters
+    ----------
+    normalises : bool
+        Whether it is a normalisation: then groups of one element, or of equal ones, become 0.
+    """
+
+    normalises: bool
+
+    cause = "masked"
+
+    @classmethod
+    def at(cls, case: Case, node: int) -> Masked:
+        """The mechanism at a node."""
+        return cls(case.layer_of(node), case.flow.normalises(node))
+
+    def evidence(self) -> str:
+        """What the layer does."""
+        levels = " It levels what it normalises: groups of one element, or of equal ones."
+        zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
+        return zeros + (levels if self.normalises else "")
+
+    def advice(self) -> str:
+        """By what it is."""
+        if self.normalises:
+            return "Normalise over an axis of more than one element, or leave this layer out."
+        return "Check the mask, or whatever this layer multiplies with."
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightlessPositions(Mechanism):
+    """The loss gives positions of an output weight 0 (see `Masked`).
+
+    Parameters
+    ----------
+    part : float
+        Of all positions.
+    """
+
+    part: float
+
+    cause = "masked"
+    explains_output = True
+    rank = 20
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """Outputs of which the loss leaves positions out."""
+        for output in case.statistics.outputs:
+            if output.masked_fraction:
+                layer = case.layer_of(output.node) if output.node != DATA else "the output"
+                kind = cls if output.masked_fraction == 1.0 else SomeWeightlessPositions
+                yield kind(layer, output.masked_fraction)
+
+    @property
+    def value(self) -> float:
+        """The part."""
+        return self.part
+
+    def evidence(self) -> str:
+        """What part."""
+        which = "All" if self.part == 1.0 else f"{self.part:.0%} of the"
+        return f"{which} positions of {self.layer} have weight 0 in the loss: they send no gradient."
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Check the sample weights, class weights or mask that the loss is given."
+
+
+class SomeWeightlessPositions(WeightlessPositions):
+    """Some of them (see `Masked`)."""
+
+    explains_output = False
+    rank = 85
+
+    @property
+    def severity(self) -> str:
+        """As padding, say."""
+        return "info"
+
+
+def levels_its_input(case: Case, figures: SiteFigures) -> bool:
+    """Whether a normalisation makes near-zero values of others: of one element each, or of equal ones."""
+    node = figures.info.node
+    if figures.info.role != "scale" or not case.flow.normalises(node):
+        return False
+    upstream = (site.info for site in case.flow.upstream_sites(node))
+    # what it reads is behind an activation that stands before it, else right behind the kernel
+    makers = (info.activation_node if info.activation_node < node else info.node for info in upstream)
+    live = any(not case.is_near_zero(case.flow.records[maker].output.rms) for maker in makers)
+    return live and case.is_near_zero(figures.input_rms)

@@ -1,0 +1,168 @@
+"""What a mechanism is: one cause of near-zero, exploding or broken gradients, at one layer."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.errors import InvalidArgument
+
+#: Cause and layer.
+Key = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism(abc.ABC):
+    """A cause at its place, with the numbers that show it.
+
+    A subclass with a `cause` is registered by its class statement: all that is to be known of the cause
+    stands in its file. Its docstring is its entry in docs/findings.md, with paragraphs that begin with
+    "Severity:", "When:" and "Where:".
+
+    Parameters
+    ----------
+    layer : str
+        The layer that holds the mechanism.
+
+    Attributes
+    ----------
+    cause : str
+        Its word in tables.
+    treatments : tuple of str
+        Names of the remedies that may help, in the order in which they are tried.
+    on_the_way : bool
+        Whether it sits at a place on the gradient's way, so that `Report.plot_flow` marks it.
+    has_place : bool
+        Whether it belongs to its layer; one that does not may move to another layer when a model changes.
+    alone : bool
+        Whether nothing else can be said beside it.
+    explains_output : bool
+        Whether it explains better than anything else why the output sends no gradient.
+    rank : int
+        Which of two findings of the same severity and share comes first: the one with the lower number.
+    """
+
+    layer: str
+
+    cause: ClassVar[str]
+    treatments: ClassVar[tuple[str, ...]] = ()
+    on_the_way: ClassVar[bool] = False
+    has_place: ClassVar[bool] = True
+    alone: ClassVar[bool] = False
+    explains_output: ClassVar[bool] = False
+    rank: ClassVar[int] = 50
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if "cause" in vars(cls):
+            register_mechanism(cls)
+
+    # ---- where it is -------------------------------------------------------------------------
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """The places that show the mechanism by themselves, whether or not a gradient is lost by it."""
+        return iter(())
+
+    @classmethod
+    def suspects(cls, case: Case) -> Iterator[SiteFigures]:
+        """The kernels whose units are off so often that the reason has to be looked for."""
+        return iter(())
+
+    @property
+    def key(self) -> Key:
+        """What makes two mechanisms the same."""
+        return self.cause, self.layer
+
+    # ---- what is said of it ------------------------------------------------------------------
+
+    @property
+    def severity(self) -> str:
+        """One of `trainobs.findings.SEVERITIES`."""
+        return "error"
+
+    @property
+    def value(self) -> float:
+        """The figure that decides; nan where it is not one figure."""
+        return math.nan
+
+    def threshold(self, case: Case) -> float:
+        """What the figure is held against; nan where it is not one number."""
+        return math.nan
+
+    @abc.abstractmethod
+    def evidence(self) -> str:
+        """A sentence with the numbers that show it."""
+
+    @abc.abstractmethod
+    def advice(self) -> str:
+        """What to try first."""
+
+    def summary(self) -> str:
+        """The numbers that end a chain, in brackets; "" for none."""
+        return ""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a gradient is lost little by little on its way, and not at the layer."""
+        return False
+
+
+_REGISTERED: dict[str, list[type[Mechanism]]] = {}
+
+
+def register_mechanism(mechanism: type[Mechanism]) -> type[Mechanism]:
+    """Make a mechanism known; the class statement of a subclass with a `cause` does it by itself.
+
+    Parameters
+    ----------
+    mechanism : type
+        A subclass of `Mechanism` with a `cause`. A class that was registered under the same name, from a
+        module of the same name, is replaced: a notebook's cell may run twice.
+
+    Returns
+    -------
+    type
+        The same class, so that it can be a decorator.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is no such class.
+    """
+    if not (isinstance(mechanism, type) and issubclass(mechanism, Mechanism)):
+        raise InvalidArgument(
+            f"`register_mechanism` takes a subclass of trainobs.mechanisms.Mechanism. Received: "
+            f"{mechanism!r}. Write a class whose base is Mechanism."
+        )
+    cause = getattr(mechanism, "cause", None)
+    if not isinstance(cause, str) or not cause.isidentifier():
+        raise InvalidArgument(
+            f"{mechanism.__name__}: `cause` must be a word such as 'dead_activation'. Received: {cause!r}."
+        )
+    known = _REGISTERED.setdefault(cause, [])
+    known[:] = [other for other in known if _name_of(other) != _name_of(mechanism)]
+    known.append(mechanism)
+    return mechanism
+
+
+def unregister_mechanism(mechanism: type[Mechanism]) -> None:
+    """Take a mechanism back."""
+    known = _REGISTERED.get(mechanism.cause, [])
+    known[:] = [other for other in known if other is not mechanism]
+    if not known:
+        _REGISTERED.pop(mechanism.cause, None)
+
+
+def registered_mechanisms() -> tuple[type[Mechanism], ...]:
+    """All classes with a cause, by rank; equal ranks in the order of their names."""
+    classes = [mechanism for same in _REGISTERED.values() for mechanism in same]
+    return tuple(sorted(classes, key=lambda mechanism: (mechanism.rank, mechanism.__name__)))
+
+
+def _name_of(mechanism: type[Mechanism]) -> tuple[str, str]:
+    return mechanism.__module__, mechanism.__qualname__

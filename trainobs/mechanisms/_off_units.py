@@ -1,0 +1,93 @@
+"""What the mechanisms of units that are off have in common: how many are off, where, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar
+
+import numpy as np
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import counted
+
+Self = TypeVar("Self", bound="OffUnits")
+
+
+@dataclasses.dataclass(frozen=True)
+class OffUnits(Mechanism):
+    """Units of a layer are off.
+
+    Parameters
+    ----------
+    part : str
+        The gate, of a recurrent layer; "" for all of a layer.
+    activation : str
+        Its function.
+    reason : {"input", "weights", "bias", "combination"}
+        Why they are off (docs/definitions.md, "Units").
+    reason_share : float
+        In what part of the cases it is that reason.
+    dead, units : int
+        Units that are off at all positions, of how many.
+    off, positions : float
+        Part of the values that are off, over how many positions.
+    input_rms, kernel_rms, healthy_weight, bias_rms : float
+        Sizes of what the layer reads and of its weights, and He's scale; nan for what it does not have.
+    shift : str
+        The layer whose beta stands in for the bias; "" where it is the layer's own bias.
+    """
+
+    part: str
+    activation: str
+    reason: str
+    reason_share: float
+    dead: int
+    units: int
+    off: float
+    positions: float
+    input_rms: float
+    kernel_rms: float
+    healthy_weight: float
+    bias_rms: float
+    shift: str
+
+    @classmethod
+    def of(cls: type[Self], case: Case, figures: SiteFigures) -> Self:
+        """The mechanism at a kernel, with its numbers."""
+        between = (case.flow.shift_at(node) for node in case.flow.between(figures))
+        shifts = [shift for shift in between if shift is not None]
+        reason, share = figures.main_off_reason(case.thresholds.firing)
+        return cls(
+            layer=figures.info.layer,
+            part=figures.info.part,
+            activation=figures.info.activation.name,
+            reason=reason,
+            reason_share=share,
+            dead=int(np.sum(figures.dead)),
+            units=figures.units,
+            off=figures.off_fraction,
+            positions=figures.unit_positions,
+            input_rms=figures.input_rms,
+            kernel_rms=figures.kernel_rms,
+            healthy_weight=figures.healthy_weight,
+            bias_rms=shifts[-1].kernel_rms if shifts else figures.statistics.bias_rms,
+            shift=shifts[-1].info.layer if shifts else "",
+        )
+
+    @property
+    def place(self) -> str:
+        """The layer, or the gate of it."""
+        return f"the {self.part} of {self.layer}" if self.part else self.layer
+
+    def summary(self) -> str:
+        """How many units are off, or what part of their values."""
+        where = f"{counted(self.positions)} positions"
+        if self.dead:
+            return f"{counted(self.dead)} of {counted(self.units)} units, {where}"
+        return f"{self.off:.0%} of the values, {where}"
+
+
+def rectifies(case: Case, figures: SiteFigures) -> bool:
+    """Whether the units of a kernel are switched off by very negative preactivations."""
+    return figures.info.activation.rectifies(case.near_zero.slope_atol)

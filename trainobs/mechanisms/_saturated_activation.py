@@ -1,0 +1,80 @@
+"""Bounded activations at their limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._words import counted
+
+_REASONS = {
+    "input": "the inputs are too large",
+    "weights": "the kernel is too large",
+    "bias": "the bias is too large",
+    "combination": "inputs, kernel and bias together are too large",
+}
+_ADVICE = {
+    "input": "Normalise the inputs of the layer (BatchNormalization, LayerNormalization).",
+    "weights": "Re-initialise the kernel (Glorot) and lower the learning rate.",
+    "bias": "Reset the bias to 0.",
+    "combination": "Normalise before the activation, or use a ReLU-like activation.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SaturatedActivation(OffUnits):
+    """Most values of a bounded activation are at its limits, where its slope is next to 0.
+
+    Severity: error
+
+    When: more than half (`saturated`) of a bounded activation's values are off; at the model's output only
+    where the error is cut off (slope gain at most 0.01, `stuck_slope_gain`), for outputs that saturate where
+    they are right are healthy.
+
+    Where: the layer.
+    """
+
+    cause = "saturated_activation"
+    treatments = ("re-initialise", "insert normalisation", "swap activation", "lower learning rate")
+    on_the_way = True
+
+    @classmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether a bounded activation is off at most positions."""
+        bounded = figures.info.activation.elementwise and not rectifies(case, figures)
+        return bounded and not figures.info.logits and figures.off_fraction > case.thresholds.saturated
+
+    @classmethod
+    def suspects(cls, case: Case) -> Iterator[SiteFigures]:
+        """Layers that are saturated, or cut the error off at the output."""
+        return (figures for figures in case.sites.values() if cls._is_stuck(case, figures))
+
+    @classmethod
+    def _is_stuck(cls, case: Case, figures: SiteFigures) -> bool:
+        if figures.info.consumers:
+            return cls.holds(case, figures)
+        return not rectifies(case, figures) and figures.slope_gain <= case.thresholds.stuck_slope_gain
+
+    @property
+    def value(self) -> float:
+        """Part of the values that are off."""
+        return self.off
+
+    def threshold(self, case: Case) -> float:
+        """The part that is too large."""
+        return case.thresholds.saturated
+
+    def evidence(self) -> str:
+        """How much, and why."""
+        return (
+            f"{self.off:.0%} of the {self.activation} values of {self.place} are saturated over "
+            f"{counted(self.positions)} positions; in {self.reason_share:.0%} of the cases "
+            f"{_REASONS[self.reason]} (rms of inputs {self.input_rms:.2g}, of weights {self.kernel_rms:.2g}, "
+            f"He's scale {self.healthy_weight:.2g})."
+        )
+
+    def advice(self) -> str:
+        """By the reason."""
+        return _ADVICE[self.reason]

@@ -1,0 +1,78 @@
+"""Gradients that half precision flushes to zero."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from trainobs.analysis import LOSS, Case, SiteFigures
+from trainobs.mechanisms._mechanism import Mechanism
+
+
+@dataclasses.dataclass(frozen=True)
+class Underflow(Mechanism):
+    """Half precision flushes gradients to zero.
+
+    Severity: error
+
+    When: float16 flushed more than half (`flushed`) of a layer's gradients to exactly 0 that float32 would
+    not (the flushed fraction of docs/definitions.md).
+
+    Where: the first such layer from the loss, with the part.
+
+    Parameters
+    ----------
+    flushed : float
+        Part of the gradients.
+    dtype : str
+        What the layer computes in.
+    """
+
+    flushed: float
+    dtype: str
+
+    cause = "underflow"
+    treatments = ("loss scaling",)
+    rank = 80
+
+    @classmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether most of a weight's gradients were flushed."""
+        return figures.flushed_fraction > case.thresholds.flushed
+
+    @classmethod
+    def from_loss_to(cls, case: Case, figures: SiteFigures) -> Underflow:
+        """The mechanism at the layer, on the way from the loss to a weight, at which it begins."""
+        edges = case.paths.loudest(case.paths.to_loss(figures.info.activation_node))
+        passed = (case.flow.site_at(edge.reader) for edge in edges if edge.reader != LOSS)
+        flushed = [site for site in passed if site is not None and cls.holds(case, site)]
+        first = flushed[-1] if flushed else figures
+        return cls(first.info.layer, first.flushed_fraction, first.info.dtype)
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """The first one from the loss."""
+        for figures in reversed(case.sites.values()):
+            if figures.info.trainable and cls.holds(case, figures):
+                yield cls.from_loss_to(case, figures)
+                return
+
+    @property
+    def value(self) -> float:
+        """The part."""
+        return self.flushed
+
+    def threshold(self, case: Case) -> float:
+        """The part that is too large."""
+        return case.thresholds.flushed
+
+    def evidence(self) -> str:
+        """What part."""
+        return (
+            f"{self.flushed:.0%} of the gradients of {self.layer} that are not zero in float32 are exactly "
+            f"0 in {self.dtype}."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16."

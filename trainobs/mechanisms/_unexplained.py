@@ -1,0 +1,93 @@
+"""Gradients that trainobs can't account for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from trainobs.analysis import Case
+from trainobs.mechanisms._mechanism import Mechanism
+
+_ADVICE = "Look for losses (add_loss) or code that use this kernel outside of its layer."
+
+
+@dataclasses.dataclass(frozen=True)
+class Unexplained(Mechanism):
+    """What a weight's gradient is made of is not known.
+
+    Severity: warning
+
+    When: the terms of a weight do not add up to its gradient (`residual`); or gradients of a layer of unknown
+    kind are near zero, though live values and gradients arrive at it.
+
+    Where: the layer, with the residual; docs/extending/layer_kind.md makes a kind known.
+
+    Parameters
+    ----------
+    residual : float
+        Distance of the terms' sum from the gradient, relative.
+    limit : float
+        The residual that rounding may leave.
+    """
+
+    residual: float
+    limit: float
+
+    cause = "unexplained"
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """Weights with a residual."""
+        for figures in case.sites.values():
+            info, residual = figures.info, figures.residual
+            limit = case.thresholds.residual_limit(info.dtype, figures.terms)
+            if info.trainable and residual > limit:
+                yield cls(info.layer, residual, limit)
+
+    @property
+    def severity(self) -> str:
+        """Nothing is known to be wrong."""
+        return "warning"
+
+    @property
+    def value(self) -> float:
+        """The residual."""
+        return self.residual
+
+    def threshold(self, case: Case) -> float:
+        """What rounding may leave."""
+        return self.limit
+
+    def evidence(self) -> str:
+        """The residual."""
+        return (
+            f"The terms of the weights of {self.layer} do not add up to their gradient (relative residual "
+            f"{self.residual:.2g}): something else than its layer's calls contributes to it."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return _ADVICE
+
+
+@dataclasses.dataclass(frozen=True)
+class UnexplainedLayer(Mechanism):
+    """A layer of unknown kind has near-zero gradients, and live surroundings (see `Unexplained`)."""
+
+    cause = "unexplained"
+
+    @property
+    def severity(self) -> str:
+        """As `Unexplained`."""
+        return "warning"
+
+    def evidence(self) -> str:
+        """What is known."""
+        return (
+            f"Values and gradients arrive at {self.layer}, but next to none reach its weights: what happens "
+            f"inside of a layer of its kind is not known."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return _ADVICE

@@ -1,0 +1,61 @@
+"""Data of a scale that saturates or kills the layer that reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._off_units import OffUnits
+
+
+@dataclasses.dataclass(frozen=True)
+class UnscaledInput(OffUnits):
+    """The scale of the data saturates or kills the layer that reads it.
+
+    Severity: error
+
+    When: the data has an rms of 10 (`large_input`) or more, and saturates or kills the layer that reads it
+    (not by its bias), or more than 20 % (`dead_units_warning`) of the layer's units are dead.
+
+    Where: that layer.
+    """
+
+    cause = "unscaled_input"
+    treatments = ("standardise inputs", "insert normalisation")
+    on_the_way = True
+
+    @classmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether a layer reads data of a scale far from 1."""
+        large = figures.input_rms >= case.thresholds.large_input
+        return large and case.flow.reads_data(figures.info.node)
+
+    @classmethod
+    def suspects(cls, case: Case) -> Iterator[SiteFigures]:
+        """Layers that read such data and have dead units."""
+        limit = case.thresholds.dead_units_warning
+        sites = (figures for figures in case.sites.values() if float(np.mean(figures.dead)) > limit)
+        return (figures for figures in sites if cls.holds(case, figures))
+
+    @property
+    def value(self) -> float:
+        """The data's rms."""
+        return self.input_rms
+
+    def threshold(self, case: Case) -> float:
+        """The rms that is too large."""
+        return case.thresholds.large_input
+
+    def evidence(self) -> str:
+        """The scale, and what it does."""
+        return (
+            f"The input of {self.layer} has an rms of {self.input_rms:.3g}, where about 1 is expected; "
+            f"{self.off:.0%} of its {self.activation} values are off."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Scale the inputs to zero mean and unit variance (keras.layers.Normalization)."

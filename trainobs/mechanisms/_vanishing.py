@@ -1,0 +1,231 @@
+"""Signals and gradients that shrink: at one node, or little by little."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from trainobs.analysis import Case, SiteFigures, powers
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import several
+
+_TREATMENTS = ("re-initialise", "insert normalisation", "swap activation", "residual wrap")
+_INITIALISE = "Use He initialisation (Glorot for tanh, sigmoid), normalisation or residual connections."
+_SCALE = "Scale what this layer reads to unit size (embeddings times √d, or a normalisation before it)."
+
+
+@dataclasses.dataclass(frozen=True)
+class VanishingGradient(Mechanism):
+    """Gradients shrink on their way from the loss, over several layers, or signals on their way to it.
+
+    Severity: error; info where less than 3 powers of ten (rtol) are lost on the whole way, or where weights
+    of the one node that takes the gradient get one themselves: they will grow
+
+    When: gradients or signals shrink over several layers, no single one of which kills them; or one node
+    without a kernel (a normalisation, attention scores, operations) takes a factor of 32 (10^`killer`) or
+    more from the gradient, and more than half of all that is lost.
+
+    Where: the layer with the strongest loss, with the mean gain and the factor that drives it (slope or
+    kernel); or that node, with its gain.
+
+    Parameters
+    ----------
+    layers : int
+        Kernels on the way.
+    mean_gain : float
+        What a layer leaves of the gradient, on geometric average.
+    by_slopes : bool
+        Whether slopes drive it, and not kernels.
+    suffices : bool
+        Whether it would by itself make a gradient near zero.
+    rectifying : bool
+        Whether all activations on the way are rectifiers.
+    kernel_layer : str
+        Whose kernel takes most; "" without kernels on the way.
+    kernel_rms, healthy_weight : float
+        Of that kernel.
+    """
+
+    layers: int
+    mean_gain: float
+    by_slopes: bool
+    suffices: bool
+    rectifying: bool
+    kernel_layer: str
+    kernel_rms: float
+    healthy_weight: float
+
+    cause = "vanishing"
+    treatments = _TREATMENTS
+    on_the_way = True
+    has_place = False
+
+    @classmethod
+    def along(cls, case: Case, layer: str, path: list[int]) -> VanishingGradient:
+        """The mechanism on a path of nodes, with its numbers."""
+        flow = case.flow
+        sites = [site for node in path if (site := flow.site_at(node)) is not None]
+        total = sum(powers(flow.nodes[node].gain) for node in path if flow.nodes[node].gain > 0)
+        taken = [powers(flow.nodes[site.info.node].kernel_gain) for site in sites]
+        worst = sites[int(np.argmax(taken))] if sites else None
+        slopes = sum(max(powers(flow.nodes[node].slope_gain), 0.0) for node in path)
+        kernels = sum(max(powers(flow.nodes[node].kernel_gain), 0.0) for node in path)
+        atol = case.near_zero.slope_atol
+        return cls(
+            layer=layer,
+            layers=max(len(sites), 1),
+            mean_gain=10 ** (-total / max(len(sites), 1)),
+            by_slopes=slopes >= kernels,
+            suffices=total >= sufficient_powers(case),
+            rectifying=all(site.info.activation.rectifies(atol) for site in sites[:-1]),
+            kernel_layer=worst.info.layer if worst else "",
+            kernel_rms=worst.kernel_rms if worst else math.nan,
+            healthy_weight=worst.healthy_weight if worst else math.nan,
+        )
+
+    @property
+    def severity(self) -> str:
+        """See the class."""
+        return "error" if self.suffices else "info"
+
+    @property
+    def is_slow(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def value(self) -> float:
+        """The mean gain."""
+        return self.mean_gain
+
+    def evidence(self) -> str:
+        """How fast, over how many layers, and what drives it."""
+        driver = "the slopes of the activations" if self.by_slopes else self._kernels()
+        return (
+            f"From the loss back, the gradient shrinks to {self.mean_gain:.2g} of itself per layer over "
+            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest loss is at {self.layer}."
+        )
+
+    def _kernels(self) -> str:
+        small = "kernels too small" if self.kernel_rms < self.healthy_weight else "the kernels"
+        sizes = f"rms {self.kernel_rms:.2g} against He's scale {self.healthy_weight:.2g}"
+        return f"{small} (most by that of {self.kernel_layer}: {sizes})"
+
+    def advice(self) -> str:
+        """By what drives it."""
+        if self.by_slopes and not self.rectifying:
+            return "Use ReLU-like activations, normalisation or residual connections."
+        return _INITIALISE
+
+    def summary(self) -> str:
+        """The mean gain."""
+        driver = "slopes" if self.by_slopes else "kernels"
+        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}, by the {driver}"
+
+
+@dataclasses.dataclass(frozen=True)
+class VanishingAtNode(Mechanism):
+    """A node without a kernel takes most of the gradient (see `VanishingGradient`).
+
+    Parameters
+    ----------
+    gain : float
+        What it passes on of the gradient that arrives.
+    learns : bool
+        Whether weights of its own get a gradient.
+    """
+
+    gain: float
+    learns: bool
+
+    cause = "vanishing"
+    treatments = _TREATMENTS
+    on_the_way = True
+    has_place = False
+
+    @property
+    def severity(self) -> str:
+        """See `VanishingGradient`."""
+        return "info" if self.learns else "error"
+
+    @property
+    def value(self) -> float:
+        """The gain."""
+        return self.gain
+
+    def threshold(self, case: Case) -> float:
+        """The gain of a killer."""
+        return float(10**-case.thresholds.killer)
+
+    def evidence(self) -> str:
+        """What it passes on, and whether it will grow."""
+        grows = " But its own weights get a gradient: they will grow." if self.learns else ""
+        return f"{self.layer} passes on only {self.gain:.2g} of the gradient that arrives at it.{grows}"
+
+    def advice(self) -> str:
+        """The same for all."""
+        return _SCALE
+
+
+@dataclasses.dataclass(frozen=True)
+class VanishingSignal(Mechanism):
+    """What goes forward shrinks on its way (see `VanishingGradient`).
+
+    Parameters
+    ----------
+    role : {"kernel", "recurrent", "table"}
+        Of the weights that the signal passed last.
+    layers : int
+        Kernels that it has passed from the data.
+    by_kernels : bool
+        Whether small kernels do it.
+    kernel_rms, healthy_weight : float
+        Of the kernel that it passed last.
+    """
+
+    role: str
+    layers: int
+    by_kernels: bool
+    kernel_rms: float
+    healthy_weight: float
+
+    cause = "vanishing"
+    treatments = _TREATMENTS
+    on_the_way = True
+    has_place = False
+
+    @classmethod
+    def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:
+        """The mechanism on the way through a kernel, at the weakest one of the model."""
+        small = case.small_kernels
+        weakest = min(small or [source], key=lambda site: site.kernel_rms / site.healthy_weight)
+        return cls(
+            layer=weakest.info.layer,
+            role=source.info.role,
+            layers=case.depths[source.info.node],
+            by_kernels=bool(small),
+            kernel_rms=source.kernel_rms,
+            healthy_weight=source.healthy_weight,
+        )
+
+    def evidence(self) -> str:
+        """Over how many layers, and by what."""
+        if self.role == "table":
+            return (
+                f"The table of {self.layer} has an rms of {self.kernel_rms:.2g}, where about 1 is expected: "
+                f"next to no signal goes forward."
+            )
+        sizes = f"rms {self.kernel_rms:.2g} against He's scale {self.healthy_weight:.2g}"
+        why = f": kernels too small ({sizes})" if self.by_kernels else ""
+        return f"The signal dies out on its way forward through {several(self.layers, 'layer')}{why}."
+
+    def advice(self) -> str:
+        """For a table, scale what it gives."""
+        return _SCALE if self.role == "table" else _INITIALISE
+
+
+def sufficient_powers(case: Case) -> float:
+    """Powers of ten that alone make a gradient near zero."""
+    return -math.log10(case.near_zero.rtol)

@@ -1,0 +1,119 @@
+"""Inputs that say nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import counted, ranges
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroInput(Mechanism):
+    """What a layer reads is near zero.
+
+    Severity: error; info where only what a scale multiplies is near zero, not what its layer reads (PReLU's
+    slope that met no negative input)
+
+    When: the data a kernel reads is near zero (more than half of its inputs, `zero_inputs`, at all positions;
+    or all that it reads, and its gradients are lost by it); or all that a layer of unknown kind reads.
+
+    Where: the first layer that reads the data.
+
+    Parameters
+    ----------
+    zero, inputs : int
+        Inputs that are near zero at all positions, of how many.
+    named : str
+        Which of them: "0–27, 31".
+    positions, input_rms : float
+        Over how many positions; size of all inputs.
+    multiplied_by : str
+        The weight of which this is the input, where it is not what the whole layer reads.
+    """
+
+    zero: int
+    inputs: int
+    named: str
+    positions: float
+    input_rms: float
+    multiplied_by: str = ""
+
+    cause = "zero_input"
+    treatments = ("lift the background", "standardise inputs")
+
+    @classmethod
+    def of(cls, figures: SiteFigures, multiplied_by: str = "") -> ZeroInput:
+        """The mechanism at a weight, with its numbers."""
+        return cls(
+            layer=figures.info.layer,
+            zero=int(np.sum(figures.dead_inputs)),
+            inputs=int(figures.dead_inputs.size),
+            named=ranges(figures.dead_inputs),
+            positions=float(figures.statistics.sums["input_size"]),
+            input_rms=figures.input_rms,
+            multiplied_by=multiplied_by,
+        )
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """Kernels that read data most of which is always zero."""
+        for figures in case.sites.values():
+            if figures.info.trainable and figures.info.role == "kernel" and cls._holds(case, figures):
+                yield cls.of(figures)
+
+    @classmethod
+    def _holds(cls, case: Case, figures: SiteFigures) -> bool:
+        share = float(np.mean(figures.dead_inputs))
+        return share > case.thresholds.zero_inputs and case.flow.reads_data(figures.info.node)
+
+    @property
+    def severity(self) -> str:
+        """See the class."""
+        return "info" if self.multiplied_by else "error"
+
+    @property
+    def value(self) -> float:
+        """Part of the inputs that is always near zero."""
+        return self.zero / self.inputs
+
+    def threshold(self, case: Case) -> float:
+        """The part that is too large."""
+        return case.thresholds.zero_inputs
+
+    def evidence(self) -> str:
+        """Which inputs, over how many positions."""
+        if self.multiplied_by:
+            return (
+                f"What {self.multiplied_by} of {self.layer} multiplies is near zero, though what "
+                f"{self.layer} reads is not."
+            )
+        which = f" (inputs {self.named})" if self.named else ""
+        return (
+            f"{counted(self.zero)} of the {counted(self.inputs)} inputs of {self.layer} are near zero at all "
+            f"{counted(self.positions)} positions{which}; the input's rms is {self.input_rms:.2g}."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroLayerInput(Mechanism):
+    """What a layer of unknown kind reads is near zero (see `ZeroInput`)."""
+
+    cause = "zero_input"
+    treatments = ZeroInput.treatments
+
+    def evidence(self) -> str:
+        """All of it."""
+        return f"All that {self.layer} reads is near zero."
+
+    def advice(self) -> str:
+        """As for a layer of known kind."""
+        return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."

@@ -1,0 +1,198 @@
+"""Weights that are zero, or the same for all units."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import counted
+
+_ADVICE = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroWeights(Mechanism):
+    """A kernel or table is zero, so that neither signal nor gradient passes it.
+
+    Severity: error; info where a scale gets a gradient itself: it will grow
+
+    When: a kernel is zero, or the one kernel near zero, and gradients are lost by it; or a table or a scale
+    (gamma) is, with an rms of at most rtol, and gradients are lost by it; or all units of a kernel have the
+    same weights.
+
+    Where: the layer of the weight.
+
+    Parameters
+    ----------
+    role : {"kernel", "recurrent", "table"}
+    rms, healthy_weight : float
+        Size of the weights, and He's scale.
+    """
+
+    role: str
+    rms: float
+    healthy_weight: float
+
+    cause = "zero_weights"
+    treatments = ("re-initialise",)
+    on_the_way = True
+
+    @classmethod
+    def of(cls, figures: SiteFigures) -> ZeroWeights:
+        """The mechanism at a kernel, with its numbers."""
+        info = figures.info
+        return cls(info.layer, info.role, figures.kernel_rms, figures.healthy_weight)
+
+    @property
+    def value(self) -> float:
+        """Size of the weights."""
+        return self.rms
+
+    def threshold(self, case: Case) -> float:
+        """The size up to which a kernel, or a table, is near zero."""
+        if self.role == "table":
+            return case.near_zero.activation_limit
+        return case.near_zero.rtol * self.healthy_weight
+
+    def evidence(self) -> str:
+        """How small they are."""
+        if self.role == "table":
+            return (
+                f"The table of {self.layer} has an rms of {self.rms:.2g}: all that is looked up is near zero."
+            )
+        name = "recurrent kernel" if self.role == "recurrent" else "kernel"
+        return (
+            f"The {name} of {self.layer} has an rms of {self.rms:.2g}, where He's scale is "
+            f"{self.healthy_weight:.2g}: neither signal nor gradient passes."
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return _ADVICE
+
+
+@dataclasses.dataclass(frozen=True)
+class EqualUnits(Mechanism):
+    """All units of a kernel have the same weights (see `ZeroWeights`).
+
+    Parameters
+    ----------
+    units : int
+    """
+
+    units: int
+
+    cause = "zero_weights"
+    treatments = ZeroWeights.treatments
+    on_the_way = True
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """Kernels whose units can't be told apart, though they are not zero."""
+        for figures in case.sites.values():
+            if figures.info.trainable and has_equal_units(figures) and figures.kernel_rms > 0:
+                yield cls(figures.info.layer, figures.units)
+
+    def evidence(self) -> str:
+        """How many units."""
+        units = f"All {counted(self.units)} units of {self.layer}"
+        return f"{units} have the same weights: nothing tells them apart."
+
+    def advice(self) -> str:
+        """As for a kernel of zeros."""
+        return _ADVICE
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroScale(Mechanism):
+    """A normalisation's scale is zero (see `ZeroWeights`).
+
+    Parameters
+    ----------
+    scale : str
+        Name of the weight.
+    rms : float
+    learns : bool
+        Whether it gets a gradient itself: blocks that start as the identity begin like this.
+    """
+
+    scale: str
+    rms: float
+    learns: bool
+
+    cause = "zero_weights"
+    treatments = ZeroWeights.treatments
+    on_the_way = True
+
+    @classmethod
+    def at(cls, case: Case, node: int) -> ZeroScale | None:
+        """The mechanism at a node, if it multiplies with a scale of zero."""
+        scale = case.flow.scale_at(node)
+        if scale is None or scale.kernel_rms > case.near_zero.rtol:
+            return None
+        info = scale.info
+        alive = scale.near_zero_fraction <= case.thresholds.affected
+        learns = info.trainable and info.connected and alive
+        return cls(info.layer, info.weight.rsplit("/", 1)[-1], scale.kernel_rms, learns)
+
+    @property
+    def severity(self) -> str:
+        """See `ZeroWeights`."""
+        return "info" if self.learns else "error"
+
+    @property
+    def value(self) -> float:
+        """Size of the scale."""
+        return self.rms
+
+    def threshold(self, case: Case) -> float:
+        """The size up to which it is near zero."""
+        return case.near_zero.rtol
+
+    def evidence(self) -> str:
+        """How small it is, and whether it will grow."""
+        grows = f" But {self.scale} itself gets a gradient: it will grow." if self.learns else ""
+        return (
+            f"{self.scale} of {self.layer} has an rms of {self.rms:.2g}, where 1 is usual: neither signal "
+            f"nor gradient passes.{grows}"
+        )
+
+    def advice(self) -> str:
+        """The same for all."""
+        return "Initialise the scale with ones."
+
+
+def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUnits | None:
+    """The mechanism at a kernel that is zero or constant, so that nothing tells units apart.
+
+    A kernel near zero counts if it is the only small one; several are a decay over depth.
+    """
+    if figures.info.role == "table":  # its values are what the next kernel reads
+        return ZeroWeights.of(figures) if case.is_near_zero(figures.kernel_rms) else None
+    if np.isnan(figures.healthy_weight):  # a bias, a scale
+        return None
+    near_zero = figures.kernel_rms <= case.near_zero.rtol * figures.healthy_weight
+    if figures.kernel_rms == 0 or (near_zero and len(case.small_kernels) <= 1):
+        return ZeroWeights.of(figures)
+    return EqualUnits(figures.info.layer, figures.units) if has_equal_units(figures) else None
+
+
+def has_equal_units(figures: SiteFigures) -> bool:
+    """Whether several units have the very same incoming weights."""
+    kernel = figures.statistics.kernel
+    if figures.info.role != "kernel" or figures.info.op.groups > 1:  # groups read different inputs
+        return False
+    return kernel.shape[-1] > 1 and bool(np.all(kernel == kernel[..., :1]))
+
+
+def forgotten_state(case: Case, node: int) -> ZeroWeights | None:
+    """Recurrent kernels of zero, given a layer's last node: nothing is carried from step to step."""
+    kernels = case.flow.recurrent_kernels(node)
+    limit = case.near_zero.rtol
+    if not kernels or any(kernel.kernel_rms > limit * kernel.healthy_weight for kernel in kernels):
+        return None
+    return ZeroWeights.of(kernels[0])
