@@ -1,0 +1,337 @@
+"""Each mechanism at a planted place, and nowhere in a healthy chain; its words and numbers.
+
+No test here builds a Keras model: steps are computed by NumPy (see `chains`).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_node, with_whole_layer
+from trainobs import mechanisms as m
+from trainobs.diagnosis import diagnose
+from trainobs.findings import SEVERITIES
+from trainobs.records import Scalars
+
+HEAD = {"units": 3, "seed": 2, "activation": "linear"}
+
+
+def hidden(**options):
+    """A chain with one layer planted between two healthy ones."""
+    return dense(), dense(seed=1, **options), dense(**HEAD)
+
+
+def diagnosed(record, **thresholds):
+    """The mechanism of the first finding."""
+    diagnosis = diagnose(case_of(record, **thresholds))
+    first = diagnosis.findings[0]
+    return diagnosis.mechanisms[first.cause, first.layer]
+
+
+def test_a_healthy_chain_has_none():
+    """Fresh layers of He's scale on standardised data."""
+    assert not diagnose(case_of(step(inputs(), *hidden()))).findings
+
+
+# ---- units that are off --------------------------------------------------------------------------
+
+
+def test_dead_by_their_bias():
+    """All units are pushed below zero, and the advice follows the reason."""
+    found = diagnosed(step(inputs(), *hidden(bias=-50.0)))
+    assert isinstance(found, m.DeadActivation)
+    assert (found.layer, found.dead, found.units, found.reason) == ("d1", WIDTH, WIDTH, "bias")
+    assert found.bias_rms == pytest.approx(50) and found.value == 1.0
+    assert "8 of the 8 relu units of d1 are off at all 64 positions" in found.evidence()
+    assert "bias" in found.advice() and found.summary() == "8 of 8 units, 64 positions"
+
+
+def test_dead_by_their_weights():
+    """Negative weights on positive inputs: more of the units have to be off than by a bias."""
+    negative = dense(seed=1)
+    negative.kernel = -abs(negative.kernel)
+    record = step(inputs(), dense(), negative, dense(**HEAD))
+    found, case = diagnosed(record), case_of(record)
+    assert (found.reason, found.threshold(case)) == ("weights", case.thresholds.dead_units_by_chance)
+    assert "no live input meets a weight of its own sign" in found.evidence()
+
+
+@pytest.mark.parametrize(("part", "dead"), [(0.5, False), (0.625, True)])
+def test_dead_units_are_held_against_their_threshold(part, dead):
+    """Half of the units by their bias are not yet a dead layer, more are."""
+    bias = np.where(np.arange(WIDTH) < part * WIDTH, -50.0, 0.0)
+    case = case_of(step(inputs(), *hidden(bias=bias)))
+    assert m.DeadActivation.holds(case, case.sites["d1/kernel"]) is dead
+
+
+def test_saturated():
+    """A large kernel of a tanh layer."""
+    found = diagnosed(step(inputs(), dense(), dense(seed=1, scale=100.0, activation="tanh"), dense(**HEAD)))
+    assert isinstance(found, m.SaturatedActivation)
+    assert (found.layer, found.reason) == ("d1", "weights") and found.off > 0.5
+    assert "the kernel is too large" in found.evidence() and "Re-initialise" in found.advice()
+
+
+def test_a_saturated_output_counts_where_it_cuts_the_error_off():
+    """At the output, where it is right, saturation is healthy: the slope gain decides."""
+    far = step(inputs(), dense(), dense(units=3, seed=2, activation="sigmoid", bias=40.0), loss_gradient=1.0)
+    assert isinstance(diagnosed(far), m.SaturatedActivation)
+    near = step(inputs(), dense(), dense(units=3, seed=2, activation="sigmoid", bias=3.0))
+    assert not diagnose(case_of(near)).findings
+
+
+def test_unscaled_input():
+    """Data of rms 100 saturates the layer that reads it."""
+    found = diagnosed(step(inputs(100.0), dense(activation="tanh"), dense(**HEAD)))
+    assert isinstance(found, m.UnscaledInput)
+    assert found.value == pytest.approx(100, rel=0.1) and "where about 1 is expected" in found.evidence()
+
+
+# ---- inputs and weights --------------------------------------------------------------------------
+
+
+def test_zero_input():
+    """Data of zeros, and data most of which is."""
+    found = diagnosed(step(0 * inputs(), *hidden()))
+    assert isinstance(found, m.ZeroInput) and (found.zero, found.inputs) == (WIDTH, WIDTH)
+    x = inputs()
+    x[:, 2:] = 0
+    some = diagnosed(step(x, *hidden()))
+    assert some.named == "2–7" and some.value == 0.75 and some.severity == "error"
+
+
+def test_what_only_a_scale_multiplies_informs():
+    """A weight whose layer reads live values."""
+    found = m.ZeroInput("prelu", 4, 4, "0–3", 10.0, 0.0, multiplied_by="alpha")
+    assert found.severity == "info" and "What alpha of prelu multiplies" in found.evidence()
+
+
+def test_zero_kernel():
+    """Neither signal nor gradient passes."""
+    found = diagnosed(step(inputs(), *hidden(scale=0.0)))
+    assert found == m.ZeroWeights("d1", "kernel", 0.0, pytest.approx(0.5))
+    assert "The kernel of d1 has an rms of 0" in found.evidence()
+
+
+def test_equal_units():
+    """The same column in each unit."""
+    same = dense(seed=1)
+    same.kernel = np.repeat(same.kernel[:, :1], WIDTH, axis=1)
+    found = list(m.EqualUnits.seen(case_of(step(inputs(), dense(), same, dense(**HEAD)))))
+    assert found == [m.EqualUnits("d1", WIDTH)]
+    assert "nothing tells them apart" in found[0].evidence()
+
+
+@pytest.mark.parametrize(("learns", "severity"), [(True, "info"), (False, "error")])
+def test_zero_scale(learns, severity):
+    """One that gets a gradient is about to grow."""
+    found = m.ZeroScale("norm", "gamma", 0.0, learns)
+    assert found.severity == severity and ("will grow" in found.evidence()) is learns
+
+
+# ---- on the way ----------------------------------------------------------------------------------
+
+
+def test_vanishing_gradient_by_slopes():
+    """Ten sigmoid layers."""
+    layers = [dense(activation="sigmoid", seed=number) for number in range(10)]
+    found = diagnosed(step(inputs(), *layers, dense(**HEAD)))
+    assert isinstance(found, m.VanishingGradient) and found.is_slow and found.by_slopes
+    assert 0.1 < found.mean_gain < 0.6 and "by the slopes" in found.summary()
+
+
+def test_vanishing_gradient_by_kernels():
+    """Six kernels of a tenth of He's scale."""
+    layers = [dense(scale=0.1, seed=number, activation="linear") for number in range(6)]
+    found = diagnosed(step(inputs(), *layers, dense(**HEAD)))
+    assert isinstance(found, (m.VanishingGradient, m.VanishingSignal))
+    assert "kernels too small" in found.evidence()
+
+
+def test_a_slow_decay_that_would_not_suffice_informs():
+    """Less than the powers of ten that make a gradient near zero."""
+    decay = m.VanishingGradient("d", 3, 0.5, True, False, True, "d", 1.0, 1.0)
+    assert decay.severity == "info"
+    assert dataclasses.replace(decay, suffices=True).severity == "error"
+
+
+def test_vanishing_at_a_node():
+    """Error, or info where its own weights get a gradient."""
+    found = m.VanishingAtNode("scores", 1e-4, learns=False)
+    assert found.severity == "error" and "only 0.0001 of the gradient" in found.evidence()
+    assert dataclasses.replace(found, learns=True).severity == "info"
+    assert found.threshold(case_of(step(inputs(), *hidden()))) == pytest.approx(10**-1.5)
+
+
+def test_vanishing_signal():
+    """Of a table the sentence speaks of what is looked up."""
+    found = m.VanishingSignal("embedding", "table", 1, False, 1e-4, math.nan)
+    assert "table of embedding" in found.evidence() and "nan" not in found.evidence()
+    assert "Scale what this layer reads" in found.advice()
+
+
+# ---- where the loss meets the model --------------------------------------------------------------
+
+
+def test_zero_loss_gradient():
+    """g_out below its floor."""
+    found = diagnosed(step(inputs(), *hidden(), loss_gradient=1e-6))
+    assert isinstance(found, m.ZeroLossGradient) and found.layer == "d2"
+    assert 0 < found.g_out < 1e-3 and found.severity == "warning"
+
+
+def test_quiet_output():
+    """What another output gets."""
+    assert "gets 1e-07" in m.QuietOutput("b", 1e-7).evidence()
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "target", "loss", "rule"),
+    [
+        ("sigmoid", 3, 2.0, "mean_squared_error", "range"),
+        ("relu", 3, -1.0, "mean_squared_error", "range"),
+        ("linear", 3, 1.0, "binary_crossentropy", "clipped"),
+        ("sigmoid", 3, 1.0, "binary_crossentropy", ""),
+        ("tanh", 3, -1.0, "mean_squared_error", ""),
+        ("sigmoid", 3, 2.0, "sparse_categorical_crossentropy", ""),
+    ],
+)
+def test_output_mismatch(activation, units, target, loss, rule):
+    """Each rule on its own, and what breaks none."""
+    head = dense(units=units, seed=2, activation=activation)
+    targets = np.full((len(inputs()), units), target, np.float32)
+    case = case_of(step(inputs(), dense(), head, target=targets, loss_name=loss))
+    assert [mismatch.rule for mismatch in m.OutputMismatch.seen(case)] == ([rule] if rule else [])
+
+
+def test_an_activation_where_the_loss_expects_logits():
+    """An error, or a warning where Keras reads the logits before it."""
+    record = step(inputs(), dense(), dense(units=3, activation="sigmoid"), loss_name="binary_crossentropy")
+    for logits, severity in ((False, "error"), (True, "warning")):
+        (output,) = record.outputs
+        told = dataclasses.replace(output, from_logits=True, logits=logits)
+        (found,) = m.AppliedTwice.seen(case_of(dataclasses.replace(record, outputs=(told,))))
+        assert found.severity == severity and "from_logits=True" in found.evidence()
+
+
+@pytest.mark.parametrize(("part", "kind"), [(1.0, m.WeightlessPositions), (0.5, m.SomeWeightlessPositions)])
+def test_weightless_positions(part, kind):
+    """All of them, or some."""
+    record = step(inputs(), *hidden())
+    weight = (np.arange(64) >= 64 * part).astype("float32")
+    output = dataclasses.replace(record.outputs[0], sample_weight=weight)
+    (found,) = m.WeightlessPositions.seen(case_of(dataclasses.replace(record, outputs=(output,))))
+    assert type(found) is kind and found.value == part
+    assert found.severity == ("error" if part == 1 else "info")
+
+
+# ---- cut, broken, flushed ------------------------------------------------------------------------
+
+
+def test_disconnected():
+    """No gradient leaves a layer."""
+    found = diagnosed(step(inputs(), *hidden(cut=True)))
+    assert found == m.Disconnected("d1", "before")
+    assert "computed without one" in found.evidence()
+
+
+def test_the_layer_that_cuts_is_named():
+    """A node without a kernel that capture marks."""
+    found = m.Disconnected("round", "layer", "d1")
+    assert found.evidence() == "The gradient ends at round: d1 behind it has one, but none comes through."
+
+
+def test_masked():
+    """A layer of zeros; one that levels what it normalises has another advice."""
+    assert "puts out zeros only" in m.Masked("gate", False).evidence()
+    assert m.Masked("norm", True).advice() != m.Masked("gate", False).advice()
+
+
+@pytest.mark.parametrize(
+    ("record", "layer", "place"),
+    [
+        (step(np.where(inputs() > 2, np.nan, inputs()), *hidden()), "d0", "input"),
+        (step(inputs(), dense(), dense(seed=1, scale=np.nan), dense(**HEAD)), "d1", "kernel"),
+        (with_node(step(inputs(), *hidden()), 1, output=Scalars(1.0, 0, 3, 9)), "d1", "output"),
+        (with_node(step(inputs(), *hidden()), 1, output_gradient=Scalars(1.0, 0, 3, 9)), "d1", "gradient"),
+    ],
+    ids=["data", "kernel", "output", "gradient"],
+)
+def test_non_finite(record, layer, place):
+    """The first place is named, and nothing else is said."""
+    diagnosis = diagnose(case_of(record))
+    assert list(diagnosis.mechanisms.values()) == [m.NonFinite(layer, place)]
+
+
+def test_exploding():
+    """A gradient that grows a thousandfold on its way."""
+    record = step(inputs(), *(dense(seed=n, scale=12.0, activation="linear") for n in range(4)))
+    (found,) = m.Exploding.seen(case_of(record))
+    assert (
+        found.growth > 100 and found.severity == "warning" and f"{found.growth:.3g} times" in found.evidence()
+    )
+
+
+def test_underflow():
+    """Gradients that are zero in the step's half precision only."""
+    record = step(inputs(), *(dense(seed=n, dtype="float16") for n in range(2)), loss_gradient=1.0)
+    kernel = record.sites[0]
+    flushed = dataclasses.replace(kernel, kernel_gradient=0 * kernel.kernel_gradient)
+    (found,) = m.Underflow.seen(case_of(dataclasses.replace(record, sites=(flushed, *record.sites[1:]))))
+    assert (found.layer, found.flushed, found.dtype) == ("d0", 1.0, "float16")
+
+
+def test_frozen():
+    """All weights of a layer together."""
+    (found,) = m.Frozen.seen(case_of(step(inputs(), *hidden(trainable=False))))
+    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.severity == "info"
+
+
+def test_cancellation():
+    """Positive and negative terms of the same size; a bias is so by design."""
+    assert m.Cancellation("d").severity == "info" and not m.Cancellation("d").by_design
+
+
+def test_unexplained():
+    """A gradient that its terms don't add up to."""
+    record = step(inputs(), *hidden())
+    kernel = dataclasses.replace(record.sites[0], kernel_gradient=record.sites[0].kernel_gradient + 1)
+    case = case_of(dataclasses.replace(record, sites=(kernel, *record.sites[1:])))
+    (found,) = m.Unexplained.seen(case)
+    assert found.layer == "d0" and found.residual > found.limit == 1e-4
+
+
+def test_layers_of_unknown_kind():
+    """Near-zero gradients between live surroundings; or behind an input of zeros; or none at all."""
+    live = step(inputs(), *hidden())
+    silent = with_whole_layer(live, np.zeros(5, np.float32), node=1)
+    kinds = {type(o.mechanism) for o in diagnose(case_of(silent)).origins["d1/own"]}
+    assert kinds == {m.UnexplainedLayer}
+    unused = diagnose(case_of(with_whole_layer(live, None, node=1)))
+    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "unused")
+    zero = diagnose(
+        case_of(with_whole_layer(with_node(live, 0, output=Scalars(0.0, 9, 0, 9)), np.zeros(5), 1))
+    )
+    assert isinstance(zero.origins["d1/own"][0].mechanism, m.ZeroLayerInput)
+
+
+# ---- all of them ---------------------------------------------------------------------------------
+
+
+def test_every_mechanism_is_registered_and_documented():
+    """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
+    kinds = m.registered_mechanisms()
+    assert len({kind.cause for kind in kinds}) == 16
+    for cause in {kind.cause for kind in kinds}:
+        texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
+        assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1
+    assert all(isinstance(kind.treatments, (tuple, property)) for kind in kinds)
+    assert [kind.rank for kind in kinds] == sorted(kind.rank for kind in kinds)
+
+
+def test_severities_are_known():
+    """Of the planted ones."""
+    for record in (step(0 * inputs(), *hidden()), step(inputs(), *hidden(bias=-50.0))):
+        assert diagnosed(record).severity in SEVERITIES
