@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainobs.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainobs.records import SiteRecord, WeightRecord
+
+#: What a user may pass as `layers`.
+Layers = str | type | Iterable[str | type] | None
 
 
 class Selection:
@@ -23,7 +31,7 @@ class Selection:
     True
     """
 
-    def __init__(self, layers: Any = None) -> None:
+    def __init__(self, layers: Layers = None) -> None:
         wanted = [layers] if isinstance(layers, (str, type)) else layers
         if wanted is not None and not isinstance(wanted, Iterable):
             raise InvalidArgument(
@@ -50,9 +58,13 @@ class Selection:
             for item in self._wanted
         )
 
-    def of_layer(self, layer: Any) -> bool:
+    def of_layer(self, layer: keras.Layer) -> bool:
         """Whether a Keras layer is selected."""
         return self.matches(layer.name, layer.path, tuple(base.__name__ for base in type(layer).__mro__))
+
+    def of_record(self, of: SiteRecord | WeightRecord) -> bool:
+        """Whether the layer that a recorded weight belongs to is selected."""
+        return self.matches(of.layer, of.weight, of.bases)
 
     def check(self, known: dict[str, tuple[str, tuple[str, ...]]]) -> None:
         """Refuse a selection that matches nothing.

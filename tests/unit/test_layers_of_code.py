@@ -12,7 +12,7 @@ import pytest
 import trainobs
 
 ROOT = Path(trainobs.__file__).parent
-FOLDERS = ("analysis", "capture", "plots", "remedies", "health", "similarity")
+FOLDERS = ("analysis", "capture", "plots", "recorder", "remedies", "health", "similarity")
 WITHOUT_KERAS = (
     "errors", "near_zero", "tensors", "linear_ops", "activations", "recording", "storage",
     "selection",

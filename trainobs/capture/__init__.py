@@ -11,8 +11,9 @@ It may import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and 
    length of a `with` block, with `_parts_of_models` and `_replacing`.
 5. `_wiring` finds out who consumes whom; `_layout` lists what a step has to return, with `_slots`,
    which knows what can be read unnoticed; `_filling` makes its record of the values.
-6. `_tapped_step` compiles the tapped twin of a model's train function; `_batch` runs one batch
-   through it with the update withheld; `_watched` records steps of loops that users write.
+6. `_tapped_step` is a model's own train step with taps in it. `_train_function` lets due steps of a
+   `fit` run it, `_batch` one batch with the update withheld; `_watched` records steps of loops that
+   users write.
 """
 
 from trainobs.capture._batch import BatchCapture, capture_batch
@@ -20,7 +21,8 @@ from trainobs.capture._keras_internals import all_layers
 from trainobs.capture._kinds import KINDS, Call, Kind, LinearKind, Part
 from trainobs.capture._parts_of_models import updating_optimizer
 from trainobs.capture._readiness import check_model, check_weights
-from trainobs.capture._tapped_step import CapturedStep, TappedTrainFunction
+from trainobs.capture._tapped_step import CapturedStep
+from trainobs.capture._train_function import Catch, TrainFunction
 from trainobs.capture._watched import CaughtStep, WatchedModels
 
 __all__ = [
@@ -28,11 +30,12 @@ __all__ = [
     "BatchCapture",
     "Call",
     "CapturedStep",
+    "Catch",
     "CaughtStep",
     "Kind",
     "LinearKind",
     "Part",
-    "TappedTrainFunction",
+    "TrainFunction",
     "WatchedModels",
     "all_layers",
     "capture_batch",

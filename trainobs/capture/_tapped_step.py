@@ -1,11 +1,11 @@
-"""The tapped twin of a model's train function."""
+"""A model's own train step with taps in it, and what it hands over."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -13,10 +13,20 @@ import tensorflow as tf
 from trainobs.capture._filling import fill, nbytes
 from trainobs.capture._layout import Layout, owned_weights
 from trainobs.capture._patches import Patches
-from trainobs.capture._replacing import in_this_graph, replaced
-from trainobs.records import StepRecord
+from trainobs.capture._replacing import in_this_graph
+from trainobs.records import SiteRecord, StepRecord, WeightRecord
 
-Selects = Callable[[Any], bool]
+Selects = Callable[[keras.Layer], bool]
+SelectsRecord = Callable[[SiteRecord | WeightRecord], bool]
+Loss = Callable[..., tf.Tensor]
+
+
+class HandedOver(NamedTuple):
+    """What one tapped step returns: its logs, the number of its trace's layout, and the tensors in it."""
+
+    logs: object
+    layout: tf.Tensor
+    tensors: tuple[tf.Tensor, ...]
 
 
 class TappedStep:
@@ -41,7 +51,7 @@ class TappedStep:
         self._patches = Patches([model], compiled, withhold_update=withhold_update)
         self._layouts: list[Layout] = []
 
-    def __call__(self, data: Any) -> dict[str, Any]:
+    def __call__(self, data: object) -> HandedOver:
         """Run the train step with taps in the model.
 
         In a graph this runs once per trace, and each trace has a layout of its own, found again
@@ -56,51 +66,19 @@ class TappedStep:
         else:
             self._layouts = [layout]
         tensors, layout.tensors = tuple(layout.tensors), []
-        return {"logs": logs, "layout": tf.constant(len(self._layouts) - 1), "tensors": tensors}
+        return HandedOver(logs, tf.constant(len(self._layouts) - 1), tensors)
 
-    def record(self, captured: dict[str, Any], step: int, epoch: int) -> StepRecord:
+    def record(self, handed: HandedOver, step: int, epoch: int) -> StepRecord:
         """The record of one executed step."""
-        layout = self._layouts[int(captured["layout"])]
-        return fill(layout, captured["tensors"], step, epoch)
+        return fill(self._layout_of(handed), list(handed.tensors), step, epoch)
 
-    def nbytes(self, captured: dict[str, Any]) -> int:
-        """Memory that the record of an executed step takes."""
-        return nbytes(self._layouts[int(captured["layout"])], captured["tensors"])
+    def captured(self, handed: HandedOver, step: int, epoch: int, selects: SelectsRecord) -> CapturedStep:
+        """One executed step, whose record is made when it is asked for."""
+        make = functools.partial(self.record, handed, step, epoch)
+        return CapturedStep(make, step, nbytes(self._layout_of(handed), list(handed.tensors)), selects)
 
-
-class TappedTrainFunction:
-    """The tapped twin of ``model.train_function``: same arguments, same logs, and a record.
-
-    Keras itself makes it, from the tapped step, so distribution, XLA and steps per execution are
-    treated as in the model's own. The model's own train function stays as it is.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A compiled model whose `train_function` was made.
-    selects : callable
-        Given a layer, whether its site is recorded.
-    """
-
-    def __init__(self, model: keras.Model, selects: Selects) -> None:
-        self._step = TappedStep(model, selects)
-        own = model.train_function
-        with replaced(model, "train_step", lambda original, data: self._step(data)):
-            try:
-                model.make_train_function(force=True)
-                self._function = model.train_function
-            finally:
-                model.train_function = own
-
-    def __call__(self, iterator: Any) -> tuple[Any, dict[str, Any]]:
-        """Run one train step; return its logs and what was captured (see `record`)."""
-        captured = self._function(iterator)
-        return captured["logs"], captured
-
-    def record(self, captured: dict[str, Any], step: int, epoch: int, selects: Selects) -> CapturedStep:
-        """The record of one executed step, to be filled when it is asked for."""
-        make = functools.partial(self._step.record, captured, step, epoch)
-        return CapturedStep(make, step, self._step.nbytes(captured), selects)
+    def _layout_of(self, handed: HandedOver) -> Layout:
+        return self._layouts[int(handed.layout)]
 
 
 class CapturedStep:
@@ -123,24 +101,25 @@ class CapturedStep:
         make: Callable[[], StepRecord],
         step: int,
         nbytes: int,
-        selects: Selects,
+        selects: SelectsRecord,
     ) -> None:
         self.step, self.nbytes = step, nbytes
         self._selects = selects
-        self._make: Any = make
+        self._make: Callable[[], StepRecord] | None = make
         self._record: StepRecord | None = None
 
     def record(self) -> StepRecord:
         """The record; made once."""
         if self._record is None:
-            record, self._make = self._make(), None
+            assert self._make is not None
+            record, self._make = self._make(), None  # and with it, the tensors
             sites = tuple(site for site in record.sites if self._selects(site))
             weights = tuple(weight for weight in record.weights if self._selects(weight))
             self._record = dataclasses.replace(record, sites=sites, weights=weights)
         return self._record
 
 
-def _losses_of(model: keras.Model) -> list[Any]:
+def _losses_of(model: keras.Model) -> list[Loss | None]:
     """The compiled loss of each output, None where there is none."""
     losses = model.loss
     if isinstance(losses, dict):
@@ -149,7 +128,7 @@ def _losses_of(model: keras.Model) -> list[Any]:
     return [keras.losses.get(loss) for loss in keras.tree.flatten(losses)]
 
 
-def _describe(loss: Any) -> tuple[str, bool]:
+def _describe(loss: Loss | None) -> tuple[str, bool]:
     """Name of a loss, and whether it was told to expect logits."""
     name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
     return str(name), bool(getattr(loss, "from_logits", False))

@@ -12,15 +12,18 @@ import keras
 import numpy as np
 import pandas as pd
 
+from trainobs.capture import CapturedStep
 from trainobs.errors import InvalidArgument
-from trainobs.health._clipping import AdaptiveClipping, CheckingRecorder
+from trainobs.health._clipping import AdaptiveClipping
 from trainobs.health._figures import FIGURES
 from trainobs.health._oscillation import LossHistory
 from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import Samples, samples_of
 from trainobs.health._settings import HealthSettings
 from trainobs.health._tensorboard import EventFiles, heatmap_png
+from trainobs.recorder import DueSteps, Schedule
 from trainobs.records import StepRecord
+from trainobs.selection import Layers, Selection
 
 _ACTS = ("warn", "stop", "clip")
 _KEPT_REPORTS = 100
@@ -73,8 +76,7 @@ class GradientHealth(keras.callbacks.Callback):
     gradients are clipped from the next step on to ``median of the last clip_window healthy norms``, or to the
     geometric mean of the band if there were none. Clipping ends after `clip_release` healthy checks in a row;
     it begins at most `clip_most` times in a fit, and stays on the last time. Each time TensorFlow traces the
-    train step once more. Outside of steps, and after the fit, the optimizer has its own setting; where
-    another callback breaks the fit off right before a step, the next step is the last one that is clipped.
+    train step once more. Outside of steps, and after the fit, the optimizer has its own setting.
 
     The update ratio is measured: from the weights before and after the step. The loss that may oscillate is
     the mean over the steps between two checks (at least `oscillation_steps`), worked out from the running
@@ -102,7 +104,7 @@ class GradientHealth(keras.callbacks.Callback):
         log_dir: Any = None,
         log: Callable[[dict[str, float], int], Any] | None = None,
         act: Iterable[str] = ("warn",),
-        layers: Any = None,
+        layers: Layers = None,
         explain: bool = True,
     ) -> None:
         super().__init__()
@@ -111,7 +113,8 @@ class GradientHealth(keras.callbacks.Callback):
         _check(self._settings, self._acts, log, layers)
         self._log_dir, self._log, self._explain = log_dir, log, explain
         self._clipping = AdaptiveClipping(self._settings) if "clip" in self._acts else None
-        self._recorder = CheckingRecorder(every, layers)
+        self._due: collections.deque[CapturedStep] = collections.deque(maxlen=1)
+        self._steps = DueSteps(Schedule.of(every), Selection(layers), self._due.append)
         self._losses = LossHistory(self._settings)
         self._files: EventFiles | None = None
         self._reports: collections.deque[HealthReport] = collections.deque(maxlen=_KEPT_REPORTS)
@@ -147,46 +150,33 @@ class GradientHealth(keras.callbacks.Callback):
 
     # ---- called by Keras ---------------------------------------------------------------------
 
-    def set_model(self, model: keras.Model) -> None:
-        """Hand the model on to the Recorder inside."""
-        super().set_model(model)
-        self._recorder.set_model(model)
-
-    def set_params(self, params: Any) -> None:
-        """Hand them on too."""
-        super().set_params(params)
-        self._recorder.set_params(params)
-
     def on_train_begin(self, logs: Any = None) -> None:
         """Check the model and its optimizer before the first step."""
         if self._clipping is not None:
             self._clipping.begin_fit(self.model)
-        self._recorder.on_train_begin(logs)
-        self._recorder.take()
+        self._steps.begin_fit(self.model)
+        self._due.clear()
         self._close()
         if self._log_dir is not None:
             self._files = EventFiles(self._log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Keras begins the mean of the loss anew."""
-        self._recorder.on_epoch_begin(epoch, logs)
+        self._steps.begin_epoch(epoch)
         self._losses.begin_epoch()
-        self._epoch_begin = self._recorder.next_step
+        self._epoch_begin = self._steps.next_step
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Let a due step be recorded, and any step be clipped while clipping is on."""
-        self._recorder.on_train_batch_begin(batch, logs)
+        self._steps.begin_batch(self.model)
         if self._clipping is not None:
-            self._clipping.put_in()
+            self._clipping.begin_batch()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Check the step if it was recorded."""
-        if self._clipping is not None:
-            self._clipping.take_out()
-        self._recorder.on_train_batch_end(batch, logs)
-        item = self._recorder.take()
-        if item is not None:
-            self._check_step(item.record(), _running_loss(logs))
+        self._steps.end_batch(self.model)
+        while self._due:
+            self._check_step(self._due.pop().record(), _running_loss(logs))
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the event file."""

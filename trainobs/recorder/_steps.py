@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 
@@ -25,7 +23,7 @@ class StepCounter:
         self.first = 0
         self._most = 1
         self._updates: int | None = None
-        self._optimizer: Any = None
+        self._optimizer: keras.Optimizer | None = None
 
     def begin(self, model: keras.Model | None = None) -> range:
         """Numbers of the steps that the coming call of the train function holds at most.
@@ -40,18 +38,19 @@ class StepCounter:
 
     def ran(self) -> range:
         """Numbers of the steps that the call, which is over, held; may be asked several times."""
-        many = self._most
-        if many > 1 and self._updates is not None:
-            updates = int(self._optimizer.iterations) - self._updates
-            many = updates if 0 < updates <= many else many
-        return range(self.first, self.first + many)
+        count = self._most
+        now = _updates(self._optimizer) if count > 1 else None
+        if now is not None and self._updates is not None:
+            updates = now - self._updates
+            count = updates if 0 < updates <= count else count
+        return range(self.first, self.first + count)
 
     def end(self) -> None:
         """Count the steps that ran."""
         self.first, self._most = self.ran().stop, 0
 
 
-def _updates(optimizer: Any) -> int | None:
+def _updates(optimizer: keras.Optimizer | None) -> int | None:
     """Updates so far; None where steps may pass without one."""
     skips = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if optimizer is None or skips or optimizer.gradient_accumulation_steps:
