@@ -1,4 +1,4 @@
-"""The table of docs/findings.md, from docstrings of mechanisms: ``python -m tests.docs.findings`` writes it."""
+"""The table of docs/findings.md, from mechanisms' docstrings: ``python -m tests.docs.findings``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
         severity="info" if root.is_joint else mechanism.severity,
         cause=mechanism.cause,
         layer=mechanism.layer,
-        share=_share(held, case),
+        share=1.0 if mechanism.alone else _share(held, case),
         affects=tuple(layer for layer in layers if layer != mechanism.layer),
         evidence=" ".join([mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]),
         remedy=mechanism.advice(),
