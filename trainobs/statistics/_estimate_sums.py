@@ -21,8 +21,8 @@ def estimate_sums(
     return {
         "pinv_zero": _near_zero_terms(site, estimate.output_gradient, near_zero, gradient_scale),
         "pinv_terms": terms,
-        "pinv_rank": np.float64(estimate.rank),
-        "pinv_positions": np.float64(estimate.positions),
+        "pinv_rank": np.asarray(estimate.rank, np.float64),
+        "pinv_positions": np.asarray(estimate.positions, np.float64),
     }
 
 
@@ -32,7 +32,7 @@ def error_sums(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]
         return {}
     measured = np.asarray(site.op.canonical_units(site.output_gradient))
     error, true = sums_of(estimate.output_gradient - measured), sums_of(measured)
-    return {"pinv_error_sq": np.float64(error.square_sum), "pinv_true_sq": np.float64(true.square_sum)}
+    return {"pinv_error_sq": np.asarray(error.square_sum), "pinv_true_sq": np.asarray(true.square_sum)}
 
 
 def _near_zero_terms(

@@ -99,9 +99,10 @@ def _of_all_calls(
     calls: Sequence[SiteRecord], total: Sums, counting: Counting, flushed: Flushed | None
 ) -> Sums:
     """The sums of the weight as a whole."""
-    found = {"positions": np.float64(calls[0].positions)}
+    positions = calls[0].positions
+    found = {"positions": np.asarray(positions, np.float64)}
     if counting.backprop == "pinv" and calls[0].kernel_gradient is not None:
-        found["gradient"] = found["positions"] * _data_gradient(calls)
+        found["gradient"] = positions * _data_gradient(calls)
     found |= residual_sums(calls, total | found)
     if calls[0].dtype == "float16":
         found |= flushed_sums(calls, total | found, flushed)

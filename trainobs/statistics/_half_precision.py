@@ -40,7 +40,7 @@ def flushed_sums(
     places = [_of_weights(calls[0], sums), *(_of_slopes(call) for call in calls)]
     places += [] if sent is None else [sent]
     lost, of = max(places, key=lambda pair: pair[0] / max(pair[1], 1.0))
-    return {"flushed": np.float64(lost), "flushed_of": np.float64(of)}
+    return {"flushed": np.asarray(lost), "flushed_of": np.asarray(of)}
 
 
 def _of_weights(site: SiteRecord, sums: Mapping[str, Array]) -> Flushed:

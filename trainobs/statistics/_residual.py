@@ -32,21 +32,21 @@ def residual_sums(calls: Sequence[SiteRecord], sums: Mapping[str, Array]) -> dic
         ``residual`` and ``residual_scale`` ().
     """
     if calls[0].kernel_gradient is None:
-        return {"residual": np.float64(0), "residual_scale": np.float64(0)}
+        return {"residual": np.zeros(()), "residual_scale": np.zeros(())}
     own, op, positions = delivered(calls), calls[0].op, float(sums["positions"])
     gradient, penalty = (_canonical(part, op, own.rows) for part in (own.gradient, own.penalty))
     difference = sums["gradient"] / positions + penalty - gradient
     squares = np.maximum(sums["all_sq"], np.float32(_SMALLEST_SQUARE * sums["terms"]))
     of_inputs = np.sum(squares, axis=-1, keepdims=True, dtype=np.float64)
     scale = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions + _norm(penalty)
-    distances = {"residual": np.float64(_norm(difference)), "residual_scale": np.float64(scale)}
+    distances = {"residual": np.asarray(_norm(difference)), "residual_scale": np.asarray(scale)}
     return per_position(distances, positions)
 
 
 def _canonical(values: Array | None, op: LinearOp, rows: Array | None) -> Array:
     """In the layout of the sums; 0 where there is nothing."""
     if values is None:
-        return np.float64(0)
+        return np.zeros(())
     return values if rows is not None else np.asarray(op.canonical_kernel(values), np.float32)
 
 

@@ -58,7 +58,7 @@ def _over_columns(columns: dict[str, Array], live: Array, on: Array, positions: 
     a, a_sq, s = columns["input"], columns["squared_input"], columns["slope"]
     h, e = columns["output_gradient"], columns["preactivation_gradient"]
     sums = {
-        "terms": np.float32(len(a)),
+        "terms": np.asarray(len(a), np.float32),
         "input_zero": len(a) - _count(live),
         "input_and_slope_live": _count(live & on),
         "input_sq": np.einsum("nc->c", a_sq),
@@ -87,10 +87,10 @@ def _unit_sums(sums: dict[str, Array], columns: dict[str, Array], positions: int
 
 def _input_sums(sums: dict[str, Array], a_sq: Array) -> dict[str, Array]:
     return {
-        "input_size": np.float32(len(a_sq)),
+        "input_size": np.asarray(len(a_sq), np.float32),
         "input_channel_zero": sums["input_zero"],
         "input_channel_sq": sums["input_sq"],
-        "input_non_finite": np.float32(a_sq.size - np.count_nonzero(np.isfinite(a_sq))),
+        "input_non_finite": np.asarray(np.count_nonzero(~np.isfinite(a_sq)), np.float32),
     }
 
 

@@ -3,12 +3,13 @@
 | letter | axis                                                                    |
 |--------|-------------------------------------------------------------------------|
 | k      | kernel window (none, one or several axes)                               |
-| i      | inputs of a group; of a table, its rows                                 |
+| i      | inputs of a group; of a table, its rows that were looked up             |
+| r      | those rows of a table; 1 for other weights                              |
 | j      | units                                                                   |
 | g      | units where the inputs are in several groups, which differ; else 1      |
 | c      | input channels of all groups                                            |
 | t      | time steps                                                              |
-| 1      | an axis of size 1; of a table, its rows                                 |
+| 1      | an axis of size 1                                                       |
 
 An array may be compact: of size 1 along an axis on which it does not depend for this weight.
 Gradients are those of the mean loss times n, the positions of the batch: only so can they be added.
@@ -49,7 +50,7 @@ class Sum:
     power : int
         It is made of this power of gradients: 2 for their squares.
     additive : bool
-        Whether it can be added; what can't be is the end of a condensed sum.
+        Whether it can be added; what condensed statistics hold in place of sums can't.
     """
 
     axes: str
@@ -75,17 +76,17 @@ class Sum:
 
 
 SUMS: dict[str, Sum] = {
-    # ---- a: input, s: slope, h: n · dJ/dA, e: n · dJ/dZ; |x| <= … : near zero
-    "terms": Sum("k11", "terms", "Number of terms."),
+    # ---- terms: a is the input, s the slope, h is n · dJ/dA, e is n · dJ/dZ
+    "terms": Sum("kr1", "terms", "Number of terms."),
     "input_zero": Sum("kig", "terms", "Terms whose input is near zero."),
-    "slope_zero": Sum("k1j", "terms", "Terms whose unit is off."),
-    "backprop_zero": Sum("k1j", "terms", "Terms at whose unit next to no gradient arrives."),
-    "slope_or_backprop_zero": Sum("k1j", "terms", "Terms with at least one of the two."),
+    "slope_zero": Sum("krj", "terms", "Terms whose unit is off."),
+    "backprop_zero": Sum("krj", "terms", "Terms at whose unit next to no gradient arrives."),
+    "slope_or_backprop_zero": Sum("krj", "terms", "Terms with at least one of the two."),
     "input_and_slope_live": Sum("kij", "terms", "Terms whose input is not near zero and whose unit is on."),
     "input_sq": Sum("kig", "terms", "Σ a²."),
-    "slope_sq": Sum("k1j", "terms", "Σ s²."),
-    "backprop_sq": Sum("k1j", "terms", "Σ h².", power=2),
-    "slope_backprop_sq": Sum("k1j", "terms", "Σ e², where e is s · h.", power=2),
+    "slope_sq": Sum("krj", "terms", "Σ s²."),
+    "backprop_sq": Sum("krj", "terms", "Σ h².", power=2),
+    "slope_backprop_sq": Sum("krj", "terms", "Σ e², where e is s · h.", power=2),
     "input_slope_sq": Sum("kij", "terms", "Σ (a · s)²."),
     "input_backprop_sq": Sum("kij", "terms", "Σ (a · h)².", power=2),
     "all_sq": Sum("kij", "terms", "Σ (a · e)².", power=2),
@@ -98,7 +99,7 @@ SUMS: dict[str, Sum] = {
     "unit_slope_sq": Sum("j", "units", "Σ s²."),
     "unit_backprop_sq": Sum("j", "units", "Σ h².", power=2),
     "output_gradient_sq": Sum("", "units", "Σ h² over all units.", power=2),
-    "off": Sum("j", "units", "Positions at which a unit is off."),
+    "off": Sum("j", "units", "The same: what the reasons below add up to."),
     "off_input": Sum("j", "units", "Those of them that missing or too large inputs explain."),
     "off_weights": Sum("j", "units", "Those of them that the kernel explains."),
     "off_bias": Sum("j", "units", "Those of them that the bias explains."),
