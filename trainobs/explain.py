@@ -13,7 +13,7 @@ from trainobs.recording import Recording
 from trainobs.report import Report
 from trainobs.selection import Selection
 from trainobs.statistics import Statistics, gather
-from trainobs.thresholds import NearZero
+from trainobs.thresholds import NearZero, Thresholds
 
 _BACKPROPS = ("tape", "pinv")
 
@@ -27,6 +27,7 @@ def explain_near_zero_gradients(
     layers: Any = None,
     batch_size: int = 256,
     near_zero: NearZero | None = None,
+    thresholds: Thresholds | None = None,
     backprop: str = "tape",
 ) -> Report:
     """Explain why gradients of a model's kernels are near zero.
@@ -49,7 +50,10 @@ def explain_near_zero_gradients(
         Arrays longer than this are cut into batches, whose statistics are added; memory does not
         grow with the data. The gradient explained is that of the mean loss.
     near_zero : NearZero, optional
-        The thresholds.
+        What counts as near zero, where the other thresholds stay as they are. Default: that of `thresholds`;
+        without it, what a Recorder counted its statistics with.
+    thresholds : Thresholds, optional
+        When figures become findings, and what counts as near zero.
     backprop : {"tape", "pinv"}, default "tape"
         Measure backprop on the tape, or compute the whole report from A_{l-1}, W_l, A_l, dJ/dW_l
         and dJ/dW_{l+1} alone, with backprop estimated by pseudo-inverse (the theory's way).
@@ -63,7 +67,8 @@ def explain_near_zero_gradients(
     ModelNotReady
         If the model is not compiled, has no loss, or no kernel.
     InvalidArgument
-        If an argument does not fit; the message says which and what was expected.
+        If an argument does not fit; the message says which and what was expected. If a Recorder's statistics
+        were counted with another `near_zero` than the one given.
     NotRecorded
         If the step was not recorded, or nothing was.
 
@@ -83,10 +88,11 @@ def explain_near_zero_gradients(
     >>> report.findings[["cause", "share"]].iloc[0].cause
     'zero_input'
     """
-    near_zero = near_zero or NearZero()
-    _check(near_zero, backprop, batch_size)
+    _check(backprop, batch_size)
     selection = Selection(layers)
     record = _recorded(source, step, x)
+    thresholds = _thresholds_for(record, thresholds, near_zero)
+    near_zero = thresholds.near_zero
     if record is not None:
         statistics = _of_record(record, near_zero, backprop)
     elif step is not None:
@@ -103,12 +109,10 @@ def explain_near_zero_gradients(
     parts: list[Any] = [*statistics.sites.values(), *statistics.others.values()]
     infos = [part.info for part in parts]
     selection.check({info.weight: (info.layer, info.bases or (info.kind,)) for info in infos})
-    return Report(statistics, near_zero, selection=selection)
+    return Report(statistics, near_zero, settings=thresholds, selection=selection)
 
 
-def _check(near_zero: Any, backprop: str, batch_size: Any) -> None:
-    if not isinstance(near_zero, NearZero):
-        raise InvalidArgument(f"`near_zero` must be a trainobs.NearZero. Received: {near_zero!r}.")
+def _check(backprop: str, batch_size: Any) -> None:
     if backprop not in _BACKPROPS:
         raise InvalidArgument(f"`backprop` must be one of {_BACKPROPS}. Received: {backprop!r}.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
@@ -125,11 +129,25 @@ def _recorded(source: Any, step: int | None, x: Any) -> Any:
     return recording.at(step)
 
 
+def _thresholds_for(record: Any, thresholds: Thresholds | None, near_zero: NearZero | None) -> Thresholds:
+    """What to explain a record with; statistics without thresholds of the user's, with their own."""
+    if isinstance(record, Statistics) and thresholds is None and near_zero is None:
+        return Thresholds(near_zero=record.near_zero)
+    return Thresholds.of(thresholds, near_zero)
+
+
 def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
     if not isinstance(record, Statistics):
         return gather(record, near_zero, backprop=backprop, condense=condensed)
     if backprop == "pinv":
         raise InvalidArgument('backprop="pinv" needs the tensors: record with keep="tensors".')
+    if record.near_zero != near_zero:
+        raise InvalidArgument(
+            f"Statistics can be explained only with the thresholds that they were counted with. Those were "
+            f"{record.near_zero}. Received: {near_zero}. Leave `near_zero` and `thresholds` out, pass "
+            f"thresholds that hold that `near_zero`, or record with "
+            f'keep="tensors", which any thresholds can explain.'
+        )
     return record
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+
+import numpy as np
 
 from trainobs.linear_ops import sent_back
 from trainobs.records import DATA, OPERATIONS, NodeRecord, SiteRecord, StepRecord, scalars_of
-from trainobs.statistics._pseudo_inverse import BackpropEstimate, key
+from trainobs.statistics._pseudo_inverse import BackpropEstimate, Key, key
+
+Array = np.ndarray
 
 
-def estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> StepRecord:
+def estimated(record: StepRecord, estimates: dict[Key, BackpropEstimate]) -> StepRecord:
     """The step with every backward quantity but dJ/dW replaced by its estimate."""
     sites = []
     for site in record.sites:
@@ -32,7 +35,7 @@ def estimated(record: StepRecord, estimates: dict[Any, BackpropEstimate]) -> Ste
 
 def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
     """Nodes with what kernels send back to an input that others read too: dJ/dZ ∘ᵀ W."""
-    nodes, into_operations = list(record.nodes), dict[int, Any]()
+    nodes, into_operations = list(record.nodes), dict[int, Array]()
     for site in record.sites:
         node, d = nodes[site.node], site.preactivation_gradient
         reads = node.producers[:1] != (DATA,) and node.input_gradients == (None,)
@@ -48,7 +51,7 @@ def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
 
 
 def _estimated_nodes(
-    record: StepRecord, sites: list[SiteRecord], estimates: dict[Any, BackpropEstimate]
+    record: StepRecord, sites: list[SiteRecord], estimates: dict[Key, BackpropEstimate]
 ) -> tuple[NodeRecord, ...]:
     arriving = {site.activation_node: scalars_of(site.output_gradient) for site in sites}
     sent = {site.node: scalars_of(estimates[key(site)].sent) for site in sites if key(site) in estimates}

@@ -1,28 +1,25 @@
-"""From the record of a step to its statistics, weight by weight."""
+"""From the record of a step to its statistics."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from trainobs.records import NodeRecord, Scalars, SiteRecord, StepRecord, sums_of
+from trainobs.records import NodeRecord, Scalars, SiteRecord, StepRecord
 from trainobs.statistics._backward import estimated, measured_at_forks
-from trainobs.statistics._half_precision import flushed_on_the_way, flushed_sums
-from trainobs.statistics._outputs import sum_output
-from trainobs.statistics._pseudo_inverse import WORK_BESIDE, BackpropEstimate, estimate_backprop, key, work
-from trainobs.statistics._site_sums import bias_sums, count_near_zero_backprop, sum_scale, sum_site
-from trainobs.statistics._statistics import PER_WEIGHT, SiteInfo, SiteStatistics, Statistics
-from trainobs.statistics._time_steps import step_sums
+from trainobs.statistics._estimate_sums import error_sums
+from trainobs.statistics._gather_weights import Counting, gather_weights
+from trainobs.statistics._outputs import OutputStatistics, sum_output
+from trainobs.statistics._pseudo_inverse import WORK_BESIDE, estimate_backprop, key, work
+from trainobs.statistics._site_statistics import SiteStatistics
+from trainobs.statistics._statistics import Statistics
 from trainobs.statistics._whole_layer import gather_whole_layers
 from trainobs.thresholds import NearZero
 
 #: From the sums of a weight, the thresholds and g* to sums that can't be added any more.
 Condense = Callable[[SiteStatistics, NearZero, float], SiteStatistics]
-Array = Any  # arrays and NumPy scalars: sums of shape () are the latter
 
 
 @np.errstate(invalid="ignore", over="ignore")  # NaN in, NaN out: the report says where they begin
@@ -40,6 +37,7 @@ def gather(
     ----------
     record : StepRecord
     near_zero : NearZero
+        The thresholds to count with; the statistics carry them.
     pinv : bool
         Whether to estimate backprop by pseudo-inverse beside the measured one; left out where it
         would take more than `WORK_BESIDE` multiplications.
@@ -55,174 +53,53 @@ def gather(
     """
     beside = pinv and work(record) <= WORK_BESIDE
     estimates = estimate_backprop(record) if beside or backprop == "pinv" else {}
-    errors = {
-        key(site): _error(site, estimates[key(site)]) for site in record.sites if key(site) in estimates
-    }
+    known = {key(site): site for site in record.sites if key(site) in estimates}
+    errors = {name: error_sums(site, estimates[name]) for name, site in known.items()}
     if backprop == "pinv":
         record = estimated(record, estimates)
     else:
         record = dataclasses.replace(record, nodes=measured_at_forks(record))
-    first = {s.activation_node for s in record.sites if getattr(s.op, "data_format", "") == "channels_first"}
-    outputs = tuple(sum_output(output, 1 if output.node in first else -1) for output in record.outputs)
-    bare = Statistics({}, (), outputs, 0.0, 1, backprop)
-    g_out, elements = bare.loudest_output() if any(o.touched for o in outputs) else _loudest_site(record)
-    scale = near_zero.gradient_scale(g_out, elements)
-    sites = _sum_sites(record, near_zero, scale, estimates, errors, backprop)
+    bare = _without_weights(record, near_zero, backprop)
+    scale = near_zero.gradient_scale(*_loudest(bare, record))
+    sites = gather_weights(record, Counting(near_zero, scale, estimates, errors, backprop))
     if condense is not None:
         sites = ((name, condense(site, near_zero, scale)) for name, site in sites)
-    return dataclasses.replace(
-        bare,
-        sites=dict(sites),
+    return dataclasses.replace(bare, sites=dict(sites))
+
+
+def _without_weights(record: StepRecord, near_zero: NearZero, backprop: str) -> Statistics:
+    """The statistics of all but the weights that sites explain."""
+    return Statistics(
+        sites={},
         nodes=tuple(_per_sample(node) for node in record.nodes),
+        outputs=_outputs(record),
         loss_sum=record.loss,
+        batches=1,
+        near_zero=near_zero,
+        backprop=backprop,
         step=record.step,
         others=gather_whole_layers(record),
     )
 
 
-def _sum_sites(
-    record: StepRecord,
-    near_zero: NearZero,
-    scale: float,
-    estimates: dict[Any, BackpropEstimate],
-    errors: dict[Any, dict[str, Array]],
-    backprop: str,
-) -> Iterator[tuple[str, SiteStatistics]]:
-    """The statistics of one weight after the other."""
-    flushed = flushed_on_the_way(record)
-    by_weight: dict[str, list[SiteRecord]] = {}
-    for site in record.sites:
-        by_weight.setdefault(site.key, []).append(site)
-    of_units: dict[Any, dict[str, Array]] = {}
-    for name, calls in by_weight.items():
-        positions = calls[0].positions
-        parts = []
-        for call in calls:
-            sums = _sums_of_call(call, near_zero, scale, positions, of_units)
-            sums = {**sums, **step_sums(call, near_zero, positions)}
-            estimate = estimates.get(key(call))
-            pinv = _pinv_sums(call, sums, estimate, near_zero, scale) | errors.get(key(call), {})
-            parts.append(_statistics_of(call, sums | pinv))
-        total = functools.reduce(lambda a, b: a + b, parts)
-        sums = {**total.sums, "positions": np.float64(positions)}
-        if backprop == "pinv" and calls[0].kernel_gradient is not None:
-            sums["gradient"] = positions * _data_gradient(calls[0])
-        sums |= _residual_sums(calls, total.rows, sums)
-        if calls[0].dtype == "float16":
-            sums |= flushed_sums(calls, sums, flushed.get(name))
-        yield name, dataclasses.replace(total, sums=sums)
+def _outputs(record: StepRecord) -> tuple[OutputStatistics, ...]:
+    kernels = [site for site in record.sites if site.role == "kernel"]
+    in_front = {site.activation_node for site in kernels if site.op.units_in_front}
+    return tuple(sum_output(output, 1 if output.node in in_front else -1) for output in record.outputs)
 
 
-def _sums_of_call(
-    site: SiteRecord, near_zero: NearZero, scale: float, positions: int, of_units: dict[Any, Any]
-) -> dict[str, Array]:
-    """The sums of one call; those of a bias or a scale come with the kernel that feeds their units."""
-    order = site.op.unit_order(site.preactivation.ndim)
-    place = (id(site.slope), id(site.output_gradient), site.preactivation.shape, positions, order)
-    known, gradient = of_units.get(place, (None, None))
-    if known is not None and site.role == "bias" and gradient is site.preactivation_gradient:
-        return bias_sums(known)
-    if known is not None and site.role == "scale":
-        sums = sum_scale(site, known, near_zero, positions)
-    else:
-        sums = sum_site(site, near_zero, scale, positions)
-    if site.role != "bias":
-        of_units[place] = sums, site.preactivation_gradient
-    return sums
+def _loudest(bare: Statistics, record: StepRecord) -> tuple[float, int]:
+    """g_out and K of the output with the largest g_out; where the loss touches none, of the loudest site."""
+    if any(output.touched for output in bare.outputs):
+        return bare.loudest_output()
+    known = [_g_out(site) for site in record.sites if site.output_gradient is not None]
+    return max((pair for pair in known if np.isfinite(pair[0])), default=(0.0, 1))
 
 
-def _statistics_of(site: SiteRecord, sums: dict[str, Array]) -> SiteStatistics:
-    bias = site.bias
-    rms = float("nan") if bias is None else float(np.sqrt(np.mean(np.square(bias, dtype=np.float64))))
-    kernel = np.asarray(site.op.canonical_kernel(site.kernel), np.float32)
-    sums = {name: v if name in PER_WEIGHT else np.asarray(v, np.float64) for name, v in sums.items()}
-    return SiteStatistics(SiteInfo.of(site), kernel, rms, sums, site.rows)
-
-
-def _residual_sums(calls: list[SiteRecord], rows: Array | None, sums: dict[str, Array]) -> dict[str, Array]:
-    """How far the terms are from the gradient that the tape delivered (docs/definitions.md)."""
-    site, positions = calls[0], float(sums["positions"])
-    if site.kernel_gradient is None:
-        return {"residual": np.float64(0), "residual_scale": np.float64(0)}
-    gradient, penalty = (
-        _delivered(calls, rows, "kernel_gradient"),
-        _delivered(calls[:1] if rows is None else calls, rows, "penalty_gradient"),
-    )
-    difference = sums["gradient"] / positions + penalty - gradient
-    squares = np.maximum(sums["all_sq"], np.float32(_SMALLEST_SQUARE * sums["terms"]))
-    of_inputs = np.sum(squares, axis=-1, keepdims=True, dtype=np.float64)
-    scale = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions + _norm(penalty)
-    return {
-        "residual": np.float64(positions * _norm(difference)),
-        "residual_scale": np.float64(positions * scale),
-    }
-
-
-def _norm(values: Array) -> float:
-    """Frobenius norm, in float64 where float32 loses the squares."""
-    return float(np.sqrt(sums_of(np.asarray(values)).square_sum))
-
-
-#: Squares of terms below this are 0 in the float32 that they were summed in.
-_SMALLEST_SQUARE = float(np.finfo(np.float32).tiny)
-
-
-def _delivered(calls: list[SiteRecord], rows: Array | None, name: str) -> Array:
-    """What the step itself computed for the weight, canonical; of a table, for these rows."""
-    one_of_each_pass = {call.loss: call for call in calls if getattr(call, name) is not None}
-    if not one_of_each_pass:
-        return np.float64(0)
-    if rows is None:
-        parts = (call.op.canonical_kernel(getattr(call, name)) for call in one_of_each_pass.values())
-        return functools.reduce(np.add, (np.asarray(part, np.float32) for part in parts))
-    by_pass = {loss: np.zeros((rows.size, calls[0].units)) for loss in one_of_each_pass}
-    for call in calls:  # each call holds the rows that it looked up, of the gradient of all calls
-        if getattr(call, name) is not None:
-            places: Any = call.rows
-            by_pass[call.loss][np.searchsorted(rows, places)] = getattr(call, name)
-    return sum(by_pass.values())
-
-
-def _data_gradient(site: SiteRecord) -> Array:
-    delivered = np.asarray(site.kernel_gradient)
-    own = delivered if site.penalty_gradient is None else delivered - site.penalty_gradient
-    return np.asarray(site.op.canonical_kernel(own), np.float64)
-
-
-def _pinv_sums(
-    site: SiteRecord,
-    sums: dict[str, Array],
-    estimate: BackpropEstimate | None,
-    near_zero: NearZero,
-    scale: float,
-) -> dict[str, Any]:
-    if estimate is None:
-        return {}
-    silent = count_near_zero_backprop(site, estimate.output_gradient, near_zero, scale)
-    return {
-        "pinv_zero": silent,
-        "pinv_terms": sums["terms"],
-        "pinv_rank": np.float64(estimate.rank),
-        "pinv_positions": np.float64(estimate.positions),
-    }
-
-
-def _error(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]:
-    """Squared distance of the estimate from what the tape measured; nothing where it did not."""
-    if site.output_gradient is None:
-        return {}
-    measured = np.asarray(site.op.canonical_units(site.output_gradient))
-    error, true = sums_of(estimate.output_gradient - measured), sums_of(measured)
-    return {"pinv_error_sq": np.float64(error.square_sum), "pinv_true_sq": np.float64(true.square_sum)}
-
-
-def _loudest_site(record: StepRecord) -> tuple[float, int]:
-    found = [(0.0, 1)]
-    for site in record.sites:
-        if site.output_gradient is not None:
-            h = site.positions * np.asarray(site.output_gradient, np.float64)
-            found.append((float(np.sqrt(np.sum(h**2) / site.positions)), site.units))
-    return max(pair for pair in found if np.isfinite(pair[0]))
+def _g_out(site: SiteRecord) -> tuple[float, int]:
+    """√(mean over positions of ‖n · dJ/dA‖²) of a site, and its number of units."""
+    h = site.positions * np.asarray(site.output_gradient, np.float64)
+    return float(np.sqrt(np.sum(h**2) / site.positions)), site.units
 
 
 def _per_sample(node: NodeRecord) -> NodeRecord:

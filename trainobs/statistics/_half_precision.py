@@ -6,26 +6,28 @@ where the step itself has an exact zero, was too small for the step's precision.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from trainobs.linear_ops import sent_back
 from trainobs.records import DATA, SiteRecord, StepRecord
 
-Array = Any
-#: How many were flushed, and of how many that are not zero.
+Array = np.ndarray
+#: The number of gradients that were flushed, and of those that are not zero in float32.
 Flushed = tuple[float, float]
 
 
-def flushed_sums(calls: list[SiteRecord], sums: dict[str, Array], sent: Flushed | None) -> dict[str, Array]:
+def flushed_sums(
+    calls: Sequence[SiteRecord], sums: Mapping[str, Array], sent: Flushed | None
+) -> dict[str, Array]:
     """The largest part of gradients that were flushed: of the weights, of dJ/dZ, or of dJ/dA.
 
     Parameters
     ----------
-    calls : list of SiteRecord
+    calls : sequence of SiteRecord
         The calls of one weight.
-    sums : dict of str to array
+    sums : mapping of str to array
         Its sums, with `gradient` in float32.
     sent : (float, float) or None
         Of dJ/dA, see `flushed_on_the_way`.
@@ -35,13 +37,13 @@ def flushed_sums(calls: list[SiteRecord], sums: dict[str, Array], sent: Flushed 
     dict of str to array
         ``flushed`` and ``flushed_of`` ().
     """
-    found = [_of_weights(calls[0], sums), *(_of_slopes(call) for call in calls)]
-    found += [] if sent is None else [sent]
-    lost, of = max(found, key=lambda pair: pair[0] / max(pair[1], 1.0))
-    return {"flushed": np.float64(lost), "flushed_of": np.float64(of)}
+    places = [_of_weights(calls[0], sums), *(_of_slopes(call) for call in calls)]
+    places += [] if sent is None else [sent]
+    lost, of = max(places, key=lambda pair: pair[0] / max(pair[1], 1.0))
+    return {"flushed": np.asarray(lost), "flushed_of": np.asarray(of)}
 
 
-def _of_weights(site: SiteRecord, sums: dict[str, Array]) -> Flushed:
+def _of_weights(site: SiteRecord, sums: Mapping[str, Array]) -> Flushed:
     if site.kernel_gradient is None or site.rows is not None or site.penalty_gradient is not None:
         return 0.0, 0.0
     live = np.broadcast_to(sums["gradient"], site.op.canonical_kernel(site.kernel).shape) != 0
@@ -56,8 +58,9 @@ def _of_slopes(site: SiteRecord) -> Flushed:
     return _counted(site.preactivation_gradient, (site.output_gradient != 0) & (site.slope != 0))
 
 
-def _counted(found: Array, live: Array) -> Flushed:
-    return float(np.sum(live & (found == 0))), float(np.sum(live))
+def _counted(gradient: Array, live: Array) -> Flushed:
+    """Of a step's gradient: `live` says where it is not zero in float32."""
+    return float(np.sum(live & (gradient == 0))), float(np.sum(live))
 
 
 def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 
 from trainobs.records import OutputRecord
 
-Array = Any
+Array = np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

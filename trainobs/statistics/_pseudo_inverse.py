@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,10 @@ from trainobs.records import SiteRecord, StepRecord
 from trainobs.tensors import as_array, as_tensor
 
 Array = np.ndarray
+#: Of a site: `SiteRecord.key`, call, loss.
 Key = tuple[str, int, int]
+#: Of what kernels of one window read: the id of the input array, how they meet it, and the window.
+InputKey = tuple[int, LinearOp, Shape]
 
 #: Largest min(n', fan_in) that is inverted: the eigendecomposition of a larger matrix takes minutes.
 LARGEST_INVERSE = 2048
@@ -183,7 +185,7 @@ def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
     dict of (key, call, loss) to BackpropEstimate
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
-    inverses: dict[Any, Inverse] = {}
+    inverses: dict[InputKey, Inverse] = {}
     solved = {key(s): found for s in record.sites if (found := _solve_site(s, inverses)) is not None}
     estimates: dict[Key, BackpropEstimate] = {}
     sent: dict[Key, Array] = {}
@@ -209,7 +211,7 @@ def key(site: SiteRecord) -> Key:
     return site.key, site.call, site.loss
 
 
-def _solve_site(site: SiteRecord, inverses: dict[Any, Inverse]) -> tuple[Array, int] | None:
+def _solve_site(site: SiteRecord, inverses: dict[InputKey, Inverse]) -> tuple[Array, int] | None:
     op, gradient = site.op, site.kernel_gradient
     if gradient is None or not _is_invertible(site):
         return None
@@ -226,7 +228,7 @@ def _solve_site(site: SiteRecord, inverses: dict[Any, Inverse]) -> tuple[Array, 
     return inverse.solve(gradient, shape).astype(np.float32), inverse.rank
 
 
-def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Any, tuple[Array, int]]) -> Array | None:
+def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Key, tuple[Array, int]]) -> Array | None:
     """What the estimate sends from `reader` back to the output of `site`, if it reads just that."""
     if key(reader) not in solved or not _same_values(site.output, reader.input):
         return None

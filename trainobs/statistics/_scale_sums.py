@@ -5,7 +5,7 @@
 | n      | positions                             |
 | c      | channels: inputs and units in one     |
 
-What `_site_sums` does for kernels, here by `numpy.einsum`, which multiplies and sums in one go. What
+What `_one_pass` does for kernels, here by `numpy.einsum`, which multiplies and sums in one go. What
 depends on the units alone (slopes, what arrives at them) is taken from the kernel that feeds them.
 """
 
@@ -13,77 +13,84 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainobs.statistics._term_sums import OF_UNITS
+from trainobs.records import SiteRecord
+from trainobs.statistics._schema import names_over, per_position
+from trainobs.statistics._site_arrays import SiteArrays
 from trainobs.thresholds import NearZero
 
 Array = np.ndarray
 
 
-def scale_sums(
-    of_units: dict[str, Array],
-    near_zero: NearZero,
-    *,
-    input: Array,
-    slope: Array,
-    output_gradient: Array,
-    preactivation_gradient: Array,
-    positions: int,
-    slope_limit: float,
+def sum_scale(
+    site: SiteRecord, of_units: dict[str, Array], near_zero: NearZero, positions: int
 ) -> dict[str, Array]:
-    """The sums of a scale, from those of the kernel before it.
+    """Compute the additive sums of a scale whose units a kernel feeds.
 
     Parameters
     ----------
+    site : SiteRecord
     of_units : dict of str to array
-        Sums of the kernel whose units have the same slopes and output gradients.
+        The sums of that kernel.
     near_zero : NearZero
-    input, slope, output_gradient, preactivation_gradient : array of shape (n, c)
     positions : int
         n that gradients are multiplied with.
-    slope_limit : float
-        Slopes up to this are off.
 
     Returns
     -------
     dict of str to array
-        As of `site_sums`, kernel shape (1, c).
+        Those of `sum_site`, kernel shape (1, c).
     """
-    a, s, h, e = input, slope, output_gradient, preactivation_gradient
-    square = positions**2
-    live = np.abs(a) > near_zero.rtol * near_zero.activation_scale
-    on = np.abs(s) > slope_limit
-    a_sq = a * a
-    shared = {name: of_units[name] for name in of_units if name in OF_UNITS}
-    terms = np.full((1, 1), len(a), np.float32)
-    d_sq, d_sum = square * np.einsum("nc,nc->c", e, e), positions * np.einsum("nc->c", e)
-    zero, total_sq = len(a) - _count(live), np.einsum("nc->c", a_sq)
-    sums = {
-        "terms": terms,
-        "slope_zero": of_units["unit_slope_zero"],
-        "backprop_zero": of_units["unit_backprop_zero"],
-        "slope_or_backprop_zero": of_units["unit_slope_or_backprop_zero"],
-        "slope_sq": of_units["unit_slope_sq"],
-        "backprop_sq": of_units["unit_backprop_sq"],
-        "slope_backprop_sq": d_sq,
-        "input_zero": zero,
-        "input_sq": total_sq,
-        "input_slope_sq": np.einsum("nc,nc,nc->c", a_sq, s, s),
-        "input_backprop_sq": square * np.einsum("nc,nc,nc->c", a_sq, h, h),
-        "all_sq": square * np.einsum("nc,nc,nc->c", a_sq, e, e),
-        "input_and_slope_live": _count(live & on),
-        "gradient": positions * np.einsum("nc,nc->c", a, e),
+    columns = {
+        name: np.asarray(array, np.float32).reshape(-1, array.shape[-1])
+        for name, array in vars(SiteArrays.of(site)).items()
     }
-    rows = {name: np.reshape(value, (1, -1)) for name, value in sums.items()}
+    columns["squared_input"] = columns["input"] * columns["input"]
+    on = np.abs(columns["slope"]) > site.activation.off_limit(near_zero.slope_atol)
+    live = np.abs(columns["input"]) > near_zero.rtol * near_zero.activation_scale
+    shared = {name: of_units[name] for name in names_over("units")}
+    sums = _over_columns(columns, live, on, positions) | _known_of_units(of_units)
+    rows = {name: np.reshape(values, (1, -1)) for name, values in sums.items()}
+    return shared | rows | _unit_sums(sums, columns, positions) | _input_sums(sums, columns["squared_input"])
+
+
+def _over_columns(columns: dict[str, Array], live: Array, on: Array, positions: int) -> dict[str, Array]:
+    """The sums that the kernel before it does not have."""
+    a, a_sq, s = columns["input"], columns["squared_input"], columns["slope"]
+    h, e = columns["output_gradient"], columns["preactivation_gradient"]
+    sums = {
+        "terms": np.asarray(len(a), np.float32),
+        "input_zero": len(a) - _count(live),
+        "input_and_slope_live": _count(live & on),
+        "input_sq": np.einsum("nc->c", a_sq),
+        "slope_backprop_sq": np.einsum("nc,nc->c", e, e),
+        "input_slope_sq": np.einsum("nc,nc,nc->c", a_sq, s, s),
+        "input_backprop_sq": np.einsum("nc,nc,nc->c", a_sq, h, h),
+        "all_sq": np.einsum("nc,nc,nc->c", a_sq, e, e),
+        "gradient": np.einsum("nc,nc->c", a, e),
+    }
+    return per_position(sums, positions)
+
+
+def _known_of_units(of_units: dict[str, Array]) -> dict[str, Array]:
+    names = ("slope_zero", "backprop_zero", "slope_or_backprop_zero", "slope_sq", "backprop_sq")
+    return {name: of_units[f"unit_{name}"] for name in names}
+
+
+def _unit_sums(sums: dict[str, Array], columns: dict[str, Array], positions: int) -> dict[str, Array]:
+    gradient = {"unit_gradient": np.einsum("nc->c", columns["preactivation_gradient"])}
     return {
-        **shared,
-        **rows,
-        "unit_slope_backprop_sq": d_sq,
-        "unit_gradient": d_sum,
-        "preactivation_gradient_sq": np.sum(d_sq),
-        "input_size": np.float32(len(a)),
-        "input_channel_zero": zero,
-        "input_channel_sq": total_sq,
-        "input_non_finite": np.float32(a.size - np.count_nonzero(np.isfinite(a_sq))),
+        **per_position(gradient, positions),
+        "unit_slope_backprop_sq": sums["slope_backprop_sq"],
+        "preactivation_gradient_sq": np.sum(sums["slope_backprop_sq"]),
+    }
+
+
+def _input_sums(sums: dict[str, Array], a_sq: Array) -> dict[str, Array]:
+    return {
+        "input_size": np.asarray(len(a_sq), np.float32),
+        "input_channel_zero": sums["input_zero"],
+        "input_channel_sq": sums["input_sq"],
+        "input_non_finite": np.asarray(np.count_nonzero(~np.isfinite(a_sq)), np.float32),
     }
 
 

@@ -14,23 +14,14 @@ one factor costs next to nothing, and only sums over products of input and unit 
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 
-Tensor = Any
 
-#: The sums of a site that speak of its units alone, not of what the kernel met or of dJ/dZ.
-OF_UNITS = frozenset({
-    "off", "off_input", "off_weights", "off_bias", "off_combination", "output_gradient_sq", "unit_positions",
-    "unit_slope_zero", "unit_backprop_zero", "unit_slope_or_backprop_zero", "unit_slope_sq",
-    "unit_backprop_sq",
-})  # fmt: skip
-
-
-def sum_units(op: LinearOp, input: Tensor, of_batch: list[Tensor], kernel_shape: Shape) -> list[Tensor]:
+def sum_units(
+    op: LinearOp, input: tf.Tensor, of_batch: list[tf.Tensor], kernel_shape: Shape
+) -> list[tf.Tensor]:
     """``Σ_t cotangent_t`` of every weight: the input is all ones.
 
     Parameters
@@ -50,7 +41,7 @@ def sum_units(op: LinearOp, input: Tensor, of_batch: list[Tensor], kernel_shape:
     return tf.split(weight_vjp(op.ungrouped(), ones, tf.concat(of_batch, -1), shape), channels, axis=-1)
 
 
-def sum_inputs(op: LinearOp, input: Tensor, unit: Tensor, kernel_shape: Shape) -> Tensor:
+def sum_inputs(op: LinearOp, input: tf.Tensor, unit: tf.Tensor, kernel_shape: Shape) -> tf.Tensor:
     """``Σ_t input_t`` of every weight: the cotangent is all ones.
 
     Returns
@@ -65,7 +56,7 @@ def sum_inputs(op: LinearOp, input: Tensor, unit: Tensor, kernel_shape: Shape) -
     return sums if op.groups == 1 else tf.repeat(sums, kernel_shape[-1] // op.groups, axis=-1)
 
 
-def sum_receptive_field(op: LinearOp, input: Tensor, kernel_shape: Shape) -> Tensor:
+def sum_receptive_field(op: LinearOp, input: tf.Tensor, kernel_shape: Shape) -> tf.Tensor:
     """Sum of the input over each unit's receptive field.
 
     Returns

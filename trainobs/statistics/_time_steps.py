@@ -9,14 +9,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from trainobs.records import SiteRecord
+from trainobs.statistics._schema import per_position
 from trainobs.thresholds import NearZero
 
-Array = Any
+Array = np.ndarray
 
 
 def step_sums(site: SiteRecord, near_zero: NearZero, positions: int) -> dict[str, Array]:
@@ -25,26 +24,25 @@ def step_sums(site: SiteRecord, near_zero: NearZero, positions: int) -> dict[str
     Returns
     -------
     dict of str to array of shape (t,)
-        ``step_off`` and ``step_gradient_sq`` (of n·dJ/dZ), over ``step_size`` values.
+        The sums over steps (see `_schema`).
     """
     if not site.steps:
         return {}
     slope = _by_step(site, site.slope)
     gradient = site.preactivation_gradient
-    squares = np.zeros(site.steps) if gradient is None else _squares(_by_step(site, gradient))
     off = np.abs(slope) <= site.activation.off_limit(near_zero.slope_atol)
-    return {
+    sums = {
         "step_off": np.count_nonzero(off, axis=(0, 2)).astype(float),
-        "step_gradient_sq": positions**2 * squares,
+        "step_gradient_sq": np.zeros(site.steps) if gradient is None else _squares(_by_step(site, gradient)),
         "step_size": np.full(site.steps, float(slope[:, 0].size)),
     }
+    return per_position(sums, positions)
 
 
 def _by_step(site: SiteRecord, values: Array) -> Array:
-    """The values as (n, t, u)."""
+    """Values shaped like the preactivation as (n, t, u)."""
     canonical = site.op.canonical_units(np.asarray(values))
-    whole = canonical.reshape(-1, site.steps, canonical.size // (_samples(site, canonical) * site.steps))
-    return whole
+    return canonical.reshape(-1, site.steps, canonical.size // (_samples(site, canonical) * site.steps))
 
 
 def _samples(site: SiteRecord, canonical: Array) -> int:
@@ -54,9 +52,3 @@ def _samples(site: SiteRecord, canonical: Array) -> int:
 
 def _squares(values: Array) -> Array:
     return np.einsum("ntu,ntu->t", values, values, dtype=np.float64)
-
-
-def added_steps(a: Array, b: Array) -> Array:
-    """The sum of two batches whose numbers of steps may differ."""
-    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
-    return longer + np.pad(shorter, (0, len(longer) - len(shorter)))
