@@ -13,7 +13,7 @@ from trainobs.recording import Recording
 from trainobs.report import Report
 from trainobs.selection import Selection
 from trainobs.statistics import Statistics, gather
-from trainobs.thresholds import NearZero
+from trainobs.thresholds import NearZero, Thresholds
 
 _BACKPROPS = ("tape", "pinv")
 
@@ -103,7 +103,7 @@ def explain_near_zero_gradients(
     parts: list[Any] = [*statistics.sites.values(), *statistics.others.values()]
     infos = [part.info for part in parts]
     selection.check({info.weight: (info.layer, info.bases or (info.kind,)) for info in infos})
-    return Report(statistics, near_zero, selection=selection)
+    return Report(statistics, Thresholds(near_zero=near_zero), selection=selection)
 
 
 def _check(near_zero: Any, backprop: str, batch_size: Any) -> None:
