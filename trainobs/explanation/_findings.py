@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from trainobs.explanation._facts import Facts
@@ -22,7 +23,7 @@ def on_the_way(findings: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """The findings that sit at a place on the gradient's way."""
     mechanisms = facts.diagnosis.mechanisms
     keys = zip(findings["cause"], findings["layer"], strict=True)
-    return findings[[mechanisms[key].on_the_way for key in keys]]
+    return findings[np.array([mechanisms[key].on_the_way for key in keys], bool)]
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
