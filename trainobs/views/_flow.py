@@ -129,17 +129,22 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
     for at in labels:
         back.axvspan(at - 0.5, at + 0.5, color=BAND, linewidth=0, zorder=0)
     if labels:
-        marked = np.array(sorted(labels))
-        layer = flow["layer"].to_numpy()[marked]
-        ends = np.flatnonzero((np.diff(marked) > 1) | (layer[1:] != layer[:-1])) + 1
-        bands = np.split(marked, ends)
-        top = front.secondary_xaxis("top")
-        top.set_xticks([band.mean() for band in bands], [", ".join(labels[int(band[0])]) for band in bands])
-        top.tick_params(length=0, labelsize=8.5, labelcolor=_ALARM, pad=2)
-        if len(bands) > 2:
-            plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
-        top.spines[:].set_visible(False)
+        _name_bands(front, flow["layer"].to_numpy(), labels)
     return set(labels)
+
+
+def _name_bands(ax: Axes, layers: np.ndarray, labels: dict[int, list[str]]) -> None:
+    """Labels above the picture, one for neighbours of one layer."""
+    marked = np.array(sorted(labels))
+    layer = layers[marked]
+    ends = np.flatnonzero((np.diff(marked) > 1) | (layer[1:] != layer[:-1])) + 1
+    bands = np.split(marked, ends)
+    top = ax.secondary_xaxis("top")
+    top.set_xticks([band.mean() for band in bands], [", ".join(labels[int(band[0])]) for band in bands])
+    top.tick_params(length=0, labelsize=8.5, labelcolor=_ALARM, pad=2)
+    if len(bands) > 2:
+        plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
+    top.spines[:].set_visible(False)
 
 
 def _mark_missing(ax: Axes, missing: np.ndarray, why: str, hatch: str) -> None:
