@@ -82,7 +82,7 @@ class SiteStatistics:
         The sums of `site_sums` (float64; those as large as the kernel are float32 as long as they are
         of a single call), and ``residual`` and ``residual_scale`` (), ``pinv_zero``
         (*k, 1, j), ``pinv_rank`` and ``pinv_positions``, ``pinv_error_sq`` and ``pinv_true_sq`` ().
-        Once nothing is to be added any more, see `analysis.condensed`.
+        Once nothing is to be added any more, see `SiteFigures.condensed`.
     """
 
     info: SiteInfo
