@@ -109,7 +109,7 @@ def explain_near_zero_gradients(
     parts: list[Any] = [*statistics.sites.values(), *statistics.others.values()]
     infos = [part.info for part in parts]
     selection.check({info.weight: (info.layer, info.bases or (info.kind,)) for info in infos})
-    return Report(statistics, near_zero, settings=thresholds, selection=selection)
+    return Report(statistics, thresholds, selection=selection)
 
 
 def _check(backprop: str, batch_size: Any) -> None:

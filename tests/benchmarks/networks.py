@@ -25,6 +25,7 @@ from keras import layers
 
 import trainobs
 from tests.benchmarks.overhead import ratio
+from trainobs.analysis import condensed
 from trainobs.capture import BatchCapture
 from trainobs.statistics import gather
 
@@ -83,8 +84,9 @@ def explain(name: str) -> None:
     capture = BatchCapture(model)
 
     def once() -> None:
-        statistics_ = gather(capture(x, y), trainobs.NearZero(), condense=True)
-        report = trainobs.Report(statistics_, trainobs.NearZero())
+        thresholds = trainobs.Thresholds()
+        statistics_ = gather(capture(x, y), thresholds.near_zero, condense=condensed)
+        report = trainobs.Report(statistics_, thresholds)
         assert not report.layers.empty
         assert len(report.findings) >= 0
 

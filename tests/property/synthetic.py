@@ -19,7 +19,7 @@ from trainobs.linear_ops import weight_vjp
 from trainobs.records import OutputRecord, SiteRecord, StepRecord
 from trainobs.report import Report
 from trainobs.statistics import gather
-from trainobs.thresholds import NearZero
+from trainobs.thresholds import NearZero, Thresholds
 
 SAMPLES = 6
 UNITS = 4
@@ -146,8 +146,8 @@ def _kept(rng: np.random.Generator, shape: tuple, zero: float) -> np.ndarray:
 
 def report_of(record: StepRecord, near_zero: NearZero | None = None) -> Report:
     """The report of one record, without the pseudo-inverse."""
-    near_zero = near_zero or NearZero()
-    return Report(gather(record, near_zero, pinv=False), near_zero)
+    thresholds = Thresholds(near_zero=near_zero or NearZero())
+    return Report(gather(record, thresholds.near_zero, pinv=False), thresholds)
 
 
 def with_samples(record: StepRecord, order: np.ndarray) -> StepRecord:

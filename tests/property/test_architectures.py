@@ -20,7 +20,7 @@ import tensorflow as tf
 import trainobs
 from tests.capture import zoo
 from tests.property.architectures import Architecture, architectures, build, data
-from trainobs.report import LIKELIHOODS, OFF_COLUMNS, SHARES
+from trainobs.explanation import LIKELIHOODS, OFF_COLUMNS, SHARES
 
 FRACTIONS = ["near_zero", "exact_zero", *LIKELIHOODS, *SHARES, *OFF_COLUMNS]
 TAPE_GRADIENT = tf.GradientTape.gradient

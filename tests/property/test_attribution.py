@@ -18,7 +18,7 @@ from tests.property.synthetic import (
     with_units,
 )
 from trainobs import Cause, NearZero, Report
-from trainobs.report import OFF_COLUMNS, SHARES
+from trainobs.explanation import OFF_COLUMNS, SHARES
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-12}
 

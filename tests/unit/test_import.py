@@ -17,6 +17,7 @@ API = [
     "Recording",
     "Report",
     "NearZero",
+    "Thresholds",
     "Cause",
     "GradientHealth",
     "check_health",
@@ -27,10 +28,8 @@ API = [
 
 
 def loaded_after(statement: str) -> set[str]:
-    """The top-level modules that are loaded after a statement in a fresh interpreter."""
-    code = (
-        f"{statement}\nimport json, sys; print(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))"
-    )
+    """The modules that are loaded after a statement in a fresh interpreter."""
+    code = f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
     root = str(Path(trainobs.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(
@@ -61,11 +60,18 @@ def test_records_need_numpy_only():
     assert not loaded & {"tensorflow", "keras", "pandas", "matplotlib"}
 
 
-def test_the_report_loads_no_plots():
-    """Tables need pandas; the plots and the page wait for the first picture."""
-    loaded = loaded_after("import trainobs; trainobs.Report")
+def test_an_explanation_draws_nothing():
+    """Tables and text need pandas; pictures and pages come with the report, and models with neither."""
+    loaded = loaded_after("import trainobs.explanation")
     assert "pandas" in loaded
-    assert not loaded & {"trainobs.plots", "trainobs.html", "trainobs.capture", "matplotlib.pyplot"}
+    assert not loaded & {"trainobs.views", "trainobs.report", "trainobs.capture", "jinja2"}
+
+
+def test_a_report_loads_no_remedies():
+    """Its doors to them open when they are used."""
+    loaded = loaded_after("import trainobs; trainobs.Report")
+    assert "trainobs.views" in loaded
+    assert not loaded & {"trainobs.remedies", "trainobs.explain", "trainobs.capture"}
 
 
 def test_api_is_listed_in_the_order_of_a_users_walk():

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 import trainobs
-from trainobs.report import LIKELIHOODS, OFF_COLUMNS, SHARES
+from trainobs.explanation import LIKELIHOODS, OFF_COLUMNS, SHARES
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)

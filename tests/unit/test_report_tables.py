@@ -55,7 +55,8 @@ FINDINGS = {
     **dict.fromkeys(["severity", "cause", "layer"], "text"),
     "share": "number",
     "affects": "object",
-    **dict.fromkeys(["evidence", "remedy"], "text"),
+    **dict.fromkeys(["evidence", "remedy", "weight"], "text"),
+    **dict.fromkeys(["value", "threshold"], "number"),
 }
 ESTIMATE = dict.fromkeys(["pinv_trust", "expected_error", "true_error"], "number")
 

@@ -3,24 +3,29 @@
 May import `errors`, `thresholds`, `activations`, `linear_ops`, `records` and `statistics`; never `capture`,
 `mechanisms` or anything behind them. In the order of the files:
 
-1. `_causes` has the minimal sufficient causes of a near-zero gradient.
-2. `_site_figures` turns sums into a weight's figures, `_whole_layer_figures` those of a weight whose
-   layer is not known.
+1. `_causes` has the minimal sufficient causes of a near-zero gradient, `_verdicts` those of each weight.
+2. `_weight_figures` says what is known of every weight. `_site_figures` works it out where the weight's terms
+   are known, with `_gradient_figures`, `_likelihoods`, `_off_figures`, `_input_figures`, `_time_figures` and
+   `_per_unit`; `_whole_layer_figures` where they are not. `_condensed` lets go of what led to verdicts.
 3. `_flow` is the way of the gradient from node to node, `_paths` what is lost on it.
 4. `_case` holds all of it together.
 """
 
 from trainobs.analysis._case import Case
 from trainobs.analysis._causes import CAUSE_NAMES, CAUSES, Cause, shares
+from trainobs.analysis._condensed import condensed
 from trainobs.analysis._flow import Flow, FlowNode
 from trainobs.analysis._paths import LOSS, Edge, Loss, Paths, Piece, Stretch, powers
-from trainobs.analysis._site_figures import SiteFigures, condensed
+from trainobs.analysis._per_unit import mean_per_unit, shares_per_unit
+from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._weight_figures import WITHOUT_TERMS, WeightFigures, WeightInfo
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 
 __all__ = [
     "CAUSES",
     "CAUSE_NAMES",
     "LOSS",
+    "WITHOUT_TERMS",
     "Case",
     "Cause",
     "Edge",
@@ -31,8 +36,12 @@ __all__ = [
     "Piece",
     "SiteFigures",
     "Stretch",
+    "WeightFigures",
+    "WeightInfo",
     "WholeLayerFigures",
     "condensed",
+    "mean_per_unit",
     "powers",
     "shares",
+    "shares_per_unit",
 ]

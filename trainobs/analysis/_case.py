@@ -8,6 +8,7 @@ import functools
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
 from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 from trainobs.records import DATA
 from trainobs.statistics import Statistics
@@ -36,7 +37,7 @@ class Case:
     thresholds: Thresholds
 
     @property
-    def weights(self) -> dict[str, SiteFigures | WholeLayerFigures]:
+    def weights(self) -> dict[str, WeightFigures]:
         """All weights, by key."""
         return {**self.sites, **self.whole_layers}
 

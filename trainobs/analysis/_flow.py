@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -140,34 +141,41 @@ class Flow:
         return [self._node(index, record) for index, record in enumerate(self.records)]
 
     def _node(self, index: int, record: NodeRecord) -> FlowNode:
-        arriving, site = record.output_gradient, self.site_at(index)
-        passed = self.passed_square(index)
-        gain = float("nan")
-        if passed is not None and arriving is not None:
-            gain = ratio(passed, arriving.square_sum)
-        elif passed is not None and record.unread == "unused":
-            gain = 0.0  # what it sends back does not depend on what comes to it
-        slope_gain, kernel_gain = float("nan"), float("nan")
-        if site is not None and site.info.activation_node == index:
-            slope_gain = site.slope_gain
-            z_norm = record.samples * site.preactivation_gradient_norm
-            kernel_gain = float("nan") if passed is None else ratio(passed, z_norm**2)
-        elif site is not None:
-            slope_gain, kernel_gain = 1.0, gain
-        elif self.site_of_activation(index) is not None:
-            slope_gain = gain
+        arriving, gain = record.output_gradient, self._gain(index, record)
+        slope_gain, kernel_gain = self._gains_of_factors(index, record, gain)
         return FlowNode(
             index=index,
             name=_name(record),
             layer=record.layer,
             kind=record.kind,
-            gradient_rms=float("nan") if arriving is None else self._size(arriving, record),
+            gradient_rms=math.nan if arriving is None else self._size(arriving, record),
             gain=gain,
             slope_gain=slope_gain,
             kernel_gain=kernel_gain,
-            zero=float("nan") if arriving is None else arriving.zero_fraction,
+            zero=math.nan if arriving is None else arriving.zero_fraction,
             unread=arriving is None and bool(record.unread),
         )
+
+    def _gain(self, index: int, record: NodeRecord) -> float:
+        """Size of what a node sends back over the size of what arrives."""
+        passed = self.passed_square(index)
+        if passed is None:
+            return math.nan
+        if record.output_gradient is not None:
+            return ratio(passed, record.output_gradient.square_sum)
+        if record.unread == "unused":
+            return 0.0  # what it sends back does not depend on what comes to it
+        return math.nan
+
+    def _gains_of_factors(self, index: int, record: NodeRecord, gain: float) -> tuple[float, float]:
+        """The gain as that of the slopes and that of the kernel."""
+        site = self.site_at(index)
+        if site is None:
+            return (gain if self.site_of_activation(index) is not None else math.nan), math.nan
+        if site.info.activation_node != index:
+            return 1.0, gain
+        passed, z_norm = self.passed_square(index), record.samples * site.preactivation_gradient_norm
+        return site.slope_gain, math.nan if passed is None else ratio(passed, z_norm**2)
 
     def _size(self, gradient: Scalars, record: NodeRecord) -> float:
         return float(np.sqrt(gradient.square_sum / max(record.samples, 1) / self._elements))

@@ -7,17 +7,19 @@ What is known is what arrives at the layer from both sides. Definitions: docs/de
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
 from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._flow import Flow
+from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, WeightFigures
 from trainobs.records import DATA
-from trainobs.statistics import WholeLayerStatistics
+from trainobs.statistics import WholeLayerInfo, WholeLayerStatistics
 from trainobs.thresholds import NearZero
 
 
-class WholeLayerFigures:
+class WholeLayerFigures(WeightFigures):
     """What a report says about one such weight.
 
     Parameters
@@ -30,14 +32,30 @@ class WholeLayerFigures:
         For what arrives at the layer.
     """
 
+    info: WholeLayerInfo
+    activation = ""
+    carries = False
+    dead_units = 0
+    pinv_trust = math.nan
+    residual = math.nan
+
     def __init__(
         self, statistics: WholeLayerStatistics, near_zero: NearZero, gradient_scale: float, flow: Flow
     ) -> None:
         self.info = statistics.info
         self.samples = statistics.samples
         self.gradient = statistics.gradient / statistics.samples
-        self.size = int(self.gradient.size)
         self._near_zero, self._scale, self._flow = near_zero, gradient_scale, flow
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return int(self.gradient.size)
+
+    @property
+    def positions(self) -> int:
+        """Samples: of the layer's positions nothing is known."""
+        return int(self.samples)
 
     @property
     def threshold(self) -> float:
@@ -45,15 +63,15 @@ class WholeLayerFigures:
         near_zero = self._near_zero
         return near_zero.rtol * near_zero.activation_scale * self._scale / float(np.sqrt(self.samples))
 
+    @functools.cached_property
+    def near_zero(self) -> Array:
+        """Which weights have a gradient near zero."""
+        return np.abs(self.gradient) <= self.threshold
+
     @property
     def near_zero_count(self) -> int:
         """Number of weights whose gradient is near zero."""
-        return int(np.sum(np.abs(self.gradient) <= self.threshold))
-
-    @property
-    def near_zero_fraction(self) -> float:
-        """Part of the weights whose gradient is near zero."""
-        return self.near_zero_count / max(self.size, 1)
+        return int(np.sum(self.near_zero))
 
     @property
     def used_near_zero(self) -> float:
@@ -70,15 +88,19 @@ class WholeLayerFigures:
         """Root mean square of the gradient."""
         return float(np.sqrt(np.mean(np.square(self.gradient)))) if self.size else 0.0
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no gradient is NaN or infinite."""
+        return bool(np.all(np.isfinite(self.gradient)))
+
     @functools.cached_property
     def causes(self) -> tuple[Cause, ...]:
         """Which factors alone keep the whole layer's gradients near zero; empty if none is known to."""
-        found = []
-        if self.info.nodes and all(map(self._input_near_zero, self.info.nodes)):
-            found.append(Cause.INPUT)
-        if self.info.nodes and all(map(self._backprop_near_zero, self.info.nodes)):
-            found.append(Cause.BACKPROP)
-        return tuple(found)
+        nodes = self.info.nodes
+        arriving = {Cause.INPUT: self._input_near_zero, Cause.BACKPROP: self._backprop_near_zero}
+        return tuple(
+            cause for cause, is_near_zero in arriving.items() if nodes and all(map(is_near_zero, nodes))
+        )
 
     def _input_near_zero(self, node: int) -> bool:
         """Whether all that the node reads is known, and near zero."""
@@ -96,5 +118,18 @@ class WholeLayerFigures:
     def shares(self) -> dict[Cause, float]:
         """Part of the near-zero weights that belongs to each cause; nan where none is known."""
         if not self.near_zero_count or not self.causes:
-            return dict.fromkeys(CAUSES, float("nan"))
+            return dict.fromkeys(CAUSES, math.nan)
         return {cause: (cause in self.causes) / len(self.causes) for cause in CAUSES}
+
+    @property
+    def mean_likelihoods(self) -> dict[str, float]:
+        """Unknown: there are no terms."""
+        return dict.fromkeys(WITHOUT_TERMS, math.nan)
+
+    def off_by(self, reason: str) -> float:
+        """Unknown."""
+        return math.nan
+
+    def gain(self, flow: Flow) -> float:
+        """Unknown: the weight may be used anywhere in the layer."""
+        return math.nan

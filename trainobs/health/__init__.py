@@ -1,7 +1,7 @@
 """Monitors of a training's health: figures per weight, rules with sources, reports, logs.
 
-May import `errors`, `near_zero`, `recording`, `recorder`, `capture`, `analysis`, `report`, `explain` and
-`selection`; never `plots`. From figures to acts, in the order of the files:
+May import `errors`, `thresholds`, `records`, `recording`, `selection`, `capture`, `statistics`, `analysis`,
+`report`, `recorder` and `explain`; never `views`. From figures to acts, in the order of the files:
 
 1. `_settings` holds every threshold with its source, and presets of other tools.
 2. `_samples` keeps what activations looked like at a check, and how far two checks are apart.

@@ -14,7 +14,7 @@ from trainobs.analysis import condensed
 from trainobs.records import StepRecord
 from trainobs.report import Report
 from trainobs.statistics import gather
-from trainobs.thresholds import NearZero
+from trainobs.thresholds import Thresholds
 
 _INCHES_WIDE, _INCHES_PER_ROW, _DOTS = 10.5, 0.3, 100
 
@@ -97,8 +97,9 @@ def heatmap_png(record: StepRecord) -> tuple[bytes, int, int]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    near_zero = NearZero()
-    report = Report(gather(record, near_zero, pinv=False, condense=condensed), near_zero)
+    thresholds = Thresholds()
+    statistics = gather(record, thresholds.near_zero, pinv=False, condense=condensed)
+    report = Report(statistics, thresholds)
     height = 1.9 + _INCHES_PER_ROW * max(len(report.kernels), 2)
     figure = Figure(figsize=(_INCHES_WIDE, height), dpi=_DOTS, layout="constrained")
     canvas = FigureCanvasAgg(figure)  # the figure's own from now on

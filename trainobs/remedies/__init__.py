@@ -5,7 +5,7 @@
    of their own.
 2. `_catalogue` knows which of them fit a finding; `_trials` applies them, explains and trains again.
 
-May import `errors`, `capture`, `recording`, `explain` and `progress`; never what draws.
+May import `errors`, `records`, `capture`, `explain` and `progress`; never what draws.
 """
 
 from trainobs.remedies._background import (

@@ -6,6 +6,7 @@ How such a weight enters its layer is not known, so neither are the terms of its
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +27,14 @@ class WholeLayerInfo:
     trainable: bool
     connected: bool
     bases: tuple[str, ...]
+
+    part: ClassVar[str] = ""
+    role: ClassVar[str] = "unknown"
+
+    @property
+    def key(self) -> str:
+        """The path: such a weight has no parts."""
+        return self.weight
 
     @classmethod
     def of(cls, record: WeightRecord) -> WholeLayerInfo:

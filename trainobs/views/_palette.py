@@ -26,7 +26,7 @@ SEVERAL = "#333333"
 
 #: "input + backprop": both are needed. (Causes that would each do alone are joined by "or".)
 LABELS: dict[Cause, str] = {cause: str(cause.name).lower().replace("_", " + ") for cause in CAUSES}
-#: The columns of `Report.layers` with the causes' shares.
+#: The columns of `Explanation.layers` with the causes' shares.
 COLUMNS: dict[Cause, str] = {cause: f"share_{str(cause.name).lower()}" for cause in CAUSES}
 
 INK = "#212529"

@@ -11,35 +11,20 @@ from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
-from trainobs.plots._labels import headline, shortened, width_in_inches, words
-from trainobs.plots._palette import BAND, BAR, FAINT, INK, MUTED, SEVERITIES
+from trainobs.views._labels import headline, shortened, width_in_inches, words
+from trainobs.views._palette import BAND, BAR, FAINT, INK, MUTED, SEVERITIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from trainobs.report import Report
+    from trainobs.explanation import Explanation
 
-#: Findings that sit at a place on the gradient's way.
-_ON_THE_WAY = frozenset(
-    {
-        "dead_activation",
-        "saturated_activation",
-        "unscaled_input",
-        "vanishing",
-        "zero_weights",
-        "disconnected",
-        "output_mismatch",
-        "zero_loss_gradient",
-        "exploding",
-        "non_finite",
-    }
-)
 _NAMES_PER_INCH = 6.5
 _ALARM = SEVERITIES["error"]
 _HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 
-def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
+def draw_flow(report: Explanation, ax: Axes | None = None) -> Axes:
     """Draw gradient size and zero fraction from the loss back to the input.
 
     The picture tells where the gradient is lost on its way back, at once or little by little. The
@@ -47,12 +32,12 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
     g*; logarithmic); a node that stops it makes the line fall to its right. Between the dashed line
     g* and the dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow
     triangle is a gradient of exactly 0, a cross one that is not finite; where the line is missing no
-    gradient arrives at all, or it was not measured (`Report.unmeasured_nodes`). Grey bars (right axis)
+    gradient arrives at all, or it was not measured (`Explanation.unmeasured_nodes`). Grey bars (right axis)
     are the fraction of zeros. Red bands mark the findings.
 
     Parameters
     ----------
-    report : Report
+    report : Explanation
         What to draw.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.
@@ -70,7 +55,7 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
     twin = _draw_zeros(ax, flow["zero"])
     _draw_line(ax, flow, low, high)
     _draw_references(ax, report)
-    marked = _mark_findings(twin, ax, flow, report.findings)
+    marked = _mark_findings(twin, ax, flow, report.findings_on_the_way)
     unmeasured = flow["node"].isin(report.unmeasured_nodes).to_numpy()
     silent = flow["zero"].isna().to_numpy() & ~unmeasured
     _mark_missing(ax, silent, "no gradient arrives", hatch="///")
@@ -81,7 +66,7 @@ def draw_flow(report: Report, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _limits(gradients: pd.Series, report: Report) -> tuple[float, float]:
+def _limits(gradients: pd.Series, report: Explanation) -> tuple[float, float]:
     """Where the vertical axis ends: whole powers of ten around what is shown."""
     seen = gradients[np.isfinite(gradients) & (gradients > 0)]
     references = [report.gradient_scale, report.near_zero.rtol * report.gradient_scale]
@@ -121,7 +106,7 @@ def _draw_line(ax: Axes, flow: pd.DataFrame, low: float, high: float) -> None:
             marks.set(color=_ALARM, markerfacecolor="white", markeredgewidth=1.5, markersize=7)
 
 
-def _draw_references(ax: Axes, report: Report) -> None:
+def _draw_references(ax: Axes, report: Explanation) -> None:
     """g* and the value below which a gradient is near zero."""
     scale, rtol = report.gradient_scale, report.near_zero.rtol
     limit = rtol * scale, ":", f"near zero ({rtol:g} g*)", 0, "left"  # the line starts high: free here
@@ -138,23 +123,28 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
     Neighbours of one layer (the gates of a recurrent one) are one band, and named once.
     """
     labels: dict[int, list[str]] = {}
-    for finding in findings[findings["cause"].isin(_ON_THE_WAY)].itertuples():
+    for finding in findings.itertuples():
         for place in np.flatnonzero(flow["layer"] == finding.layer):
             labels.setdefault(int(place), []).append(words(str(finding.cause)))
     for at in labels:
         back.axvspan(at - 0.5, at + 0.5, color=BAND, linewidth=0, zorder=0)
     if labels:
-        marked = np.array(sorted(labels))
-        layer = flow["layer"].to_numpy()[marked]
-        ends = np.flatnonzero((np.diff(marked) > 1) | (layer[1:] != layer[:-1])) + 1
-        bands = np.split(marked, ends)
-        top = front.secondary_xaxis("top")
-        top.set_xticks([band.mean() for band in bands], [", ".join(labels[int(band[0])]) for band in bands])
-        top.tick_params(length=0, labelsize=8.5, labelcolor=_ALARM, pad=2)
-        if len(bands) > 2:
-            plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
-        top.spines[:].set_visible(False)
+        _name_bands(front, flow["layer"].to_numpy(), labels)
     return set(labels)
+
+
+def _name_bands(ax: Axes, layers: np.ndarray, labels: dict[int, list[str]]) -> None:
+    """Labels above the picture, one for neighbours of one layer."""
+    marked = np.array(sorted(labels))
+    layer = layers[marked]
+    ends = np.flatnonzero((np.diff(marked) > 1) | (layer[1:] != layer[:-1])) + 1
+    bands = np.split(marked, ends)
+    top = ax.secondary_xaxis("top")
+    top.set_xticks([band.mean() for band in bands], [", ".join(labels[int(band[0])]) for band in bands])
+    top.tick_params(length=0, labelsize=8.5, labelcolor=_ALARM, pad=2)
+    if len(bands) > 2:
+        plt.setp(top.get_xticklabels(), rotation=35, ha="left", rotation_mode="anchor")
+    top.spines[:].set_visible(False)
 
 
 def _mark_missing(ax: Axes, missing: np.ndarray, why: str, hatch: str) -> None:

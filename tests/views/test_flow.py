@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from trainobs import Report
-from trainobs.plots import draw_flow
-from trainobs.plots._palette import BAND
+from trainobs.views import draw_flow
+from trainobs.views._palette import BAND
 
 
 def _made_up(
@@ -24,9 +24,11 @@ def _made_up(
     names = [chr(ord("a") + place) for place in range(len(gradients))]
     flow = pd.DataFrame({"node": names, "layer": names, "gradient_rms": gradients, "zero": zero})
     rows = [{"cause": "vanishing", "layer": finding, "share": 0.5}] if finding else []
+    findings = pd.DataFrame(rows, columns=["cause", "layer", "share"])
     return types.SimpleNamespace(
         flow=flow,
-        findings=pd.DataFrame(rows, columns=["cause", "layer", "share"]),
+        findings=findings,
+        findings_on_the_way=findings,
         gradient_scale=0.3,
         near_zero=types.SimpleNamespace(rtol=1e-3),
         unmeasured_nodes=unmeasured,

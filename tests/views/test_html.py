@@ -14,8 +14,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from trainobs import Report
-from trainobs.html import fragment, write_page
-from trainobs.plots._palette import COLOURS, COLUMNS, NOT_NEAR_ZERO, SEVERAL, SEVERITIES
+from trainobs.views import fragment, write_page
+from trainobs.views._palette import COLOURS, COLUMNS, NOT_NEAR_ZERO, SEVERAL, SEVERITIES
 
 _VOID = {"meta", "img", "br", "link"}
 
@@ -63,7 +63,7 @@ def test_fragment_parses_and_tells_the_finding(report: Report) -> None:
     plain = parsed.text.replace("`", "")
     for finding in report.findings.itertuples():
         assert finding.evidence in plain and finding.remedy.replace("`", "") in plain
-    assert report.scope in parsed.text and report.thresholds in parsed.text
+    assert report.scope in parsed.text and report.thresholds_text in parsed.text
 
 
 def test_fragment_has_a_row_for_every_kernel(report: Report) -> None:
@@ -187,4 +187,4 @@ def _renamed(report: Report, old: str, new: str) -> Report:
     nodes = tuple(
         dataclasses.replace(node, layer=new) if node.layer == old else node for node in statistics.nodes
     )
-    return Report(dataclasses.replace(statistics, sites=sites, nodes=nodes), report.near_zero)
+    return Report(dataclasses.replace(statistics, sites=sites, nodes=nodes), report.thresholds)

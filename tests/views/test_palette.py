@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from trainobs.analysis import CAUSE_NAMES, CAUSES
-from trainobs.plots._palette import COLOURS, COLUMNS, LABELS, NOT_NEAR_ZERO, SEVERAL, ink_on, mixed_with_white
+from trainobs.views._palette import COLOURS, COLUMNS, LABELS, NOT_NEAR_ZERO, SEVERAL, ink_on, mixed_with_white
 
 # Machado, Oliveira & Fernandes 2009, severity 1, for linear RGB.
 _BLINDNESS = {

@@ -15,8 +15,8 @@ from matplotlib.patches import StepPatch
 
 from trainobs import Cause, Report
 from trainobs.errors import NotRecorded
-from trainobs.plots import draw_layer
-from trainobs.plots._palette import COLOURS, LABELS, NOT_NEAR_ZERO, SEVERAL
+from trainobs.views import draw_layer
+from trainobs.views._palette import COLOURS, LABELS, NOT_NEAR_ZERO, SEVERAL
 
 
 def _cells(ax: Axes) -> np.ndarray:

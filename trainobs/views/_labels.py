@@ -9,7 +9,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from trainobs.report import Report
+    from trainobs.explanation import Explanation
 
 NOTHING = "–"
 
@@ -43,7 +43,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
-def kernel_labels(report: Report) -> dict[str, str]:
+def kernel_labels(report: Explanation) -> dict[str, str]:
     """A label for each kernel, by its path: the layer's name, or the path where names repeat."""
     names = report.kernels["layer"]
     repeated = names.duplicated(keep=False)
@@ -58,7 +58,7 @@ def width_in_inches(ax: Axes) -> float:
     return float(ax.get_window_extent().width / ax.figure.dpi)
 
 
-def headline(report: Report) -> str:
+def headline(report: Explanation) -> str:
     """The main finding in one line."""
     findings = report.findings
     if findings.empty:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from trainobs.plots._labels import NOTHING, headline, kernel_labels, percent, shortened, width_in_inches
-from trainobs.plots._palette import (
+from trainobs.views._labels import NOTHING, headline, kernel_labels, percent, shortened, width_in_inches
+from trainobs.views._palette import (
     BAR,
     COLOURS,
     COLUMNS,
@@ -25,14 +25,14 @@ from trainobs.plots._palette import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from trainobs.report import Report
+    from trainobs.explanation import Explanation
 
 _BAR_LEFT, _BAR_WIDTH = -1.75, 1.35  # the column "near zero", apart from the causes at 0 … 8
 _CAUSES = tuple(COLOURS.values())
 _ROW_INCHES, _SMALLEST_TEXT = 0.3, 3.5
 
 
-def draw_heatmap(report: Report, ax: Axes | None = None) -> Axes:
+def draw_heatmap(report: Explanation, ax: Axes | None = None) -> Axes:
     """Draw which causes hold each kernel's near-zero gradients.
 
     The picture tells where in the network gradients are near zero, and why. A row is a kernel, the
@@ -44,7 +44,7 @@ def draw_heatmap(report: Report, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    report : Report
+    report : Explanation
         What to draw.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from trainobs import Report
-from trainobs.plots._labels import headline, kernel_labels, percent, shape_text, shortened
+from trainobs.views._labels import headline, kernel_labels, percent, shape_text, shortened
 
 
 @pytest.mark.parametrize(

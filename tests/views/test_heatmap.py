@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from trainobs import Report
-from trainobs.plots import draw_heatmap
-from trainobs.plots._labels import NOTHING, headline, percent
-from trainobs.plots._palette import COLOURS, COLUMNS, mixed_with_white
+from trainobs.views import draw_heatmap
+from trainobs.views._labels import NOTHING, headline, percent
+from trainobs.views._palette import COLOURS, COLUMNS, mixed_with_white
 
 _CAUSES = len(COLOURS)
 

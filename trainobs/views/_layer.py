@@ -1,46 +1,30 @@
-"""One kernel, every weight coloured by its verdict.
-
-| letter | axis                                                       |
-|--------|------------------------------------------------------------|
-| k      | kernel window, brought to two axes (k, m); (1, 1) if dense |
-| i, j   | inputs and units                                           |
-"""
+"""A kernel, with its units and inputs beside it."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch, StepPatch
 from mpl_toolkits.axes_grid1 import make_axes_locatable  # type: ignore[import-untyped]
 
-from trainobs.analysis import CAUSES, Cause
-from trainobs.plots._labels import percent, shape_text, shortened
-from trainobs.plots._palette import BAR, COLOURS, FAINT, INK, LABELS, MUTED, NOT_NEAR_ZERO, SEVERAL
+from trainobs.analysis import Cause
+from trainobs.views._kernel_image import KINDS, block_of, draw_kernel, image_of, kind_label, kinds_of, ticks
+from trainobs.views._labels import percent, shape_text, shortened
+from trainobs.views._palette import BAR, COLOURS, INK, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
     from mpl_toolkits.axes_grid1.axes_divider import AxesDivider  # type: ignore[import-untyped]
 
-    from trainobs.report import Report
-
-#: Kinds of weights, by number: one cause each, several causes, not near zero.
-_KINDS = (*COLOURS.values(), SEVERAL, NOT_NEAR_ZERO)
-_SEVERAL, _NOT_NEAR_ZERO = len(CAUSES), len(CAUSES) + 1
-_MOST_PIXELS = 512  # along an axis; more than a screen shows are drawn by majority
-_BESIDE: dict[str, Any] = {
-    "xycoords": "axes fraction",
-    "textcoords": "offset points",
-    "annotation_clip": False,
-}
-_MOST_TILES = 64  # more tiles along an axis go without lines between them
+    from trainobs.explanation import Explanation
 
 
-def draw_layer(report: Report, layer: str, ax: Axes | None = None) -> Axes:
+def draw_layer(report: Explanation, layer: str, ax: Axes | None = None) -> Axes:
     """Draw a kernel with every weight coloured by its verdict, units and inputs beside it.
 
     The picture tells which weights of a layer do not learn, and the pattern tells why. Whole
@@ -53,7 +37,7 @@ def draw_layer(report: Report, layer: str, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    report : Report
+    report : Explanation
         What to draw.
     layer : str
         A layer's name, or the path of its kernel.
@@ -75,11 +59,11 @@ def draw_layer(report: Report, layer: str, ax: Axes | None = None) -> Axes:
     if frozen:  # the report has nothing to say about its weights
         verdict = np.zeros_like(verdict)
     units, inputs = report.units(layer), report.inputs(layer)
-    image = _image(verdict)
+    image = image_of(verdict)
     ax = _new_axes(*image.shape) if ax is None else ax
     divider = make_axes_locatable(ax)
-    _draw_kernel(ax, image, verdict)
-    _draw_units(divider, ax, units, _block(verdict))
+    draw_kernel(ax, image, verdict)
+    _draw_units(divider, ax, units, block_of(verdict))
     if len(inputs) == verdict.shape[-2]:  # else grouped: the kernel does not tell groups' inputs apart
         _draw_inputs(divider, ax, inputs)
     if not frozen:
@@ -88,8 +72,8 @@ def draw_layer(report: Report, layer: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _row(report: Report, layer: str) -> pd.Series | None:
-    """The layer's row of `Report.layers`, if the report shows it."""
+def _row(report: Explanation, layer: str) -> pd.Series | None:
+    """The layer's row of `Explanation.layers`, if the report shows it."""
     table = report.layers
     found = table[(table["layer"] == layer) | (table.index == layer)]
     return None if found.empty else found.iloc[0]
@@ -110,77 +94,6 @@ def _new_axes(rows: int, columns: int) -> Axes:
     return ax
 
 
-# ---- the kernel ----------------------------------------------------------------------------------
-
-
-def _window(verdict: np.ndarray) -> tuple[int, int]:
-    """Rows and columns of a tile: the kernel window on two axes."""
-    window = verdict.shape[:-2]
-    first, *rest = (1,) * (2 - len(window)) + window
-    return first, math.prod(rest)
-
-
-def _image(verdict: np.ndarray) -> np.ndarray:
-    """The verdicts (*k, i, j) as one picture of tiles (i·k, j·m)."""
-    k, m = _window(verdict)
-    i, j = verdict.shape[-2:]
-    return verdict.reshape(k, m, i, j).transpose(2, 0, 3, 1).reshape(i * k, j * m)
-
-
-def _kinds(verdict: np.ndarray) -> np.ndarray:
-    """Each weight's place in `_KINDS`."""
-    table = np.full(256, _SEVERAL, np.uint8)
-    table[0] = _NOT_NEAR_ZERO
-    for place, cause in enumerate(CAUSES):
-        table[cause] = place
-    return table[verdict]
-
-
-def _block(verdict: np.ndarray) -> tuple[int, int]:
-    """Rows and columns of weights that make one pixel: 1×1, or whole windows where that is too fine."""
-    lengths = [count * window for count, window in zip(verdict.shape[-2:], _window(verdict), strict=True)]
-    if max(lengths) <= _MOST_PIXELS:
-        return 1, 1
-    sizes = zip(lengths, _window(verdict), strict=True)
-    rows, columns = (window * math.ceil(length / _MOST_PIXELS / window) for length, window in sizes)
-    return rows, columns
-
-
-def _majority(kinds: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The most frequent kind of each block; of equally frequent ones a cause before "not near zero"."""
-    if rows == columns == 1:
-        return kinds
-    tops, lefts = np.arange(0, kinds.shape[0], rows), np.arange(0, kinds.shape[1], columns)
-    present = np.flatnonzero(np.bincount(kinds.ravel(), minlength=len(_KINDS)))
-    counts = [
-        np.add.reduceat(np.add.reduceat(kinds == kind, lefts, axis=1, dtype=np.int32), tops, axis=0)
-        for kind in present
-    ]
-    return present[np.argmax(counts, axis=0)]
-
-
-def _draw_kernel(ax: Axes, image: np.ndarray, verdict: np.ndarray) -> None:
-    (k, m), (i, j) = _window(verdict), verdict.shape[-2:]
-    blocks = _block(verdict)
-    kinds = _majority(_kinds(image), *blocks)
-    style: dict[str, Any] = {"cmap": ListedColormap(_KINDS), "vmin": -0.5, "vmax": len(_KINDS) - 0.5}
-    ax.imshow(kinds, aspect="auto", interpolation="nearest", extent=(-0.5, j - 0.5, i - 0.5, -0.5), **style)
-    if k * m > 1 and blocks == (1, 1) and max(i, j) <= _MOST_TILES:  # lines between the tiles
-        ax.hlines(np.arange(1, i) - 0.5, -0.5, j - 0.5, color="white", linewidth=1.5)
-        ax.vlines(np.arange(1, j) - 0.5, -0.5, i - 0.5, color="white", linewidth=1.5)
-    ax.set_ylabel("input" if k * m == 1 else "input channel", fontsize=9, color=INK)
-    ax.set_yticks(_ticks(i, 9))
-    ax.tick_params(labelsize=8, length=2, colors=INK, labelbottom=False, bottom=False)
-    ax.spines[:].set_color(FAINT)
-
-
-def _ticks(count: int, most: int) -> list[int]:
-    """Round numbers from 0 below `count`."""
-    rough = max(count / most, 1)
-    power = 10 ** math.floor(math.log10(rough))
-    return list(range(0, count, next(power * n for n in (1, 2, 5, 10) if power * n >= rough)))
-
-
 # ---- beside the kernel ---------------------------------------------------------------------------
 
 
@@ -196,11 +109,11 @@ def _draw_units(divider: AxesDivider, ax: Axes, units: pd.DataFrame, block: tupl
     strip.set_ylabel("off", fontsize=9, color=INK)
     note = "" if block == (1, 1) else f"   (one pixel: most of {block[0]}×{block[1]} weights)"
     strip.set_xlabel("unit" + note, fontsize=9, color=INK)
-    strip.set_xticks(_ticks(len(units), 13))
+    strip.set_xticks(ticks(len(units), 13))
     strip.tick_params(bottom=True, labelbottom=True)
     _style(strip)
     count = f"{int(units['dead'].sum())} dead"
-    strip.annotate(count, (1, 0.5), (5, 0), **_BESIDE, va="center", fontsize=8, color=MUTED)
+    _write_beside(strip, count, (1, 0.5), (5, 0)).set(va="center", fontsize=8)
 
 
 def _draw_inputs(divider: AxesDivider, ax: Axes, inputs: pd.DataFrame) -> None:
@@ -217,7 +130,7 @@ def _draw_inputs(divider: AxesDivider, ax: Axes, inputs: pd.DataFrame) -> None:
     strip.set_xlabel("zero", fontsize=9, color=INK, labelpad=2)
     _style(strip)
     count = f"{int(inputs['dead'].sum())} dead"
-    strip.annotate(count, (1, 0.5), (5, 0), **_BESIDE, rotation=270, va="center", fontsize=8, color=MUTED)
+    _write_beside(strip, count, (1, 0.5), (5, 0)).set(rotation=270, va="center", fontsize=8)
 
 
 def _style(strip: Axes) -> None:
@@ -229,25 +142,15 @@ def _style(strip: Axes) -> None:
 def _draw_legend(divider: AxesDivider, verdict: np.ndarray) -> None:
     """The kinds of weights that are there, in axes of their own below everything."""
     found = np.flatnonzero(np.bincount(verdict.ravel(), minlength=256)).astype(np.uint8)
-    labels = {kind: _kind_label(kind, found) for kind in sorted(set(_kinds(found).tolist()))}
-    patches = [Patch(color=_KINDS[kind], label=label) for kind, label in labels.items()]
+    labels = {kind: kind_label(kind, found) for kind in sorted(set(kinds_of(found).tolist()))}
+    patches = [Patch(color=KINDS[kind], label=label) for kind, label in labels.items()]
     columns = 2 if max(map(len, labels.values())) < 35 else 1
     below = divider.append_axes("bottom", size=0.08 + 0.19 * math.ceil(len(patches) / columns), pad=0.45)
     below.set_axis_off()
-    style: dict[str, Any] = {"fontsize": 8.5, "labelcolor": INK, "handlelength": 1.0, "handleheight": 1.0}
-    style |= {"frameon": False, "borderaxespad": 0, "borderpad": 0}
-    below.legend(handles=patches, loc="upper left", ncols=columns, **style)
-
-
-def _kind_label(kind: int, found: np.ndarray) -> str:
-    """A kind in words; `found` holds the verdicts there are."""
-    if kind == _NOT_NEAR_ZERO:
-        return "not near zero"
-    if kind < _SEVERAL:
-        return LABELS[CAUSES[kind]]
-    bits = int(np.bitwise_or.reduce(found[_kinds(found) == _SEVERAL]))
-    names = [label for cause, label in LABELS.items() if bits & cause]
-    return f"each alone: {', '.join(names)}" if len(names) <= 2 else "several causes, each alone enough"
+    below.legend(
+        handles=patches, loc="upper left", ncols=columns, frameon=False, fontsize=8.5, labelcolor=INK,
+        handlelength=1.0, handleheight=1.0, borderaxespad=0, borderpad=0,
+    )  # fmt: skip
 
 
 def _write_title(ax: Axes, layer: str, row: pd.Series | None) -> None:
@@ -260,4 +163,13 @@ def _write_title(ax: Axes, layer: str, row: pd.Series | None) -> None:
     else:
         state = f"{percent(row['near_zero'])} of the gradients near zero"
     text = f"{row['activation']}  ·  {shape_text(row['shape'])}  ·  {state}"
-    ax.annotate(text, (0, 1), (0, 17), **_BESIDE, fontsize=9, color=MUTED)
+    _write_beside(ax, text, (0, 1), (0, 17)).set(fontsize=9)
+
+
+def _write_beside(ax: Axes, text: str, at: tuple[float, float], points: tuple[float, float]) -> Annotation:
+    """Text so many points away from a place in the axes, which may lie outside of them."""
+    written = ax.annotate(
+        text, at, points, xycoords="axes fraction", textcoords="offset points", annotation_clip=False
+    )
+    written.set_color(MUTED)
+    return written

@@ -10,8 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
 from trainobs.analysis import Cause
-from trainobs.plots._labels import shortened, words
-from trainobs.plots._palette import COLOURS, FAINT, INK, MUTED, SEVERITIES
+from trainobs.views._labels import shortened, words
+from trainobs.views._palette import COLOURS, FAINT, INK, MUTED, SEVERITIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,289 @@
+"""An explanation: the frozen result of what was run. Tables and text; `Report` adds pictures and HTML."""
+
+from __future__ import annotations
+
+import functools
+
+import pandas as pd
+
+from trainobs.explanation._facts import Facts
+from trainobs.explanation._findings import findings_table, findings_text, on_the_way
+from trainobs.explanation._flow import chain_of, chains_table, flow_table, unmeasured_nodes
+from trainobs.explanation._layers import layers_table, modifying, parts_table
+from trainobs.explanation._rows import estimate_table, inputs_table, time_steps_table, units_table
+from trainobs.explanation._text import scope_text, summary_table, summary_text, thresholds_text
+from trainobs.explanation._weights import WeightView, weight_view
+from trainobs.selection import Selection
+from trainobs.statistics import Statistics
+from trainobs.thresholds import NearZero, Thresholds
+
+
+class Explanation:
+    """Why gradients are near zero: tables and sentences about one batch, step or data set.
+
+    Parameters
+    ----------
+    statistics : Statistics
+        The additive sums of everything that was run.
+    thresholds : Thresholds
+        What counts as near zero, and when figures become findings.
+    selection : Selection, optional
+        Which layers the tables show.
+
+    Notes
+    -----
+    Every figure is defined in docs/definitions.md.
+    """
+
+    def __init__(
+        self, statistics: Statistics, thresholds: Thresholds, *, selection: Selection | None = None
+    ) -> None:
+        self.statistics = statistics
+        self.thresholds = thresholds
+        self._facts = Facts(statistics, thresholds, selection or Selection())
+
+    @property
+    def near_zero(self) -> NearZero:
+        """What counts as near zero."""
+        return self.thresholds.near_zero
+
+    @property
+    def gradient_scale(self) -> float:
+        """g*, the reference size of one element of n · dJ/dZ."""
+        return self._facts.gradient_scale
+
+    # ---- weights -----------------------------------------------------------------------------
+
+    @functools.cached_property
+    def layers(self) -> pd.DataFrame:
+        """A row per trainable weight (index `weight`, the variable's path), in the order of the forward pass.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns in docs/definitions.md. Fractions are in [0, 1]; nan means "nothing to say":
+            shares of a weight without near-zero gradients, figures of a frozen one.
+        """
+        return layers_table(self._facts)
+
+    @property
+    def kernels(self) -> pd.DataFrame:
+        """The rows of `layers` without biases and scales, which only modify what passes by them."""
+        return self.layers[~self.layers.index.isin(modifying(self._facts))]
+
+    def parts(self, layer: str) -> pd.DataFrame:
+        """A row per part of a layer's weights: the gates of a recurrent layer, say.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of one of its weights.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index (`weight`, `part`); columns as in `layers`. A weight that is one piece has one row,
+            its part is "".
+        """
+        return parts_table(layer, self._facts)
+
+    def weights(self, layer: str) -> WeightView:
+        """What is said about each weight of a layer's kernel.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+
+        Returns
+        -------
+        WeightView
+            Arrays `near_zero`, `gradient` and `verdict` with the kernel's shape.
+        """
+        return weight_view(self._facts.parts(layer))
+
+    def units(self, layer: str) -> pd.DataFrame:
+        """A row per output unit (channel) of a layer: the same figures where they have meaning.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `unit`; `near_zero` … `off_by_combination` as in `layers`, and `dead` and `off`
+            (fraction of the positions at which the unit is off).
+        """
+        return units_table(layer, self._facts)
+
+    def inputs(self, layer: str) -> pd.DataFrame:
+        """A row per input (channel) of a layer's kernel: which of them never say anything.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name, or the path of its kernel.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `input`; `zero` (fraction of its values near zero), `dead` (near zero at all
+            positions), `rms`, and `near_zero`, the fraction of its weights with a near-zero gradient
+            (nan for grouped convolutions, whose kernels do not tell inputs of groups apart). Of a
+            weight in parts, the first one's.
+        """
+        return inputs_table(layer, self._facts)
+
+    def time_steps(self, layer: str) -> pd.DataFrame:
+        """A row per gate and time step of a recurrent layer: which of them receive no gradient.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index (`part`, `time_step`); `off` (fraction of the gate's values with a slope near zero),
+            `gradient_rms` (of n · dJ/dZ, to be held against g*) and `near_zero` (whether that is at most
+            rtol · g*).
+
+        Raises
+        ------
+        NotRecorded
+            If the layer has no time steps.
+        """
+        return time_steps_table(layer, self._facts)
+
+    @functools.cached_property
+    def backprop_estimate(self) -> pd.DataFrame:
+        """How good the theory's pseudo-inverse estimate of backprop is, per kernel.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `weight`; `pinv_trust` = rank/n, `expected_error` √(1 − rank/n) and the
+            `true_error` ‖estimate − measured‖ / ‖measured‖ (nan where the tape has no value).
+        """
+        return estimate_table(self._facts)
+
+    # ---- the way back ------------------------------------------------------------------------
+
+    @functools.cached_property
+    def flow(self) -> pd.DataFrame:
+        """A row per node, from the loss back to the input.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `node` (name, numbered where a layer is called several times), `layer`, `kind`,
+            `gradient_rms` (size of one sample's dJ/d(output), in units of g*: see
+            docs/definitions.md), `gain` = `slope_gain` · `kernel_gain` (ratios
+            of norms), `zero` (fraction of the gradient that is exactly 0); nan where backprop never
+            came by, or was not measured (`unmeasured_nodes`).
+        """
+        return flow_table(self._facts)
+
+    @property
+    def unmeasured_nodes(self) -> tuple[str, ...]:
+        """The nodes of `flow` of which it is not known what arrives.
+
+        Operations that are no layers have nothing to measure it by, a recorded step leaves unread what
+        would change the training, and an estimate (``backprop="pinv"``) knows the kernels' nodes only.
+        """
+        return unmeasured_nodes(self._facts)
+
+    def chain(self, weight: str) -> str:
+        """The way from a weight to the place where its gradient is lost, in one line.
+
+        Parameters
+        ----------
+        weight : str
+            A row of `layers`: a path, or a layer's name for that of its kernel.
+
+        Returns
+        -------
+        str
+            Steps from the weight on, the cause with its numbers last, and what alone would do the same
+            ("also"); several with their shares, where the gradient is lost on several branches. "" for a
+            weight whose gradient is not lost. Of a weight in parts, the first lost one's.
+
+        Raises
+        ------
+        NotRecorded
+            If there is no such weight.
+
+        Examples
+        --------
+        >>> import keras, numpy as np, trainobs
+        >>> far = keras.initializers.Constant(-99)
+        >>> near = keras.initializers.RandomUniform(0.5, 1)
+        >>> dead = keras.layers.Dense(3, "relu", kernel_initializer=near, bias_initializer=far, name="dead")
+        >>> first = keras.layers.Dense(3, kernel_initializer="ones", name="first")
+        >>> model = keras.Sequential([keras.Input((4,)), first, dead])
+        >>> model.compile(loss="mse")
+        >>> x = np.ones((8, 4))
+        >>> trainobs.explain_near_zero_gradients(model, x, np.ones((8, 3))).chain("first")
+        'first/kernel ← backprop ← dead ← off: bias (3 of 3 units, 8 positions)'
+        """
+        return chain_of(weight, self._facts)
+
+    @functools.cached_property
+    def chains(self) -> pd.DataFrame:
+        """The ways of all weights whose gradient is lost, input first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index `weight`; `near_zero` as in `layers`, and `chain` as by `chain`.
+        """
+        return chains_table(self.layers["near_zero"], self._facts)
+
+    # ---- findings and text -------------------------------------------------------------------
+
+    @functools.cached_property
+    def findings(self) -> pd.DataFrame:
+        """Ranked root causes with evidence and remedy; empty for a healthy model.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `severity`, `cause`, `layer`, `share` (of the model's weights), `affects` (tuple
+            of layer names), `evidence`, `remedy`; then `weight`, and `value` and `threshold` where one
+            figure decided.
+        """
+        return findings_table(self._facts.diagnosis.findings)
+
+    @property
+    def findings_on_the_way(self) -> pd.DataFrame:
+        """The rows of `findings` whose mechanism sits at a place on the gradient's way."""
+        return on_the_way(self.findings, self._facts)
+
+    def summary(self) -> pd.DataFrame:
+        """The few columns of `layers` that a reader needs first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `layer`, `activation`, `shape`, `near_zero`, `held by` (largest share), `dead units`,
+            `root cause`.
+        """
+        return summary_table(self.kernels, self._facts)
+
+    @property
+    def scope(self) -> str:
+        """Over what the report speaks, in one line."""
+        return scope_text(self._facts)
+
+    @property
+    def thresholds_text(self) -> str:
+        """What counts as near zero, in one line."""
+        return thresholds_text(self._facts)
+
+    def __repr__(self) -> str:
+        head = ["trainobs report: why gradients are near zero", self.scope]
+        findings = findings_text(self._facts.diagnosis.findings)
+        return "\n".join([*head, "", findings, "", summary_text(self.summary()), "", self.thresholds_text])

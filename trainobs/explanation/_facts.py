@@ -1,0 +1,112 @@
+"""What all tables are read from: figures, flow and diagnosis, each worked out when first asked for."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from trainobs.analysis import Case, Flow, SiteFigures, WeightFigures, WholeLayerFigures
+from trainobs.diagnosis import Diagnosis, diagnose
+from trainobs.errors import NotRecorded
+from trainobs.selection import Selection
+from trainobs.statistics import Statistics
+from trainobs.thresholds import Thresholds
+
+
+class Facts:
+    """Everything that is known of one model's gradients.
+
+    Parameters
+    ----------
+    statistics : Statistics
+    thresholds : Thresholds
+    selection : Selection
+        Which weights the tables show.
+    """
+
+    def __init__(self, statistics: Statistics, thresholds: Thresholds, selection: Selection) -> None:
+        self.statistics, self.thresholds, self._selection = statistics, thresholds, selection
+
+    @functools.cached_property
+    def gradient_scale(self) -> float:
+        """g*, the reference size of one element of n · dJ/dZ."""
+        return self.thresholds.near_zero.gradient_scale(*self.statistics.loudest_output())
+
+    @functools.cached_property
+    def case(self) -> Case:
+        """The figures of all weights, and the way of the gradient."""
+        near_zero, scale = self.thresholds.near_zero, self.gradient_scale
+        statistics = self.statistics
+        sites = {key: SiteFigures(site, near_zero, scale) for key, site in statistics.sites.items()}
+        flow = Flow(statistics.nodes, sites, statistics.loudest_output()[1])
+        whole_layers = {
+            key: WholeLayerFigures(other, near_zero, scale, flow) for key, other in statistics.others.items()
+        }
+        return Case(statistics, sites, whole_layers, flow, self.thresholds)
+
+    @functools.cached_property
+    def diagnosis(self) -> Diagnosis:
+        """What is wrong, and where each weight's gradient is lost."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return diagnose(self.case)
+
+    @property
+    def sites(self) -> dict[str, SiteFigures]:
+        """The weights of which it is known how they enter their layers, by key."""
+        return self.case.sites
+
+    @property
+    def flow(self) -> Flow:
+        """The way of the gradient, node by node."""
+        return self.case.flow
+
+    @property
+    def weights(self) -> list[WeightFigures]:
+        """All weights (their parts, where they have some), in the order of the tables."""
+        return list(self.case.weights.values())
+
+    @property
+    def shown(self) -> list[WeightFigures]:
+        """The weights that the tables show."""
+        return [figures for figures in self.weights if self.shows(figures)]
+
+    def shows(self, figures: WeightFigures) -> bool:
+        """Whether the tables show a weight."""
+        info = figures.info
+        return self._selection.matches(info.layer, info.weight, info.bases or (info.kind,))
+
+    def named(self, name: str) -> list[SiteFigures]:
+        """The weights of a layer, or the parts of the weight of that path.
+
+        Raises
+        ------
+        NotRecorded
+            If there is none.
+        """
+        named = [f for f in self.sites.values() if name in (f.info.layer, f.info.weight)]
+        if not named:
+            known = ", ".join(dict.fromkeys(figures.info.layer for figures in self.sites.values()))
+            raise NotRecorded(f"No layer or weight named {name!r} in this report. Explained layers: {known}.")
+        return named
+
+    def parts(self, name: str) -> list[SiteFigures]:
+        """The parts of one weight: of that with this path, or of a layer's first that signals pass through.
+
+        Raises
+        ------
+        NotRecorded
+            If there is none, or more than one that could be meant.
+        """
+        named = {figures.info.weight: figures for figures in self.named(name)}
+        main = [weight for weight, figures in named.items() if figures.carries]
+        paths = [name] if name in named else main or list(named)[:1]
+        if len(paths) > 1:
+            raise NotRecorded(
+                f"Several weights belong to {name!r}. Name one by its path: {', '.join(paths)}."
+            )
+        return [figures for figures in self.sites.values() if figures.info.weight == paths[0]]
+
+    def keys(self, weight: str) -> list[str]:
+        """The keys of the parts of a weight, whatever is known of it."""
+        return [weight] if weight in self.case.whole_layers else [part.key for part in self.parts(weight)]

@@ -1,0 +1,46 @@
+"""What is wrong, as a table and in words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from trainobs.explanation._facts import Facts
+from trainobs.findings import COLUMNS, Finding
+
+
+def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
+    """A row per finding, in their order."""
+    rows = [{name: getattr(finding, name) for name in COLUMNS} for finding in findings]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.astype({"share": float, "value": float, "threshold": float})
+
+
+def on_the_way(findings: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """The findings that sit at a place on the gradient's way."""
+    mechanisms = facts.diagnosis.mechanisms
+    keys = zip(findings["cause"], findings["layer"], strict=True)
+    return findings[np.array([mechanisms[key].on_the_way for key in keys], bool)]
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """A paragraph per finding."""
+    if not findings:
+        return "No finding: nothing stops the gradients."
+    return "\n".join(map(_paragraph, findings))
+
+
+def _paragraph(finding: Finding) -> str:
+    share = f" ({finding.share:.0%} of all weights)" if finding.share > 0 else ""
+    head = f"[{finding.severity}] {finding.cause} at {finding.layer}{share}"
+    lines = [head, *_indented(finding.evidence)]
+    if finding.affects:
+        lines += _indented(f"Also held down by it: {', '.join(finding.affects)}.")
+    return "\n".join([*lines, *_indented(f"Try: {finding.remedy}")])
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
