@@ -6,6 +6,7 @@ import functools
 
 import pandas as pd
 
+from trainobs.diagnosis import Diagnosis
 from trainobs.explanation._facts import Facts
 from trainobs.explanation._findings import findings_table, findings_text, on_the_way
 from trainobs.explanation._flow import chain_of, chains_table, flow_table, unmeasured_nodes
@@ -46,6 +47,11 @@ class Explanation:
     def near_zero(self) -> NearZero:
         """What counts as near zero."""
         return self.thresholds.near_zero
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """The findings' mechanisms, and where each weight's gradient is lost."""
+        return self._facts.diagnosis
 
     @property
     def gradient_scale(self) -> float:
