@@ -9,7 +9,6 @@ from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
 from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._weight_figures import WeightFigures
-from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 from trainobs.records import DATA
 from trainobs.statistics import Statistics
