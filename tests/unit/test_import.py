@@ -17,10 +17,10 @@ API = [
     "Recording",
     "Report",
     "NearZero",
+    "Thresholds",
     "Cause",
     "GradientHealth",
     "check_health",
-    "HealthSettings",
     "capture_batch",
     "log_spaced",
 ]

@@ -20,7 +20,7 @@ from trainobs.health._check import check_health
 from trainobs.health._measured import Measured
 from trainobs.health._report import HealthReport
 from trainobs.health._weight_health import WeightHealth
-from trainobs.health.rules import Rule, register_health_rule
+from trainobs.health.rules import Rule, register_health_rule, unregister_health_rule
 
 __all__ = [
     "GradientHealth",
@@ -31,4 +31,5 @@ __all__ = [
     "WeightHealth",
     "check_health",
     "register_health_rule",
+    "unregister_health_rule",
 ]

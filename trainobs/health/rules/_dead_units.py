@@ -21,6 +21,7 @@ class DeadUnits(Rule):
     remedies: ClassVar = {
         "dead_units": "Lower the learning rate, look at the layer's biases, or use leaky ReLU, ELU or GELU."
     }
+    rank = 35
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each layer."""

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from trainobs.findings import Finding
 from trainobs.health._measured import Measured
-from trainobs.health.rules._rule import Rule, words_for
+from trainobs.health.rules._rule import Rule
+from trainobs.health.rules._words import words_for
 
 
 class Exploding(Rule):
@@ -22,6 +23,7 @@ class Exploding(Rule):
         "exploding": 'Clip gradients (`act=("clip",)`, or the optimizer\'s `global_clipnorm=1.0`) or lower '
         "the learning rate; check the scale of data, targets and initial weights."
     }
+    rank = 10
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each weight; infinite gradients are `non_finite`."""

@@ -24,6 +24,7 @@ class FirstLast(Rule):
         "first_last_high": "Clip gradients, lower the learning rate, or add normalisation between the "
         "layers.",
     }
+    rank = 20
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """At most one, of the first kernel."""

@@ -25,6 +25,7 @@ class GlobalNorm(Rule):
         "global_norm_low": "Fine for a training that converges; early on, raise the learning rate or ask "
         "`trainobs.explain_near_zero_gradients` what keeps gradients small.",
     }
+    rank = 30
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """At most one, of the model."""

@@ -22,6 +22,7 @@ class InitialWeights(Rule):
         "initial_weights_low": "Initialise with he_normal or glorot_uniform: signals shrink by this kernel.",
         "initial_weights_high": "Initialise with he_normal or glorot_uniform: signals grow by this kernel.",
     }
+    rank = 45
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each kernel."""

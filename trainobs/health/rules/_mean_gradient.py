@@ -25,6 +25,7 @@ class MeanGradient(Rule):
         "mean_gradient_low": "Fine for a large kernel; if the layer does not learn, ask "
         "`trainobs.explain_near_zero_gradients` why.",
     }
+    rank = 60
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each kernel."""

@@ -24,6 +24,7 @@ class NonFinite(Rule):
         "non_finite": "Look at the first layer that is named: lower the learning rate, clip gradients, and "
         "check the data and the loss for divisions by 0 and logarithms of 0."
     }
+    rank = 5
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """Of the loss first, then of each weight."""

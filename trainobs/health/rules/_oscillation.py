@@ -19,6 +19,7 @@ class Oscillation(Rule):
     """
 
     remedies: ClassVar = {"oscillation": "Lower the learning rate, raise the batch size, or clip gradients."}
+    rank = 55
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """At most one, of the model."""

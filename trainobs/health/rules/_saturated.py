@@ -22,6 +22,7 @@ class Saturated(Rule):
         "saturated": "Scale the layer's inputs or weights down (normalisation, smaller initial weights), or "
         "use a ReLU-like activation."
     }
+    rank = 40
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each layer; outputs that saturate where they are right are well."""

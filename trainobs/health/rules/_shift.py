@@ -23,6 +23,7 @@ class Shift(Rule):
         "shift": "Expected in the first steps; later lower the learning rate, or add normalisation before "
         "the layer."
     }
+    rank = 65
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each layer."""

@@ -23,6 +23,7 @@ class Update(Rule):
         "are small.",
         "update_high": "Lower the learning rate, or warm it up: one step replaces much of the kernel.",
     }
+    rank = 50
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each kernel."""

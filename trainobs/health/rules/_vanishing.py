@@ -8,7 +8,8 @@ from typing import ClassVar
 from trainobs.findings import Finding
 from trainobs.health._measured import Measured
 from trainobs.health._weight_health import WeightHealth
-from trainobs.health.rules._rule import Rule, words_for
+from trainobs.health.rules._rule import Rule
+from trainobs.health.rules._words import words_for
 
 
 class Vanishing(Rule):
@@ -26,6 +27,7 @@ class Vanishing(Rule):
         "saturated or dead: ReLU-like activations, He's initialisation, residual connections or "
         "normalisation help.",
     }
+    rank = 15
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each weight; not where the gradient is zero by design."""

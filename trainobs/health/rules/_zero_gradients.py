@@ -22,6 +22,7 @@ class ZeroGradients(Rule):
         "zero_gradients": "Ask `trainobs.explain_near_zero_gradients` which layer cuts gradients off; where "
         "ReLUs are dead, use leaky ReLU, or lower the learning rate."
     }
+    rank = 25
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """At most one, of the model."""
