@@ -93,7 +93,7 @@ def with_arguments(self, limit):
     [
         (
             {"remedies": {}},
-            "Wrong: `remedies` must be a dict with an entry for each finding, its name and what ",
+            "Wrong: `remedies` must be a dict with an entry for each finding, its name ",
         ),
         ({"remedies": {"wrong": ""}}, "Wrong: `remedies` must be a dict"),
         ({"remedies": ("wrong",)}, "Wrong: `remedies` must be a dict"),
@@ -128,8 +128,8 @@ def test_what_is_no_rule_is_refused(wrong):
     with pytest.raises(InvalidArgument) as caught:
         register_health_rule(wrong)
     assert str(caught.value) == (
-        f"`register_health_rule` takes a subclass of trainobs.health.Rule. Received: {wrong!r}. Write a class "
-        f"whose base is Rule."
+        f"`register_health_rule` takes a subclass of trainobs.health.Rule. Received: {wrong!r}. Write a "
+        f"class whose base is Rule."
     )
 
 
