@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import keras
@@ -9,9 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import trainobs
 from tests.faults import models
-from tests.unit.health.nets import MODELS, causes, digits, small_mlp
+from tests.unit.health.nets import MODELS, causes, digits, shared_layer, small_mlp
 from trainobs.health import check_health
+from trainobs.health._figures import figures
+from trainobs.health._gradients import Moved
+from trainobs.thresholds import Thresholds
 
 layers = keras.layers
 
@@ -53,6 +58,20 @@ def test_frozen_weights_have_no_gradient_figures():
     row = report.layers.iloc[0]
     assert not row["trainable"] and math.isnan(row["gradient_norm"]) and report.healthy
     assert report.layers["trainable"].tolist() == [False, False, True, True, True, True]
+
+
+def test_what_all_calls_cancel_is_cancelled():
+    """The record says of each call whether the layers behind take the bias away; all of them have to."""
+    model = shared_layer()
+    record = trainobs.capture_batch(model, *(part[:8] for part in digits()))
+    for cancelling, expected in (({0}, False), ({0, 1}, True)):
+        sites = tuple(
+            dataclasses.replace(site, cancels=site.role == "bias" and site.call in cancelling)
+            for site in record.sites
+        )
+        weights = figures(dataclasses.replace(record, sites=sites), Thresholds(), Moved())
+        known = {weight.weight: weight.cancelled for weight in weights}
+        assert known["shared/bias"] is expected and not known["shared/kernel"]
 
 
 def test_a_gradient_that_is_zero_by_design_is_no_finding():
