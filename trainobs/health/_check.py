@@ -13,6 +13,7 @@ from trainobs.health._samples import samples_of
 from trainobs.recorder import Recorder
 from trainobs.recording import Recording
 from trainobs.records import StepRecord
+from trainobs.statistics import Statistics
 from trainobs.thresholds import NearZero, Thresholds
 
 
@@ -88,12 +89,7 @@ def check_health(
 def _of_recording(recording: Recording, x: object, step: int | None, thresholds: Thresholds) -> HealthReport:
     if x is not None:
         raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
-    record = recording.at(step)
-    if not isinstance(record, StepRecord):
-        raise InvalidArgument(
-            f"The recording holds statistics of step {record.step}, not its tensors. Record with "
-            f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
-        )
+    record = _with_tensors(recording.at(step))
     earlier = [other for other in recording if other.step < record.step]
     following = next((other for other in recording if other.step == record.step + 1), None)
     return report_of(
@@ -103,6 +99,16 @@ def _of_recording(recording: Recording, x: object, step: int | None, thresholds:
         first=record.step == 0,
         moved=Moved(None if following is None else _weights_of(following)),
         before=samples_of(earlier[-1].sites) if earlier else None,
+    )
+
+
+def _with_tensors(record: StepRecord | Statistics) -> StepRecord:
+    """What was recorded of a step, if that is all of it."""
+    if isinstance(record, StepRecord):
+        return record
+    raise InvalidArgument(
+        f"The recording holds statistics of step {record.step}, not its tensors. Record with "
+        f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
     )
 
 

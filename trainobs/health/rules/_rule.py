@@ -166,6 +166,10 @@ def _check_form(rule: object) -> None:
             f"{rule.__name__} takes arguments: {inspect.signature(rule)}. A health rule is made without any; "
             f"keep its numbers in class attributes."
         )
+    _check_remedies(rule)
+
+
+def _check_remedies(rule: type[Rule]) -> None:
     remedies = getattr(rule, "remedies", None)
     if not isinstance(remedies, Mapping) or not remedies or not all(map(_is_pair_of_text, remedies.items())):
         raise InvalidArgument(
