@@ -18,6 +18,11 @@ MARKS = ("<!-- rules: made by `python -m tests.docs.health_rules` -->\n", "<!-- 
 HEAD = "| rule (severity) | of what | threshold (default) | source |\n|---|---|---|---|\n"
 
 
+def own_rules() -> list[type[Rule]]:
+    """Those of the package."""
+    return [rule for rule in registered_rules() if rule.__module__.startswith("trainobs.")]
+
+
 def stated(rule: type[Rule]) -> dict[str, str]:
     """What a rule's docstring says: "of what", "Findings", "Threshold", "Source"."""
     summary, _, rest = (inspect.getdoc(rule) or "").partition("\n\n")
@@ -52,7 +57,7 @@ def page() -> str:
     """docs/health.md with a fresh table."""
     before, rest = PAGE.read_text("utf-8").split(MARKS[0])
     after = rest.split(MARKS[1])[1]
-    return before + MARKS[0] + HEAD + "".join(map(row, registered_rules())) + MARKS[1] + after
+    return before + MARKS[0] + HEAD + "".join(map(row, own_rules())) + MARKS[1] + after
 
 
 if __name__ == "__main__":

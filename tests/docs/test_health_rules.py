@@ -6,10 +6,7 @@ import re
 
 import pytest
 
-from tests.docs.health_rules import PAGE, page, stated
-from trainobs.health.rules import registered_rules
-
-BUILT_IN = [rule for rule in registered_rules() if rule.__module__.startswith("trainobs.")]
+from tests.docs.health_rules import PAGE, own_rules, page, stated
 
 
 def test_the_table_of_rules_is_fresh():
@@ -17,7 +14,7 @@ def test_the_table_of_rules_is_fresh():
     assert PAGE.read_text("utf-8") == page(), "stale: run `python -m tests.docs.health_rules`"
 
 
-@pytest.mark.parametrize("rule", BUILT_IN, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", own_rules(), ids=lambda rule: rule.__name__)
 def test_a_docstring_says_all_about_its_rule(rule):
     """Its findings are those that it has a remedy for; it has a threshold and a source."""
     said = stated(rule)
