@@ -1,7 +1,7 @@
 """Monitors of a training's health: figures per weight, rules with sources, reports, logs.
 
-May import `errors`, `thresholds`, `findings`, `records`, `recording`, `recorder`, `capture`, `statistics`,
-`analysis` and `report`; never `plots`. From figures to acts, in the order of the
+May import `errors`, `thresholds`, `findings`, `records`, `recording`, `recorder`, `selection`, `capture`,
+`statistics`, `analysis` and `report`; never `plots`. From figures to acts, in the order of the
 files:
 
 1. `_weight_health` is a row of figures, typed. `_figures` makes one of every weight of a recorded step:
