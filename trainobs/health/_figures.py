@@ -10,7 +10,7 @@ import numpy as np
 
 from trainobs.health._activations import speakers, with_activations
 from trainobs.health._gradients import Moved, with_gradient
-from trainobs.health._parts import parts_of, rows_of, whole_gradient, whole_weight
+from trainobs.health._parts import Whole
 from trainobs.health._samples import Samples, samples_of, shift
 from trainobs.health._scales import with_scales
 from trainobs.health._weight_health import WeightHealth
@@ -72,13 +72,12 @@ def _of_sites(
     moved: Moved,
 ) -> WeightHealth:
     """Of a weight with a site for each call and part; the speaking ones say what its activation does."""
-    health, parts, rows = _identity(sites, outputs), parts_of(sites), rows_of(sites)
-    weight = whole_weight(parts, rows)
+    health, whole = _identity(sites, outputs), Whole.of(sites)
     if health.trainable:
-        health = with_gradient(health, whole_gradient(parts, rows))
-    health = with_scales(health, parts, weight)
+        health = with_gradient(health, whole.gradient)
+    health = with_scales(health, whole)
     health = with_activations(health, speaking, thresholds)
-    ratio = moved.ratio(health.weight, weight, rows, health.gradient_norm)
+    ratio = moved.ratio(health.weight, whole.weight, whole.rows, health.gradient_norm)
     return dataclasses.replace(health, update_ratio=ratio)
 
 
