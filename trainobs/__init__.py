@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from trainobs.capture import capture_batch as capture_batch
     from trainobs.explain import explain_near_zero_gradients as explain_near_zero_gradients
     from trainobs.health import GradientHealth as GradientHealth
-    from trainobs.health import HealthSettings as HealthSettings
     from trainobs.health import check_health as check_health
     from trainobs.recorder import Recorder as Recorder
     from trainobs.recorder import log_spaced as log_spaced
@@ -29,7 +28,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cause": "trainobs.analysis",
     "GradientHealth": "trainobs.health",
-    "HealthSettings": "trainobs.health",
     "NearZero": "trainobs.thresholds",
     "Recorder": "trainobs.recorder",
     "Recording": "trainobs.recording",
@@ -51,7 +49,6 @@ __all__ = [  # noqa: RUF022 (in the order of a user's walk)
     "Cause",
     "GradientHealth",
     "check_health",
-    "HealthSettings",
     "capture_batch",
     "log_spaced",
 ]

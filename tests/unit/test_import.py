@@ -21,7 +21,6 @@ API = [
     "Cause",
     "GradientHealth",
     "check_health",
-    "HealthSettings",
     "capture_batch",
     "log_spaced",
 ]

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 
 from trainobs.capture import capture_batch, updating_optimizer
 from trainobs.errors import InvalidArgument
+from trainobs.health._gradients import Moved
 from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import samples_of
-from trainobs.health._settings import HealthSettings
+from trainobs.recorder import Recorder
 from trainobs.recording import Recording
 from trainobs.records import StepRecord
+from trainobs.statistics import Statistics
+from trainobs.thresholds import NearZero, Thresholds
 
 
 def check_health(
-    source: Any,
-    x: Any = None,
-    y: Any = None,
+    source: keras.Model | Recorder | Recording,
+    x: object = None,
+    y: object = None,
     *,
-    settings: HealthSettings | None = None,
+    thresholds: Thresholds | None = None,
+    near_zero: NearZero | None = None,
     step: int | None = None,
 ) -> HealthReport:
     """Check the health of a training: gradients, activations, weights and updates.
@@ -33,8 +35,10 @@ def check_health(
         ``keep="tensors"``.
     x, y : array or structure of arrays, first axis n, optional
         The batch for a model.
-    settings : HealthSettings, optional
-        The thresholds.
+    thresholds : Thresholds, optional
+        What figures are held against.
+    near_zero : NearZero, optional
+        Short for ``Thresholds(near_zero=near_zero)``: only its `slope_atol` matters here.
     step : int, optional
         Which recorded step; by default the last.
 
@@ -64,18 +68,13 @@ def check_health(
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)])
     >>> model.compile(loss="mse")
     >>> report = check_health(model, np.zeros((8, 4)), np.ones((8, 1)))
-    >>> report.findings.rule.tolist()[:2]
+    >>> report.findings.cause.tolist()[:2]
     ['vanishing', 'vanishing']
     """
-    settings = settings or HealthSettings()
-    if not isinstance(settings, HealthSettings):
-        raise InvalidArgument(
-            f"`settings` must be a trainobs HealthSettings. Received: {settings!r}. For a preset pass "
-            f"`HealthSettings.preset(name)`."
-        )
-    recording = getattr(source, "recording", source)
-    if isinstance(recording, Recording):
-        return _of_recording(recording, x, step, settings)
+    thresholds = Thresholds.of(thresholds, near_zero)
+    if isinstance(source, (Recorder, Recording)):
+        recording = source.recording if isinstance(source, Recorder) else source
+        return _of_recording(recording, x, step, thresholds)
     if step is not None:
         raise InvalidArgument(
             f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model."
@@ -84,36 +83,41 @@ def check_health(
         raise InvalidArgument("A model needs data: pass a batch as `x` and `y`.")
     record = capture_batch(source, x, y)
     steps, rate = _optimizer_state(source.optimizer)
-    return report_of(record, settings, step=None, first=steps == 0, learning_rate=rate)
+    return report_of(record, thresholds, step=None, first=steps == 0, moved=Moved(learning_rate=rate))
 
 
-def _of_recording(recording: Recording, x: Any, step: int | None, settings: HealthSettings) -> HealthReport:
+def _of_recording(recording: Recording, x: object, step: int | None, thresholds: Thresholds) -> HealthReport:
     if x is not None:
         raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
-    record = recording.at(step)
-    if not isinstance(record, StepRecord):
-        raise InvalidArgument(
-            f"The recording holds statistics of step {record.step}, not its tensors. Record with "
-            f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
-        )
+    record = _with_tensors(recording.at(step))
     earlier = [other for other in recording if other.step < record.step]
     following = next((other for other in recording if other.step == record.step + 1), None)
     return report_of(
         record,
-        settings,
+        thresholds,
         step=record.step,
         first=record.step == 0,
-        after=None if following is None else _weights_of(following),
+        moved=Moved(None if following is None else _weights_of(following)),
         before=samples_of(earlier[-1].sites) if earlier else None,
     )
 
 
-def _weights_of(record: StepRecord) -> dict[str, Any]:
+def _with_tensors(record: StepRecord | Statistics) -> StepRecord:
+    """What was recorded of a step, if that is all of it."""
+    if isinstance(record, StepRecord):
+        return record
+    raise InvalidArgument(
+        f"The recording holds statistics of step {record.step}, not its tensors. Record with "
+        f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
+    )
+
+
+def _weights_of(record: StepRecord) -> dict[str, np.ndarray]:
     """The weights before a step, by path: of those that are one piece."""
     return {site.weight: site.kernel for site in record.sites if not site.part and site.rows is None}
 
 
-def _optimizer_state(optimizer: Any) -> tuple[int, float | None]:
+def _optimizer_state(optimizer: keras.Optimizer | None) -> tuple[int, float | None]:
     """Steps done so far, and the learning rate."""
     if optimizer is None:
         return 0, None

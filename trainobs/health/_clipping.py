@@ -17,7 +17,7 @@ import keras
 
 from trainobs.capture import TrainFunction, updating_optimizer
 from trainobs.errors import InvalidArgument
-from trainobs.health._settings import HealthSettings
+from trainobs.thresholds import Thresholds
 
 
 def clip_value(norms: Iterable[float], band: tuple[float, float]) -> float:
@@ -56,7 +56,7 @@ class AdaptiveClipping:
 
     Parameters
     ----------
-    settings : HealthSettings
+    thresholds : Thresholds
 
     Attributes
     ----------
@@ -64,9 +64,9 @@ class AdaptiveClipping:
         The norm that gradients are clipped to; None while they are not.
     """
 
-    def __init__(self, settings: HealthSettings) -> None:
-        self._settings = settings
-        self._norms: collections.deque[float] = collections.deque(maxlen=settings.clip_window)
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._thresholds = thresholds
+        self._norms: collections.deque[float] = collections.deque(maxlen=thresholds.clip_window)
         self._train_function: TrainFunction | None = None
         self.value: float | None = None
         self._begun = self._calm = 0
@@ -92,26 +92,26 @@ class AdaptiveClipping:
         str or None
             What was decided, in words.
         """
-        low, high = self._settings.global_norm
+        low, high = self._thresholds.global_norm
         self._norms.append(norm)
         self._calm = self._calm + 1 if low <= norm <= high or norm < low else 0
         if self.value is None:
-            if high < norm < math.inf and self._begun < self._settings.clip_most:
+            if high < norm < math.inf and self._begun < self._thresholds.clip_most:
                 return self._begin(norm)
-        elif self._calm >= self._settings.clip_release and self._begun < self._settings.clip_most:
+        elif self._calm >= self._thresholds.clip_release and self._begun < self._thresholds.clip_most:
             self.value = None
             return f"gradient norms were healthy in {self._calm} checks: gradients are no longer clipped"
         return None
 
     def _begin(self, norm: float) -> str:
         self.value, self._begun, self._calm = (
-            clip_value(self._norms, self._settings.global_norm),
+            clip_value(self._norms, self._thresholds.global_norm),
             self._begun + 1,
             0,
         )
         return (
-            f"the norm of all gradients is {norm:.4g}, above {self._settings.global_norm[1]:g}: from now on "
-            f"gradients are clipped to a global norm of {self.value:.4g}"
+            f"the norm of all gradients is {norm:.4g}, above {self._thresholds.global_norm[1]:g}: from now "
+            f"on gradients are clipped to a global norm of {self.value:.4g}"
         )
 
     def begin_batch(self) -> None:

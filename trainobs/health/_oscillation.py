@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainobs.health._settings import HealthSettings
+from trainobs.thresholds import Thresholds
 
 
 class LossHistory:
@@ -22,22 +22,22 @@ class LossHistory:
 
     Parameters
     ----------
-    settings : HealthSettings
+    thresholds : Thresholds
         Its `oscillation_points` and `oscillation_steps`.
 
     Examples
     --------
-    >>> history = LossHistory(HealthSettings(oscillation_steps=2))
+    >>> history = LossHistory(Thresholds(oscillation_steps=2))
     >>> history.add(2, 1.0)
     >>> history.add(4, 0.75)
     >>> list(history.points)
     [1.0, 0.5]
     """
 
-    def __init__(self, settings: HealthSettings) -> None:
-        self._steps = settings.oscillation_steps
-        self.points: collections.deque[float] = collections.deque(maxlen=settings.oscillation_points)
-        self._deviations: collections.deque[float] = collections.deque(maxlen=settings.oscillation_points)
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._steps = thresholds.oscillation_steps
+        self.points: collections.deque[float] = collections.deque(maxlen=thresholds.oscillation_points)
+        self._deviations: collections.deque[float] = collections.deque(maxlen=thresholds.oscillation_points)
         self._from = (0, 0.0)
 
     def begin_epoch(self) -> None:
@@ -71,11 +71,11 @@ class LossHistory:
         finite = [d for d in self._deviations if math.isfinite(d)]
         return float(np.sqrt(np.mean(np.square(finite)) / self._steps)) if finite else 0.0
 
-    def oscillation(self, settings: HealthSettings) -> float:
+    def oscillation(self, thresholds: Thresholds) -> float:
         """`oscillation` of the points; nan while there are fewer than `oscillation_points`."""
-        if len(self.points) < settings.oscillation_points:
+        if len(self.points) < thresholds.oscillation_points:
             return math.nan
-        return oscillation(self.points, settings.oscillation_swing, 3 * self.noise)
+        return oscillation(self.points, thresholds.oscillation_swing, 3 * self.noise)
 
 
 def oscillation(

@@ -8,11 +8,15 @@ import math
 
 import pandas as pd
 
-from trainobs.health._figures import figures, global_norm
-from trainobs.health._rules import SEVERITIES, Measured, findings, flow
+from trainobs.findings import COLUMNS, SEVERITIES, Finding
+from trainobs.health._figures import figures
+from trainobs.health._gradients import Moved
+from trainobs.health._measured import Measured
 from trainobs.health._samples import Samples
-from trainobs.health._settings import HealthSettings
+from trainobs.health._weight_health import global_norm, table_of
+from trainobs.health.rules import findings
 from trainobs.records import StepRecord
+from trainobs.thresholds import Thresholds
 
 _MOST_LINES = 8
 #: What is logged: name in the log, column, and whether it belongs to a layer.
@@ -40,8 +44,9 @@ class HealthReport:
     layers : pandas.DataFrame
         A row per weight (index `weight`, the variable's path) with its figures; columns in docs/health.md.
     findings : pandas.DataFrame
-        `severity` ("error", "warning", "info"), `rule`, `layer`, `weight`, `value`, `threshold`, `message`,
-        `recommendation`; the most severe first.
+        The columns of `Report.findings`, the most severe first: `severity` ("error", "warning", "info"),
+        `cause` (the rule's name in docs/health.md), `layer`, `evidence`, `remedy`, `weight`, `value`,
+        `threshold`; `share` is nan and `affects` empty, for a check does not ask for them.
     flow : dict of str to tuple of str
         Names of the layers whose gradients are "vanishing", "exploding" or "non_finite".
     global_norm : float
@@ -49,9 +54,9 @@ class HealthReport:
     loss : float
         The batch's own loss.
     oscillation : float
-        See `HealthSettings.oscillation_swing`; nan while it is not known.
-    settings : HealthSettings
-        The thresholds that were used.
+        See `Thresholds.oscillation_swing`; nan while it is not known.
+    thresholds : Thresholds
+        What figures were held against.
     """
 
     step: int | None
@@ -61,7 +66,7 @@ class HealthReport:
     global_norm: float
     loss: float
     oscillation: float
-    settings: HealthSettings
+    thresholds: Thresholds
 
     @property
     def healthy(self) -> bool:
@@ -103,8 +108,8 @@ class HealthReport:
             lines += [f"  gradients {how.replace('_', '-')}: {', '.join(names)}"] if names else []
         shown = self.findings.head(_MOST_LINES)
         for row in shown.itertuples():
-            lines.append(f"  {row.severity:7} {row.message}")
-            lines += [f"          → {row.recommendation}"] if row.severity != "info" else []
+            lines.append(f"  {row.severity:7} {row.evidence}")
+            lines += [f"          → {row.remedy}"] if row.severity != "info" else []
         if len(self.findings) > len(shown):
             lines.append(f"  … and {len(self.findings) - len(shown)} more in `.findings`")
         return "\n".join(lines)
@@ -123,7 +128,7 @@ class HealthReport:
         return "" if self.step is None else f", step {self.step}"
 
     def _repr_html_(self) -> str:
-        table = self.findings[["severity", "message", "recommendation"]]
+        table = self.findings[["severity", "evidence", "remedy"]]
         shown = table.to_html(index=False, justify="left", border=0) if len(table) else "<p>No finding.</p>"
         title = f"Gradient health{self._where()}: {self._verdict}"
         numbers = f"loss {self.loss:.4g} · norm of all gradients {self.global_norm:.4g}"
@@ -132,25 +137,31 @@ class HealthReport:
 
 def report_of(
     record: StepRecord,
-    settings: HealthSettings,
+    thresholds: Thresholds,
     *,
     step: int | None,
     first: bool,
-    after: dict[str, object] | None = None,
-    learning_rate: float | None = None,
+    moved: Moved,
     before: Samples | None = None,
     oscillation: float = math.nan,
 ) -> HealthReport:
-    """Check one recorded step (parameters as of `figures` and `Measured`)."""
-    table = figures(record, settings, after=after, learning_rate=learning_rate, before=before)  # type: ignore[arg-type]
-    measured = Measured(table, global_norm(table), record.loss, oscillation, first, settings)
+    """Check one recorded step (for the parameters see `figures` and `Measured`)."""
+    weights = figures(record, thresholds, moved, before)
+    norm = global_norm(weights)
+    measured = Measured(weights, thresholds, record.loss, norm, oscillation, first)
     return HealthReport(
         step=step,
-        layers=table,
-        findings=findings(measured),
-        flow=flow(measured),
-        global_norm=measured.global_norm,
+        layers=table_of(weights),
+        findings=_table_of_findings(findings(measured)),
+        flow=measured.flow(),
+        global_norm=norm,
         loss=record.loss,
         oscillation=oscillation,
-        settings=settings,
+        thresholds=thresholds,
     )
+
+
+def _table_of_findings(found: list[Finding]) -> pd.DataFrame:
+    """A row per finding; its columns have their types without a row too."""
+    table = pd.DataFrame([vars(finding) for finding in found], columns=list(COLUMNS))
+    return table.astype(dict.fromkeys(("share", "value", "threshold"), float))

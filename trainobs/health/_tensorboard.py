@@ -8,7 +8,9 @@ string tensor (width, height, PNG, …).
 from __future__ import annotations
 
 import io
-from typing import Any
+import os
+
+import numpy as np
 
 from trainobs.analysis import condensed
 from trainobs.records import StepRecord
@@ -28,7 +30,7 @@ class EventFiles:
         Where TensorBoard looks; made if it is not there.
     """
 
-    def __init__(self, log_dir: Any) -> None:
+    def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         import tensorflow as tf
 
         self._writer = tf.summary.create_file_writer(str(log_dir), filename_suffix=".health")
@@ -42,7 +44,7 @@ class EventFiles:
         step : int
         """
         for name, value in values.items():
-            self._write(f"health/{name}", _float(value), step, "scalars", "DATA_CLASS_SCALAR")
+            self._write(f"health/{name}", np.float32(value), step, "scalars", "DATA_CLASS_SCALAR")
 
     def image(self, name: str, png: bytes, width: int, height: int, step: int) -> None:
         """Write a picture under "health/<name>".
@@ -59,7 +61,9 @@ class EventFiles:
         strings = [str(width).encode(), str(height).encode(), png]
         self._write(f"health/{name}", strings, step, "images", "DATA_CLASS_BLOB_SEQUENCE")
 
-    def _write(self, tag: str, value: Any, step: int, plugin: str, data_class: str) -> None:
+    def _write(
+        self, tag: str, value: np.float32 | list[bytes], step: int, plugin: str, data_class: str
+    ) -> None:
         import tensorflow as tf
 
         metadata = tf.compat.v1.SummaryMetadata()
@@ -79,12 +83,13 @@ class EventFiles:
         self._writer.close()
 
 
-def heatmap_png(record: StepRecord) -> tuple[bytes, int, int]:
+def heatmap_png(record: StepRecord, thresholds: Thresholds) -> tuple[bytes, int, int]:
     """The heatmap of causes of one step, as a PNG file with its width and height in pixels.
 
     Parameters
     ----------
     record : StepRecord
+    thresholds : Thresholds
 
     Returns
     -------
@@ -97,7 +102,6 @@ def heatmap_png(record: StepRecord) -> tuple[bytes, int, int]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    thresholds = Thresholds()
     statistics = gather(record, thresholds.near_zero, pinv=False, condense=condensed)
     report = Report(statistics, thresholds)
     height = 1.9 + _INCHES_PER_ROW * max(len(report.kernels), 2)
@@ -108,9 +112,3 @@ def heatmap_png(record: StepRecord) -> tuple[bytes, int, int]:
     figure.savefig(buffer, format="png")
     width, tall = canvas.get_width_height()
     return buffer.getvalue(), int(width), int(tall)
-
-
-def _float(value: float) -> Any:
-    import numpy as np
-
-    return np.float32(value)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
 from trainobs.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 KINDS = ("einsum", "norm", "cosine", "distance")
 
 
-def checked_features(owner: str, features: Any) -> tuple[list[Any], str]:
+def checked_features(owner: str, features: object) -> tuple[list[tf.Tensor], str]:
     """The sets in the dtype to compute in, and the dtype of the result."""
     if not isinstance(features, (list, tuple)) or len(features) < 2:
         got = f"{len(features)}" if isinstance(features, (list, tuple)) else type(features).__name__
@@ -54,7 +57,7 @@ def checked_eps(eps: float | None, dtype: str) -> float:
     return float(eps)
 
 
-def checked_temperature(owner: str, temperature: Any) -> None:
+def checked_temperature(owner: str, temperature: object) -> None:
     """Numbers are checked, tensors are not: their value may not be known yet."""
     if isinstance(temperature, (numbers.Number, str)) and not _positive(temperature):
         raise InvalidArgument(
@@ -68,6 +71,7 @@ def compute_dtype(dtype: str) -> str:
     return str(keras.backend.result_type(dtype, "float32"))
 
 
-def _positive(value: Any) -> bool:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value) and value > 0
+def _positive(value: object) -> bool:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and float(value) > 0

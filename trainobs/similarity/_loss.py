@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 from keras import ops
 
 from trainobs.errors import InvalidArgument
@@ -14,16 +15,19 @@ from trainobs.similarity._checks import checked_eps, checked_features, checked_t
 from trainobs.similarity._memory import GIB, within_memory
 from trainobs.similarity._tables import table_of
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 def contrastive_loss(
-    features: Sequence[Any],
+    features: Sequence[tf.Tensor | np.ndarray],
     kind: str = "norm",
     *,
-    temperature: Any = 0.07,
+    temperature: float | tf.Tensor = 0.07,
     normalize: bool = True,
     eps: float | None = None,
     max_bytes: int = GIB,
-) -> Any:
+) -> tf.Tensor:
     """The symmetric contrastive loss of n sets; for n = 2 that of CLIP.
 
     Parameters
@@ -65,7 +69,7 @@ def contrastive_loss(
     return _loss(table_of(sets, kind, normalize, checked_eps(eps, dtype)), temperature)
 
 
-def table_loss(table: Any, temperature: Any = 0.07) -> Any:
+def table_loss(table: tf.Tensor | np.ndarray, temperature: float | tf.Tensor = 0.07) -> tf.Tensor:
     """The symmetric contrastive loss of a table of similarities.
 
     Parameters
@@ -78,7 +82,7 @@ def table_loss(table: Any, temperature: Any = 0.07) -> Any:
     Returns
     -------
     scalar tensor
-        As of `contrastive_loss`, in float32 or float64.
+        See `contrastive_loss`, in float32 or float64.
 
     Raises
     ------
@@ -104,7 +108,7 @@ def table_loss(table: Any, temperature: Any = 0.07) -> Any:
     return _loss(ops.cast(table, compute_dtype(dtype)), temperature)
 
 
-def _loss(table: Any, temperature: Any) -> Any:
+def _loss(table: tf.Tensor, temperature: float | tf.Tensor) -> tf.Tensor:
     """Mean over axes and samples of log Σ exp of what shares i on the axis, minus the match."""
     # A number stays one: ops.cast would read it as float32 first.
     is_number = isinstance(temperature, numbers.Real)
@@ -116,7 +120,7 @@ def _loss(table: Any, temperature: Any) -> Any:
     return sum(ops.mean(axis - match) for axis in sums) / len(sums)
 
 
-def _log_sums(logits: Any) -> list[Any]:
+def _log_sums(logits: tf.Tensor) -> list[tf.Tensor]:
     """For each axis the logsumexp over all others, shape (B,).
 
     Sums of sums: one half of the axes is summed out for the other half, so two passes read B^n elements.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import keras
 import numpy as np
@@ -74,7 +73,9 @@ def table_bytes(
     return size * total
 
 
-def within_memory(owner: str, sets: list[Any], kind: str, max_bytes: int, loss: bool = False) -> list[Any]:
+def within_memory(
+    owner: str, sets: list[tf.Tensor], kind: str, max_bytes: int, loss: bool = False
+) -> list[tf.Tensor]:
     """The sets, if their table fits; with a batch size known at run time only, an assertion before them."""
     checked_kind(kind)
     batches = [ops.shape(rows)[0] for rows in sets]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -15,15 +15,18 @@ from trainobs.errors import InvalidArgument
 from trainobs.similarity._checks import checked_eps, checked_features
 from trainobs.similarity._memory import GIB, within_memory
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 def similarity_table(
-    features: Sequence[Any],
+    features: Sequence[tf.Tensor | np.ndarray],
     kind: str = "norm",
     *,
     normalize: bool = True,
     eps: float | None = None,
     max_bytes: int = GIB,
-) -> Any:
+) -> tf.Tensor:
     """The similarity of every combination of samples, one from each of n sets.
 
     Parameters
@@ -93,7 +96,7 @@ def similarity_table(
     return ops.cast(table_of(sets, kind, normalize, checked_eps(eps, dtype)), dtype)
 
 
-def table_of(sets: list[Any], kind: str, normalize: bool, eps: float) -> Any:
+def table_of(sets: list[tf.Tensor], kind: str, normalize: bool, eps: float) -> tf.Tensor:
     """The table (B,)*n in the dtype of `sets`."""
     if kind == "cosine" and not normalize:
         raise InvalidArgument(
@@ -112,7 +115,7 @@ def table_of(sets: list[Any], kind: str, normalize: bool, eps: float) -> Any:
     return _sum_over_pairs(sets, lambda a, b: -_distance(a, b, eps) / pairs)
 
 
-def _unit(rows: Any, eps: float) -> Any:
+def _unit(rows: tf.Tensor, eps: float) -> tf.Tensor:
     """x / max(‖x‖, eps) per row; zero rows stay zero and pass no gradient.
 
     The result does not depend on the scale that is divided out first, so no gradient passes through it.
@@ -126,14 +129,14 @@ def _unit(rows: Any, eps: float) -> Any:
     return ops.where(is_zero, ops.zeros_like(rows), scaled / ops.maximum(norm, eps / scale))
 
 
-def _sum_of_products(sets: list[Any]) -> Any:
+def _sum_of_products(sets: list[tf.Tensor]) -> tf.Tensor:
     """Σ_d Π_k u_k[i_k, d]: the products of either half of the sets, contracted over d."""
     half, letters = len(sets) - len(sets) // 2, string.ascii_letters[: len(sets)]
     left, right = _products(sets[:half]), _products(sets[half:])
     return ops.einsum(f"{letters[:half]}Z,{letters[half:]}Z->{letters}", left, right)
 
 
-def _products(sets: list[Any]) -> Any:
+def _products(sets: list[tf.Tensor]) -> tf.Tensor:
     """Π_k u_k[i_k, d], shape (B, …, B, d)."""
     product = sets[0]
     for rows in sets[1:]:
@@ -141,7 +144,7 @@ def _products(sets: list[Any]) -> Any:
     return product
 
 
-def _sum_over_pairs(sets: list[Any], pair: Callable[[Any, Any], Any]) -> Any:
+def _sum_over_pairs(sets: list[tf.Tensor], pair: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
     """Σ_{k<l} pair(k, l)[i_k, i_l]; each set more adds an axis, so only two arrays have B^n elements."""
     table = pair(sets[0], sets[1])
     for last in range(2, len(sets)):
@@ -152,17 +155,17 @@ def _sum_over_pairs(sets: list[Any], pair: Callable[[Any, Any], Any]) -> Any:
     return table
 
 
-def _dots(a: Any, b: Any) -> Any:
+def _dots(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """a[i] · b[j], shape (B, B)."""
     return ops.matmul(a, ops.transpose(b))
 
 
-def _log_similarity(a: Any, b: Any, eps: float) -> Any:
+def _log_similarity(a: tf.Tensor, b: tf.Tensor, eps: float) -> tf.Tensor:
     """log of (1 + cosine)/2 in [eps, 1]; the cosine of equal rows may round to more than 1."""
     return ops.log(ops.clip((1 + _dots(a, b)) / 2, eps, 1.0))
 
 
-def _distance(a: Any, b: Any, eps: float) -> Any:
+def _distance(a: tf.Tensor, b: tf.Tensor, eps: float) -> tf.Tensor:
     """sqrt(q + eps²) − eps, written without the difference; q from dot products in float64."""
     dtype = a.dtype
     a, b = ops.cast(a, "float64"), ops.cast(b, "float64")
