@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainobs.capture._kinds import _cells, _through_time
-from trainobs.capture._kinds._cells import is_recurrent, variables_of
-from trainobs.capture._kinds._replay import GatePart, replay
+from trainobs.capture.layers.recurrent import _cells, _through_time
+from trainobs.capture.layers.recurrent._cells import is_recurrent, variables_of
+from trainobs.capture.layers.recurrent._replay import GatePart, replay
 
 layers = keras.layers
 N, T, FEATURES = 3, 5, 4

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from trainobs.activations import PROBE_GRID, Activation
-from trainobs.capture._activation_functions import describe_activation
+from trainobs.capture.layers._activation_functions import describe_activation
 
 ATOL = 1e-2
 

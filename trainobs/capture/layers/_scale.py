@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from trainobs.capture._kinds._kind import Array, Call, Kind, Part
-from trainobs.capture._kinds._linear import ones_at
+from trainobs.capture.layers._kind import Array, Call, Kind, Part
+from trainobs.capture.layers._linear import ones_at
 from trainobs.linear_ops import bias_op, scale_op
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trainobs.capture._kinds._kind import Call, Kind, Part
+from trainobs.capture.layers._kind import Call, Kind, Part
 from trainobs.linear_ops import LookupOp
 
 

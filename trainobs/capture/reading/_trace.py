@@ -13,8 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainobs.capture._kinds import Kind
-from trainobs.capture._unread import reordering, unneeded
+from trainobs.capture.layers import Kind
+from trainobs.capture.reading._unread import reordering, unneeded
 
 Tensor = Any
 

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import DROPOUT_MASKS
-from trainobs.capture._kinds._cells import cell_kind, cells_of
-from trainobs.capture._kinds._through_time import Walked, time_first
+from trainobs.capture.layers.recurrent._cells import cell_kind, cells_of
+from trainobs.capture.layers.recurrent._through_time import Walked, time_first
 from trainobs.tensors import as_array
 
 Array = np.ndarray

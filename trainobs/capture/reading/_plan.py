@@ -19,11 +19,11 @@ from typing import Any
 import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.capture import _sites
 from trainobs.capture._keras_internals import all_layers
-from trainobs.capture._slots import Slot, Slots, length_of
-from trainobs.capture._trace import LayerCall, StepTrace
-from trainobs.capture._wiring import wire
+from trainobs.capture.layers import has_activation, is_attention, is_normalisation
+from trainobs.capture.reading._reads import Slot, Slots, length_of
+from trainobs.capture.reading._trace import LayerCall, StepTrace
+from trainobs.capture.reading._wiring import wire
 from trainobs.records import DATA, OPERATIONS
 
 Function = Callable[[Any], Any]
@@ -170,7 +170,7 @@ class Layout:
         self, reader: str, origin: tuple[int, ...], in_pass: int, call: LayerCall | None = None
     ) -> dict[str, Any]:
         """The node of what happens between layers: nothing is tapped there, so its output is not known."""
-        attention = call is not None and call.inside is not None and _sites.is_attention(call.inside)
+        attention = call is not None and call.inside is not None and is_attention(call.inside)
         return {
             "layer": call.inside.name if attention and call is not None else f"operations before {reader}",
             "kind": OPERATIONS,
@@ -246,7 +246,7 @@ class Layout:
     def _call(self, index: int, call: LayerCall, in_pass: int) -> dict[str, Any]:
         calls, layer, kind = self._trace.calls, call.layer, call.kind
         assert kind is not None
-        own = _sites.has_activation(layer)
+        own = has_activation(layer)
         chain, normalised = ([index], False) if own else self._activation_chain(index)
         last, linear = calls[chain[-1]], chain == [index] and not own
         arriving = _of_preactivations(call).get((in_pass, 0))
@@ -325,7 +325,7 @@ class Layout:
         node, offset = self._wiring.consumers[index][0], None
         while node != chain[0]:
             call = self._trace.calls[node]
-            if _sites.is_normalisation(call.layer):
+            if is_normalisation(call.layer):
                 offset = call.weights.get("beta")
             node = self._wiring.consumers[node][0]
         return offset
@@ -402,7 +402,7 @@ def _variables_of(trace: StepTrace) -> list[Any]:
 
 def _of_preactivations(call: LayerCall) -> dict[tuple[int, int], Any]:
     """The gradients dJ/dZ of a call: those of its output, unless it has an activation."""
-    return call.preactivation_gradients if _sites.has_activation(call.layer) else call.output_gradients
+    return call.preactivation_gradients if has_activation(call.layer) else call.output_gradients
 
 
 def _own(call: LayerCall) -> dict[int, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.capture._kinds._kind import Array, Call, Kind, Part, Units
+from trainobs.capture.layers._kind import Array, Call, Kind, Part, Units
 from trainobs.linear_ops import (
     ConvOp,
     ConvTransposeOp,

@@ -35,18 +35,18 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.capture._activation_functions import describe_activation
 from trainobs.capture._keras_internals import CONV_LSTM_CELL
-from trainobs.capture._kinds._all_steps import CellTaps, NotAsExpected, at_once
-from trainobs.capture._kinds._cells import cells_of, is_recurrent, variables_of
-from trainobs.capture._kinds._through_time import (
+from trainobs.capture.layers._activation_functions import describe_activation
+from trainobs.capture.layers._slope import slope_of
+from trainobs.capture.layers.recurrent._all_steps import CellTaps, NotAsExpected, at_once
+from trainobs.capture.layers.recurrent._cells import cells_of, is_recurrent, variables_of
+from trainobs.capture.layers.recurrent._through_time import (
     RecordedCall,
     as_input,
     left_alone,
     recorded_values,
     walk_through,
 )
-from trainobs.capture._taps import slope_of
 from trainobs.tensors import as_tensor
 
 Array = np.ndarray

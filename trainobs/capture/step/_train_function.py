@@ -22,8 +22,8 @@ from contextlib import AbstractContextManager
 
 import keras
 
-from trainobs.capture._replacing import replaced
-from trainobs.capture._tapped_step import CapturedStep, HandedOver, Selects, SelectsRecord, TappedStep
+from trainobs.capture.step._replacing import replaced
+from trainobs.capture.step._tapped_step import CapturedStep, HandedOver, Selects, SelectsRecord, TappedStep
 
 #: Makes the captured step, of a number, an epoch, and what it is to hold.
 Catch = Callable[[int, int, SelectsRecord], CapturedStep]

@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainobs.capture import _activation_functions, _sites
-from trainobs.capture._trace import LayerCall, StepTrace
+from trainobs.capture.layers import is_activation, is_normalisation, keeps_shape
+from trainobs.capture.reading._trace import LayerCall, StepTrace
 
 _TRANSPARENT_OPS = frozenset({"Identity", "IdentityN", "Cast"})
 
@@ -59,12 +59,12 @@ class Wiring:
             layer = calls[node].layer
             if (previous, node) not in self.direct or len(calls[node].received) != 1:
                 break
-            if _activation_functions.is_activation(layer):
+            if is_activation(layer):
                 found.append(node)
                 normalised = normalised or seen_normalisation
-            elif _sites.is_normalisation(layer) and not found:
+            elif is_normalisation(layer) and not found:
                 seen_normalisation = True
-            elif not _sites.keeps_shape(layer) or found:
+            elif not keeps_shape(layer) or found:
                 break
         return found, normalised
 

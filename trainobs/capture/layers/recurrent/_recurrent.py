@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainobs.capture._kinds._cells import gates_of, is_recurrent, variables_of
-from trainobs.capture._kinds._kind import Array, Call, Kind, Part, Units
-from trainobs.capture._kinds._replay import GatePart, replay
+from trainobs.capture.layers._kind import Array, Call, Kind, Part, Units
+from trainobs.capture.layers.recurrent._cells import gates_of, is_recurrent, variables_of
+from trainobs.capture.layers.recurrent._replay import GatePart, replay
 from trainobs.linear_ops import ConvOp, DenseOp, LinearOp, bias_op
 
 _ROLES = {"kernel": "kernel", "recurrent_kernel": "recurrent", "bias": "bias"}

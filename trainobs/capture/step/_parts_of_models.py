@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from trainobs.capture._keras_internals import all_layers
-from trainobs.capture._kinds import kind_of
+from trainobs.capture.layers import kind_of
 
 _PASSIVE = (keras.layers.InputLayer, keras.Model)
 

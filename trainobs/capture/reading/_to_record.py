@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from trainobs.activations import Activation
-from trainobs.capture._kinds import Call, Part, Units
-from trainobs.capture._layout import Function, Layout
-from trainobs.capture._slots import ProductSlot, ScalarsSlot, Slot, SparseSlot
-from trainobs.capture._taps import slope_of
+from trainobs.capture.layers import Call, Part, Units, slope_of
+from trainobs.capture.reading._plan import Function, Layout
+from trainobs.capture.reading._reads import ProductSlot, ScalarsSlot, Slot, SparseSlot
 from trainobs.records import (
     DATA,
     NodeRecord,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.activations import PROBE_GRID, Activation
-from trainobs.capture._taps import slope_of
+from trainobs.capture.layers._slope import slope_of
 
 _ACTIVATION_LAYERS = (
     keras.layers.Activation,

@@ -14,18 +14,24 @@ import keras
 import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.capture import _activation_functions, _sites
 from trainobs.capture._keras_internals import (
     logits_behind,
     mask_of,
     ops_sought_by,
     replace_logits,
 )
-from trainobs.capture._kinds import Kind, kind_of
-from trainobs.capture._parts_of_models import has_parts, nodes_of, optimizers_of
-from trainobs.capture._replacing import current_graph, in_this_graph, replaced
-from trainobs.capture._taps import gradient_tap, is_float_tensor
-from trainobs.capture._trace import LayerCall, ModelOutput, StepTrace
+from trainobs.capture.layers import (
+    Kind,
+    activation_function,
+    describe_activation,
+    has_activation,
+    is_activation,
+    kind_of,
+)
+from trainobs.capture.reading import LayerCall, ModelOutput, StepTrace
+from trainobs.capture.step._parts_of_models import has_parts, nodes_of, optimizers_of
+from trainobs.capture.step._replacing import current_graph, in_this_graph, replaced
+from trainobs.capture.step._taps import gradient_tap, is_float_tensor
 from trainobs.errors import ModelNotReady
 
 
@@ -121,19 +127,17 @@ class Patches:
                 self._describe_activation(node)
                 call = functools.partial(self._call, node)
                 self._stack.enter_context(replaced(node, "call", call))
-                if _sites.has_activation(node):
+                if has_activation(node):
                     self._patched.add(id(node.activation))  # a layer there is a part of this one
                     self._stack.enter_context(replaced(node, "activation", self._activation))
 
     def _describe_activation(self, node: Any) -> None:
         """Probe an activation function once, while it is the user's own, and outside of any graph."""
-        if id(node) not in self.activations and (
-            _sites.has_activation(node) or _activation_functions.is_activation(node)
-        ):
-            function = _activation_functions.activation_function(node)
+        if id(node) not in self.activations and (has_activation(node) or is_activation(node)):
+            function = activation_function(node)
             # a thread of its own is in no graph and under no tape, whatever this one is tracing
             with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:
-                activation = elsewhere.submit(_activation_functions.describe_activation, node).result()
+                activation = elsewhere.submit(describe_activation, node).result()
             self.activations[id(node)] = activation, function
 
     def _wrappers(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:

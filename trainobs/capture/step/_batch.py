@@ -20,9 +20,9 @@ from trainobs.capture._keras_internals import (
     lists_noted,
     put_back_losses,
 )
-from trainobs.capture._parts_of_models import optimizers_of
-from trainobs.capture._readiness import check_input_shape, check_model, check_weights
-from trainobs.capture._tapped_step import Selects, TappedStep
+from trainobs.capture.step._parts_of_models import optimizers_of
+from trainobs.capture.step._readiness import check_input_shape, check_model, check_weights
+from trainobs.capture.step._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.records import StepRecord
 

@@ -42,15 +42,3 @@ def gradient_tap(
 def is_float_tensor(value: Any) -> bool:
     """Whether `value` is a dense tensor that a gradient can flow through."""
     return tf.is_tensor(value) and isinstance(value, tf.Tensor) and value.dtype.is_floating
-
-
-def slope_of(function: Callable[[Any], Any], preactivation: Any) -> tuple[Any, Any]:
-    """Apply an activation function; return its value and φ' of every element.
-
-    The VJP of ones sums each Jacobian column, which is φ' for an element-wise function.
-    """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(preactivation)
-        output = function(preactivation)
-    slope = tape.gradient(output, preactivation, unconnected_gradients="zero")
-    return output, slope

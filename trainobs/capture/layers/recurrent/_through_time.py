@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import DROPOUT_MASKS, LOOP_OVER_TIME, all_layers
-from trainobs.capture._kinds._cells import cells_of, variables_of
+from trainobs.capture.layers.recurrent._cells import cells_of, variables_of
 
 Array = np.ndarray
 

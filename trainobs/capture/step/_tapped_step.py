@@ -10,10 +10,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from trainobs.capture._filling import fill, nbytes
-from trainobs.capture._layout import Layout, owned_weights
-from trainobs.capture._patches import Patches
-from trainobs.capture._replacing import in_this_graph
+from trainobs.capture.reading import Layout, fill, nbytes, owned_weights
+from trainobs.capture.step._patches import Patches
+from trainobs.capture.step._replacing import in_this_graph
 from trainobs.records import SiteRecord, StepRecord, WeightRecord
 
 Selects = Callable[[keras.Layer], bool]

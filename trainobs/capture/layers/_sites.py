@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from trainobs.capture._kinds import kind_of
+from trainobs.capture.layers._registry import kind_of
 
 _NORMALISATIONS = (
     keras.layers.BatchNormalization,

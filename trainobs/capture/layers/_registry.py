@@ -1,13 +1,4 @@
-"""The kinds of layers whose weights trainobs explains one by one.
-
-A kind is one line of `KINDS` and, if no other layer is like it, one short class. May import
-`activations` and `linear_ops`. `_kind` says what a kind has to answer; `_linear` holds kernels,
-`_scale` normalisations and PReLU, `_lookup` embeddings, `_recurrent` what runs over time. What happened
-inside of the loop over time is worked out by `_replay`, of the layers and cells that `_cells` knows:
-`_through_time` finds the states, `_all_steps` what each gate made of them.
-
-Layers of any other kind are explained as a whole. docs/new_layer_kind.md adds a kind.
-"""
+"""The kinds of layers whose weights trainobs explains one by one, and how a layer's kind is told."""
 
 from __future__ import annotations
 
@@ -15,8 +6,8 @@ from typing import Any
 
 import keras
 
-from trainobs.capture._kinds._kind import Call, Kind, Part, Units
-from trainobs.capture._kinds._linear import (
+from trainobs.capture.layers._kind import Kind
+from trainobs.capture.layers._linear import (
     EinsumKind,
     LinearKind,
     SeparableKind,
@@ -24,15 +15,15 @@ from trainobs.capture._kinds._linear import (
     depthwise_op,
     transpose_op,
 )
-from trainobs.capture._kinds._lookup import LookupKind
-from trainobs.capture._kinds._recurrent import RecurrentKind
-from trainobs.capture._kinds._scale import (
+from trainobs.capture.layers._lookup import LookupKind
+from trainobs.capture.layers._scale import (
     BatchKind,
     GroupKind,
     LayerKind,
     NegativeSlopeKind,
     RootMeanSquareKind,
 )
+from trainobs.capture.layers.recurrent import RecurrentKind
 from trainobs.linear_ops import DenseOp
 
 #: Each kind by the name of its class in `keras.layers` (some came with a later Keras).
@@ -67,6 +58,3 @@ def kind_of(layer: Any) -> Kind | None:
         if isinstance(layer, cls) and type(layer).call is cls.call:
             return kind if kind.knows(layer) else None
     return None
-
-
-__all__ = ["KINDS", "Call", "Kind", "LinearKind", "Part", "Units", "kind_of"]

@@ -24,10 +24,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from trainobs.capture._filling import fill, nbytes
-from trainobs.capture._layout import Layout, owned_weights
-from trainobs.capture._patches import Patches
-from trainobs.capture._trace import StepTrace
+from trainobs.capture.reading import Layout, StepTrace, fill, nbytes, owned_weights
+from trainobs.capture.step._patches import Patches
 from trainobs.errors import ModelNotReady
 from trainobs.records import DATA, NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
 

@@ -1,0 +1,38 @@
+"""What trainobs knows of Keras' layers: it runs on the host, and never inside the user's step.
+
+May import `recurrent`; never `reading` or `step`. The kinds of layers say what each weight of a call
+met, so that it is explained one by one. A kind is one line of `_registry` and, if no other layer is
+like it, one short class: `_kind` says what it has to answer; `_linear` holds kernels, `_scale`
+normalisations and PReLU, `_lookup` embeddings, `recurrent` what runs over time. Layers of any other
+kind are explained as a whole. `_sites` says what layers are to each other, `_activation_functions`
+what stands behind a preactivation. docs/new_layer_kind.md adds a kind.
+"""
+
+from trainobs.capture.layers._activation_functions import (
+    activation_function,
+    describe_activation,
+    is_activation,
+)
+from trainobs.capture.layers._kind import Call, Kind, Part, Units
+from trainobs.capture.layers._linear import LinearKind
+from trainobs.capture.layers._registry import KINDS, kind_of
+from trainobs.capture.layers._sites import has_activation, is_attention, is_normalisation, keeps_shape
+from trainobs.capture.layers._slope import slope_of
+
+__all__ = [
+    "KINDS",
+    "Call",
+    "Kind",
+    "LinearKind",
+    "Part",
+    "Units",
+    "activation_function",
+    "describe_activation",
+    "has_activation",
+    "is_activation",
+    "is_attention",
+    "is_normalisation",
+    "keeps_shape",
+    "kind_of",
+    "slope_of",
+]
