@@ -291,7 +291,8 @@ class NodeRecord:
     normalises : bool
         Whether the layer is a normalisation: what it puts out does not depend on the scale of what it reads.
     cuts_gradient : bool
-        Whether no gradient can pass the layer, by what it does: it rounds, compares, or stops it.
+        Whether the layer can stop a gradient by what it does: it rounds, compares, or stops it, or is a
+        Lambda, which may do anything.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int

@@ -12,7 +12,7 @@ ROOT = Path(capture.__file__).parent
 #: Each room, and what it may import of the others.
 ROOMS = {"step": {"reading", "layers"}, "reading": {"layers"}, "layers": {"layers.recurrent"}}
 #: What the room of recurrent layers shares with its parent.
-SHARED = {"layers._kind", "layers._slope", "layers._activation_functions"}
+SHARED = {"layers._kind", "layers._slope", "layers._probing"}
 
 
 def imported(path: Path) -> set[str]:

@@ -14,6 +14,10 @@
 * The class of ConvLSTM layers' cells, which is not exported; ``RNN.inner_loop``, the loop over time in
   whose place ours is put when a recurrent layer is replayed; the cells' cached dropout masks, which
   decide what the weights multiplied; and the methods that a known layer or cell must not override.
+* ``_self_setattr_tracking``: makes TensorFlow leave attributes alone that are put back afterwards.
+* ``KerasTensor._keras_history``: who made a tensor of a functional model.
+* ``_key_dense`` of attention layers: GroupQueryAttention has no public name for it.
+* ``keras.src.ops``: the classes of operations in functional models are not exported.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
+from keras.src.ops import core, nn, numpy
 
 _SEED_GENERATOR = "global_seed_generator"
 
@@ -35,6 +40,13 @@ RECURRENT_METHODS = (
     *("__call__", "call", "inner_loop", "_maybe_config_dropout_masks", "_maybe_reset_dropout_masks"),
     *("get_dropout_mask", "get_recurrent_dropout_mask", "_create_dropout_mask"),
     *("_compute_carry_and_output", "_compute_carry_and_output_fused", "input_conv", "recurrent_conv"),
+)
+
+#: Operations that no gradient passes: they stop it, round, compare or count.
+CUTTING_OPERATIONS: tuple[type[keras.Operation], ...] = (
+    *(core.StopGradient, nn.OneHot, numpy.Argmax, numpy.Argmin, numpy.Argsort),
+    *(numpy.Sign, numpy.Round, numpy.Floor, numpy.Ceil),
+    *(numpy.Greater, numpy.GreaterEqual, numpy.Less, numpy.LessEqual, numpy.Equal, numpy.NotEqual),
 )
 
 #: Which TensorFlow op Keras' losses look for right behind a prediction: in a graph they read the
@@ -133,3 +145,18 @@ def global_seed_generator() -> Any:
 def forget_global_seed_generator() -> None:
     """Let the next `keras.random` call without a seed make its generator."""
     global_state.set_global_attribute(_SEED_GENERATOR, None)
+
+
+def maker_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """The layer or operation of a functional model that makes a symbolic tensor."""
+    return tensor._keras_history.operation
+
+
+def key_projection(attention: keras.Layer) -> keras.Layer:
+    """The layer with which an attention makes its keys."""
+    return attention._key_dense
+
+
+def casts_to(operation: keras.Operation) -> str | None:
+    """The type that a cast gives its input; None of any other operation."""
+    return operation.dtype if isinstance(operation, core.Cast) else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
+from trainobs.capture.layers._activation_layers import check_layer_class
 from trainobs.capture.layers._kind import Kind
 from trainobs.capture.layers._linear import (
     EinsumKind,
@@ -24,6 +23,7 @@ from trainobs.capture.layers._scale import (
     RootMeanSquareKind,
 )
 from trainobs.capture.layers.recurrent import RecurrentKind
+from trainobs.errors import InvalidArgument
 from trainobs.linear_ops import DenseOp
 
 #: Each kind by the name of its class in `keras.layers` (some came with a later Keras).
@@ -44,17 +44,62 @@ _BUILT_IN: dict[str, Kind] = {
     **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN"), RecurrentKind()),
 }
 
-KINDS: dict[Any, Kind] = {
+KINDS: dict[type[keras.Layer], Kind] = {
     getattr(keras.layers, name): kind for name, kind in _BUILT_IN.items() if hasattr(keras.layers, name)
 }
 
 
-def kind_of(layer: Any) -> Kind | None:
+def register_layer_kind(layer_class: type[keras.Layer], kind: Kind) -> None:
+    """Tell trainobs what the weights of a class of layers meet, so that it explains each of them.
+
+        docs/new_layer_kind.md writes a kind, step by step.
+
+        Parameters
+        ----------
+        layer_class : type
+            A subclass of `keras.Layer`. Its own subclasses are covered as long as they inherit its `call`:
+            another one may do anything with the weights.
+        kind : Kind
+            An object, such as ``LinearKind(lambda layer, shape: DenseOp())``.
+
+        Raises
+        ------
+        InvalidArgument
+            If `layer_class` is no class of layers, or `kind` is no `Kind`.
+
+        Examples
+        --------
+        >>> import keras
+        >>> from trainobs.capture import LinearKind
+        >>> from trainobs.capture.layers._activation_layers import check_layer_class
+    from trainobs.errors import InvalidArgument
+    from trainobs.linear_ops import DenseOp
+        >>> class MyDense(keras.layers.Dense):
+        ...     def call(self, x):
+        ...         return self.activation(keras.ops.matmul(x, self.kernel) + self.bias)
+        >>> register_layer_kind(MyDense, LinearKind(lambda layer, shape: DenseOp()))
+    """
+    check_layer_class(layer_class, "A kind of layer")
+    if not isinstance(kind, Kind):
+        given = isinstance(kind, type) and issubclass(kind, Kind)
+        hint = (
+            f"Pass an object: {kind.__name__}()."
+            if given
+            else "docs/new_layer_kind.md shows how to write one."
+        )
+        raise InvalidArgument(
+            f"The kind of {layer_class.__name__} must be a `trainobs.capture.Kind`. Received: {kind!r} "
+            f"(of type {type(kind).__name__}). {hint}"
+        )
+    KINDS[layer_class] = kind
+
+
+def kind_of(layer: keras.Operation) -> Kind | None:
     """The kind of a layer, or None if it is explained as a whole.
 
     A subclass with a `call` of its own may do anything with its weights, so it is not known.
     """
-    for cls, kind in KINDS.items():
-        if isinstance(layer, cls) and type(layer).call is cls.call:
-            return kind if kind.knows(layer) else None
+    for cls in type(layer).__mro__:
+        if cls in KINDS and type(layer).call is cls.call:
+            return KINDS[cls] if KINDS[cls].knows(layer) else None
     return None

@@ -1,216 +1,182 @@
-"""From the values that a step returned to its record: what was not read is worked out here."""
+"""From a plan and the values that a step returned to its record: what was not read is worked out here."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
+from collections.abc import Sequence
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from trainobs.activations import Activation
-from trainobs.capture.layers import Call, Part, Units, slope_of
-from trainobs.capture.reading._plan import Function, Layout
-from trainobs.capture.reading._reads import ProductSlot, ScalarsSlot, Slot, SparseSlot
-from trainobs.records import (
-    DATA,
-    NodeRecord,
-    OutputRecord,
-    Rows,
-    Scalars,
-    SiteRecord,
-    StepRecord,
-    WeightRecord,
-    scalars_of,
-    sums_of,
-)
-from trainobs.tensors import as_array, as_tensor
+from trainobs.capture.layers import Call, Part
+from trainobs.capture.reading._node_records import node_records
+from trainobs.capture.reading._plan import CallPlan, OutputPlan, StepPlan, WeightPlan
+from trainobs.capture.reading._units import Activated, filled, units_of
+from trainobs.capture.reading._values import StepValues
+from trainobs.records import OutputRecord, Rows, SiteRecord, StepRecord, WeightRecord
 
 Array = np.ndarray
-#: Output and slope, by what an activation reads and does.
-Activated = dict[Any, tuple[Array, Array]]
-_NOTHING = Scalars(0.0, 0.0, 0.0, 0.0)
 
 
 @np.errstate(invalid="ignore", over="ignore")  # NaN in, NaN out: a report says where they begin
-def fill(layout: Layout, values: list[Any], step: int, epoch: int) -> StepRecord:
+def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: int) -> StepRecord:
     """Make the record of one executed step.
 
     Parameters
     ----------
-    layout : Layout
+    plan : StepPlan
         Of the trace that was executed.
-    values : list of tensors
-        What the step returned for ``layout.tensors``.
+    returned : list of tensors
+        What the step returned for the tensors of its plan.
     step, epoch : int
         Of the record.
     """
-    arrays = _Arrays(values, layout.loss_scale)
-    loss = _filled(layout.loss, arrays)
-    activated: Activated = {}
+    values = StepValues(returned, plan.loss_scale)
+    loss, activated = values.of(plan.loss), Activated()
+    weights = [_weight(o.layer, o.nodes, WeightValues.of(o.weight, values)) for o in plan.weights]
     sites: list[SiteRecord] = []
-    weights = [_weight(_filled(fields, arrays)) for fields in layout.weights]
-    for slots in layout.calls:
-        fields = _filled(slots, arrays)
-        found = _sites(fields, activated)
+    for call in plan.calls:
+        met = {name: WeightValues.of(weight, values) for name, weight in call.weights.items()}
+        found = _sites(call, met, values, activated)
         sites += found
-        weights += [] if found else _unexplained(fields)
+        weights += [] if found else _unexplained(call, met)
     record = StepRecord(
         step=step,
         epoch=epoch,
         loss=float("nan") if loss is None else float(loss),
         sites=tuple(sites),
-        nodes=_nodes(layout, sites, arrays),
-        outputs=tuple(OutputRecord(**_filled(fields, arrays)) for fields in layout.outputs),
+        nodes=node_records(plan, sites, values),
+        outputs=tuple(_output(output, values) for output in plan.outputs),
         weights=tuple(weights),
     )
-    for part in (*record.sites, *record.outputs, *record.weights):
-        _write_protect(part)
+    _write_protect(record)
     return record
 
 
-def _write_protect(record: Any) -> None:
+def _write_protect(record: StepRecord) -> None:
     """What was worked out here too: records are kept, and shared."""
-    for value in vars(record).values():
-        if isinstance(value, np.ndarray):
-            value.flags.writeable = False
+    for part in (*record.sites, *record.outputs, *record.weights):
+        for value in vars(part).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
 
 
-def nbytes(layout: Layout, values: list[Any]) -> int:
-    """Memory of a filled record: what was handed over, and what is worked out from it."""
-    sizes = [int(v.shape.num_elements() or 0) * v.dtype.size for v in values]
+def nbytes(plan: StepPlan, returned: Sequence[tf.Tensor]) -> int:
+    """Memory of the record: what was handed over, and what is worked out from it."""
+    sizes = [int(tensor.shape.num_elements() or 0) * tensor.dtype.size for tensor in returned]
     widened = [
-        sizes[place] * (max(4, values[place].dtype.size) // values[place].dtype.size - 1)
-        for place in layout.scaled
+        sizes[place] * (max(4, returned[place].dtype.size) // returned[place].dtype.size - 1)
+        for place in plan.scaled
     ]
     worked_out = [
-        sizes[slot.position] * (2 if fields["output"] or not fields["functions"] else 3)
-        for fields in layout.calls
-        if (slot := fields["preactivation_gradient"] or fields["output_gradient"]) is not None
+        sizes[read.position] * (2 if call.tensors.output or not call.functions else 3)
+        for call in plan.calls
+        if (read := call.tensors.preactivation_gradient or call.tensors.output_gradient) is not None
     ]
     return sum(sizes) + sum(widened) + sum(worked_out)
 
 
-class _Arrays:
-    """What a step returned, by slot; what is not held as it came is made once."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightValues:
+    """A weight's plan, and the values that go in place of its reads."""
 
-    def __init__(self, values: list[Any], loss_scale: Slot | None) -> None:
-        self._handed_over = [as_array(value) for value in values]
-        self._made: dict[Slot, Array] = {}
-        self.unscale = 1.0 if loss_scale is None else 1.0 / float(self[loss_scale])
+    plan: WeightPlan
+    value: Array | None
+    gradient: Array | Rows | None
+    penalty: Array | None
 
-    def __getitem__(self, slot: Slot) -> Array:
-        array = self._handed_over[slot.position]
-        if slot.factor == 1 and not slot.scaled:
-            return array
-        if slot not in self._made:
-            product = array if slot.factor == 1 else array * slot.factor  # rounded as the step's was
-            self._made[slot] = np.asarray(product, np.float32) * self.unscale if slot.scaled else product
-        return self._made[slot]
-
-
-def _filled(value: Any, arrays: _Arrays) -> Any:
-    """A structure with the step's values in place of its slots."""
-    if isinstance(value, Slot):
-        return arrays[value]
-    if isinstance(value, SparseSlot):
-        return Rows.summed(_filled(value.rows, arrays), _filled(value.values, arrays))
-    if isinstance(value, ProductSlot):
-        return functools.reduce(np.multiply, (_filled(factor, arrays) for factor in value.factors))
-    if isinstance(value, ScalarsSlot):
-        square_sum, *rest = map(float, arrays[value.sums])
-        factor = value.factor * (arrays.unscale if value.scaled else 1.0)
-        return Scalars(factor**2 * square_sum, *rest)
-    if isinstance(value, dict):
-        return {name: _filled(item, arrays) for name, item in value.items()}
-    return [_filled(item, arrays) for item in value] if isinstance(value, list) else value
+    @classmethod
+    def of(cls, plan: WeightPlan, values: StepValues) -> WeightValues:
+        """Of one step."""
+        gradient = None if plan.gradient is None else plan.gradient.of(values)
+        return cls(plan, values.of(plan.value), gradient, values.of(plan.penalty))
 
 
 # ---- sites ---------------------------------------------------------------------------------------
 
 
-def _sites(fields: dict[str, Any], activated: Activated) -> list[SiteRecord]:
+def _sites(
+    plan: CallPlan, weights: dict[str, WeightValues], values: StepValues, activated: Activated
+) -> list[SiteRecord]:
     """What each weight of a call met."""
-    finish = functools.partial(_finished, fields, activated)
-    weights = {name: weight["value"] for name, weight in fields["weights"].items()}
-    absent = dict.fromkeys(fields["kind"].variables(fields["layer"]))
+    tensors = filled(plan.tensors, values)
+    absent = dict.fromkeys(plan.kind.variables(plan.layer))
     call = Call(
-        layer=fields["layer"],
-        operands=fields["operands"],
-        weights={**absent, **weights},
-        finish=finish,
-        output=fields["returned"],
-        preactivation=fields["preactivation"],
-        output_gradients=tuple(fields["output_gradients"]),
+        layer=plan.layer,
+        operands={name: values.tensor(read) for name, read in plan.operands.items()},
+        weights={**absent, **{name: weight.value for name, weight in weights.items()}},
+        finish=functools.partial(units_of, plan, tensors, activated),
+        output=tensors.returned,
+        preactivation=tensors.preactivation,
+        output_gradients=tensors.output_gradients,
     )
-    return [_site(fields, part) for part in fields["kind"].parts(call)]
+    return [_site(plan, weights, part) for part in plan.kind.parts(call)]
 
 
-def _unexplained(fields: dict[str, Any]) -> list[WeightRecord]:
-    """The weights of a call of which its kind, once it saw the values, could say nothing."""
-    own = {"layer": fields["layer"], "nodes": (fields["node"],)}
-    return [_weight({**own, **weight}) for weight in fields["weights"].values() if weight["trainable"]]
-
-
-def _site(fields: dict[str, Any], part: Part) -> SiteRecord:
-    layer, weight, units = fields["layer"], fields["weights"][part.weight], part.units
+def _site(plan: CallPlan, weights: dict[str, WeightValues], part: Part) -> SiteRecord:
+    layer, weight, units = plan.layer, weights[part.weight], part.units
     inner = part.stage >= 0
-    node = fields["node"] - fields["stages"] + part.stage if inner else fields["node"]
-    readers = (fields["weights"][part.read_by]["path"],) if part.read_by else fields["consumers"]
+    node = plan.node - plan.stages + part.stage if inner else plan.node
     return SiteRecord(
         layer=layer.name,
         kind=type(layer).__name__,
-        weight=weight["path"],
+        weight=weight.plan.path,
         role=part.role,
         part=part.name,
         steps=part.steps,
-        shape=weight["shape"],
-        call=fields["call"],
-        loss=fields["loss"],
+        shape=weight.plan.shape,
+        call=plan.call,
+        loss=plan.loss,
         node=node,
-        activation_node=node if inner else fields["activation_node"],
+        activation_node=node if inner else plan.activation_node,
         op=part.op,
         dtype=layer.compute_dtype,
-        trainable=weight["trainable"],
-        consumers=readers,
-        bases=tuple(base.__name__ for base in type(layer).__mro__),
+        trainable=weight.plan.trainable,
+        consumers=(weights[part.read_by].plan.path,) if part.read_by else plan.consumers,
+        bases=_bases(layer),
         input=part.input,
         rows=part.rows,
-        kernel=_value(weight, part, units),
-        bias=None if part.role in ("bias", "scale") else _bias(fields, inner),
-        kernel_gradient=_part_of(weight["gradient"], part, weight["shape"]),
-        penalty_gradient=_part_of(weight["penalty"], part, weight["shape"]),
-        **{name: getattr(units, name) for name in _UNIT_FIELDS},
+        kernel=_value(weight, part),
+        bias=_bias(weights, part),
+        kernel_gradient=_part_of(weight.gradient, part, weight.plan.shape),
+        penalty_gradient=_part_of(weight.penalty, part, weight.plan.shape),
+        cancels=part.role == "bias" and (units.normalised or plan.projects_keys),
+        activation=units.activation,
+        preactivation=units.preactivation,
+        activation_input=units.activation_input,
+        output=units.output,
+        slope=units.slope,
+        output_gradient=units.output_gradient,
+        preactivation_gradient=units.preactivation_gradient,
+        logits=units.logits,
+        normalised=units.normalised,
+        offset=units.offset,
     )
 
 
-_UNIT_FIELDS = (
-    "activation",
-    "preactivation",
-    "activation_input",
-    "output",
-    "slope",
-    "output_gradient",
-    "preactivation_gradient",
-    "logits",
-    "normalised",
-    "offset",
-)
+def _bases(layer: keras.Layer) -> tuple[str, ...]:
+    return tuple(base.__name__ for base in type(layer).__mro__)
 
 
-def _value(weight: dict[str, Any], part: Part, units: Units) -> Array:
+def _value(weight: WeightValues, part: Part) -> Array:
     """The weight's values; of a table, those of the rows that were looked up."""
     if part.rows is None:
-        return np.asarray(weight["value"][part.index])
+        assert weight.value is not None
+        return np.asarray(weight.value[part.index])
     _, first = np.unique(part.input, return_index=True)
-    return units.preactivation.reshape(-1, units.preactivation.shape[-1])[first]
+    found = part.units.preactivation
+    return found.reshape(-1, found.shape[-1])[first]
 
 
-def _bias(fields: dict[str, Any], inner: bool) -> Array | None:
-    bias = fields["weights"].get("bias")
-    return None if bias is None or inner else bias["value"]
+def _bias(weights: dict[str, WeightValues], part: Part) -> Array | None:
+    """What is added to the part's units by the layer's bias."""
+    apart = part.role in ("bias", "scale") or part.stage >= 0
+    return weights["bias"].value if "bias" in weights and not apart else None
 
 
-def _part_of(gradient: Any, part: Part, shape: tuple[int, ...]) -> Array | None:
+def _part_of(gradient: Array | Rows | None, part: Part, shape: tuple[int, ...]) -> Array | None:
     if gradient is None:
         return None
     if part.rows is not None:
@@ -219,116 +185,40 @@ def _part_of(gradient: Any, part: Part, shape: tuple[int, ...]) -> Array | None:
     return np.asarray(dense[part.index])
 
 
-def _finished(fields: dict[str, Any], activated: Activated, z: Array, offset: Array | None) -> Units:
-    """What becomes of a call's last preactivation: its own activation, or that of the layers behind it."""
-    described, functions = fields["described"], fields["functions"]
-    read = z if fields["activation_input"] is None else fields["activation_input"]
-    key = id(read), tuple(id(function) for _, function in functions), fields["sloped"]
-    if key not in activated:  # a kernel and the normalisation behind it have one activation
-        activated[key] = _activated(functions, fields["sloped"], read)
-    worked_out, slope = activated[key]
-    return Units(
-        activation=_joined(described, fields["layer"].name),
-        preactivation=z,
-        activation_input=read,
-        output=worked_out if fields["output"] is None else fields["output"],
-        slope=slope,
-        output_gradient=fields["output_gradient"],
-        preactivation_gradient=fields["preactivation_gradient"],
-        logits=fields["logits"],
-        normalised=fields["normalised"],
-        offset=fields["offset"] if fields["normalised"] else offset,
+# ---- outputs and other weights -------------------------------------------------------------------
+
+
+def _output(plan: OutputPlan, values: StepValues) -> OutputRecord:
+    return OutputRecord(
+        node=plan.node,
+        value=values.tensor(plan.value),
+        target=values.of(plan.target),
+        gradient=values.of(plan.gradient),
+        logits=plan.logits,
+        loss_name=plan.loss_name,
+        from_logits=plan.from_logits,
+        sample_weight=values.of(plan.sample_weight),
+        mask=values.of(plan.mask),
     )
 
 
-def _joined(described: list[Activation], layer: str) -> Activation:
-    if not described:
-        return Activation("linear", layer, (1.0,))
-    if len(described) == 1:
-        return described[0]
-    return Activation(" → ".join(part.name for part in described), described[-1].layer)
+def _unexplained(plan: CallPlan, weights: dict[str, WeightValues]) -> list[WeightRecord]:
+    """The weights of a call of which its kind, once it saw the values, could say nothing."""
+    asked = [weight for weight in weights.values() if weight.plan.trainable]
+    return [_weight(plan.layer, (plan.node,), weight) for weight in asked]
 
 
-def _activated(functions: list[tuple[Activation, Function]], sloped: int, read: Array) -> tuple[Array, Array]:
-    """A and φ' at every element: the product of the slopes of the first `sloped` functions of a chain."""
-    if not functions:
-        return read, _ones(read)
-    values, product = as_tensor(read), None
-    for position, (what, function) in enumerate(functions):
-        values, own = slope_of(function, values)
-        if position < sloped:
-            own = values * (1 - values) if what.name == "softmax" else own
-            product = own if product is None else product * own
-    return as_array(values), _ones(read) if product is None else as_array(product)
-
-
-def _ones(like: Array) -> Array:
-    """Ones that take no memory."""
-    return np.broadcast_to(np.ones((), like.dtype), like.shape)
-
-
-# ---- nodes and other weights ---------------------------------------------------------------------
-
-_NODE_FIELDS = ("layer", "kind", "call", "loss", "stage", "producers", "activation", "unread")
-
-
-def _nodes(layout: Layout, sites: list[SiteRecord], arrays: _Arrays) -> tuple[NodeRecord, ...]:
-    filled = [_filled(fields, arrays) for fields in layout.nodes]
-    arriving = [_summed(fields["output_gradient"]) for fields in filled]
-    for site in sites:  # known only behind the kernel, where the loss reads the logits or a call has stages
-        if arriving[site.activation_node] is None and (site.logits or filled[site.node]["stage"]):
-            arriving[site.activation_node] = scalars_of(site.output_gradient)
-    samples = _filled(layout.samples, arrays)
-    numbers = [fields["index"] for fields in filled if fields["index"] is not None]
-    place = {index: position for position, index in enumerate(dict.fromkeys(numbers))}
-    outputs = _output_scalars(filled, sites)
-    return tuple(
-        NodeRecord(
-            **{name: fields[name] for name in _NODE_FIELDS},
-            samples=0 if fields["index"] is None else int(samples[place[fields["index"]]]),
-            output=outputs.get(number, _NOTHING),
-            output_gradient=arriving[number],
-            input_gradients=tuple(None if m == DATA else arriving[m] for m in fields["sole_makers"]),
-        )
-        for number, fields in enumerate(filled)
-    )
-
-
-def _summed(gradients: list[Any] | None) -> Scalars | None:
-    """Sums over what arrived at all outputs of a node."""
-    if gradients is None:
-        return None
-    parts = [part if isinstance(part, Scalars) else sums_of(part) for part in gradients]
-    return functools.reduce(lambda a, b: a + b, parts)
-
-
-def _output_scalars(filled: list[dict[str, Any]], sites: list[SiteRecord]) -> dict[int, Scalars]:
-    """Sums over what nodes put out, as far as sites hold it."""
-    found: dict[int, Scalars] = {}
-    seen: dict[int, Scalars] = {}
-
-    def sums(values: Array) -> Scalars:
-        return seen.setdefault(id(values), sums_of(values))
-
-    for site in sites:
-        (reads,) = filled[site.node]["producers"][:1] or (DATA,)
-        if reads != DATA and site.role == "kernel":
-            found[reads] = sums(site.input)
-        found[site.node] = sums(site.preactivation)
-    return found | {site.activation_node: sums(site.output) for site in sites}
-
-
-def _weight(fields: dict[str, Any]) -> WeightRecord:
-    layer, gradient = fields["layer"], fields["gradient"]
+def _weight(layer: keras.Layer, nodes: tuple[int, ...], weight: WeightValues) -> WeightRecord:
+    gradient, shape = weight.gradient, weight.plan.shape
     return WeightRecord(
         layer=layer.name,
         kind=type(layer).__name__,
-        weight=fields["path"],
-        shape=fields["shape"],
-        nodes=fields["nodes"],
-        trainable=fields["trainable"],
+        weight=weight.plan.path,
+        shape=shape,
+        nodes=nodes,
+        trainable=weight.plan.trainable,
         dtype=layer.compute_dtype,
-        bases=tuple(base.__name__ for base in type(layer).__mro__),
-        gradient=gradient.dense(fields["shape"]) if isinstance(gradient, Rows) else gradient,
-        penalty_gradient=fields["penalty"],
+        bases=_bases(layer),
+        gradient=gradient.dense(shape) if isinstance(gradient, Rows) else gradient,
+        penalty_gradient=weight.penalty,
     )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
+import keras
 import tensorflow as tf
 
-from trainobs.capture.layers import Kind
+from trainobs.capture.layers import Kind, has_activation
 from trainobs.capture.reading._unread import reordering, unneeded
 
-Tensor = Any
+#: Gradients by pass and by leaf of what is put out.
+Gradients = dict[tuple[int, int], tf.Tensor]
 
 
 @dataclasses.dataclass(eq=False)
@@ -29,16 +30,16 @@ class LayerCall:
     `unused` says where one came that the step then does without.
     """
 
-    layer: Any
+    layer: keras.Operation
     call: int
     kind: Kind | None
-    received: list[Tensor]
-    inside: Any = None
-    operands: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    weights: dict[str, Tensor | None] = dataclasses.field(default_factory=dict)
-    returned: list[Tensor] = dataclasses.field(default_factory=list)
-    output_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
-    preactivation_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    received: list[tf.Tensor]
+    inside: keras.Layer | None = None
+    operands: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    weights: dict[str, tf.Tensor | None] = dataclasses.field(default_factory=dict)
+    returned: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    output_gradients: Gradients = dataclasses.field(default_factory=dict)
+    preactivation_gradients: Gradients = dataclasses.field(default_factory=dict)
     unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
     @property
@@ -46,21 +47,37 @@ class LayerCall:
         """Whether signals pass through a kernel of this call."""
         return self.kind is not None and self.kind.carries
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the nodes that come before the call's last one."""
+        return () if self.kind is None else self.kind.stages_of(self.layer)
+
+    @property
+    def variables(self) -> dict[int, keras.Variable]:
+        """By id: the variables of a call of known kind."""
+        found = {} if self.kind is None else self.kind.variables(self.layer)
+        return {id(variable): variable for variable in found.values() if variable is not None}
+
+    @property
+    def gradients_of_z(self) -> Gradients:
+        """The gradients dJ/dZ of the call: those of its output, unless it has an activation."""
+        return self.preactivation_gradients if has_activation(self.layer) else self.output_gradients
+
 
 @dataclasses.dataclass(eq=False)
 class ModelOutput:
     """One output leaf of the model, where the loss may meet it; gradients by pass."""
 
-    value: Tensor
-    target: Tensor | None = None
-    sample_weight: Tensor | None = None
-    mask: Tensor | None = None
-    gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
-    logits_gradients: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    value: tf.Tensor
+    target: tf.Tensor | None = None
+    sample_weight: tf.Tensor | None = None
+    mask: tf.Tensor | None = None
+    gradients: Gradients = dataclasses.field(default_factory=dict)
+    logits_gradients: Gradients = dataclasses.field(default_factory=dict)
     unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
 
-_Place = tuple[LayerCall | ModelOutput, dict[Any, Tensor], tuple[int, int]]
+_Place = tuple[LayerCall | ModelOutput, Gradients, tuple[int, int]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -72,20 +89,20 @@ class StepTrace:
     says which of the gradients below came, but must stay unread, lest sums be added in another order.
     """
 
-    graph: Any = None
+    graph: tf.Graph | None = None
     calls: list[LayerCall] = dataclasses.field(default_factory=list)
     outputs: list[ModelOutput] = dataclasses.field(default_factory=list)
-    variable_gradients: dict[int, dict[int, Tensor | None]] = dataclasses.field(default_factory=dict)
-    penalty_gradients: dict[int, Tensor | None] = dataclasses.field(default_factory=dict)
-    loss: Tensor | None = None
-    loss_scale: Tensor | None = None
+    variable_gradients: dict[int, dict[int, tf.Tensor | None]] = dataclasses.field(default_factory=dict)
+    penalty_gradients: dict[int, tf.Tensor | None] = dataclasses.field(default_factory=dict)
+    loss: tf.Tensor | None = None
+    loss_scale: tf.Tensor | None = None
     loss_is_scaled: bool = False
-    open_composites: list[Any] = dataclasses.field(default_factory=list)
+    open_composites: list[keras.Layer] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
-    unread: list[tuple[dict[Any, Tensor], tuple[int, int]]] = dataclasses.field(default_factory=list)
+    unread: list[tuple[Gradients, tuple[int, int]]] = dataclasses.field(default_factory=list)
 
-    def begin(self, layer: Any, kind: Kind | None, received: list[Tensor]) -> LayerCall:
+    def begin(self, layer: keras.Operation, kind: Kind | None, received: list[tf.Tensor]) -> LayerCall:
         """Open a call of `layer`."""
         earlier = sum(call.layer is layer for call in self.calls)
         inside = self.open_composites[-1] if self.open_composites else None
@@ -99,7 +116,7 @@ class StepTrace:
         """The passes that differentiated weights; the first one if there was none."""
         return sorted(self.variable_gradients) or [0]
 
-    def end_pass(self, in_pass: int, requested: Iterable[Tensor], *, training: bool) -> None:
+    def end_pass(self, in_pass: int, requested: Iterable[tf.Tensor], *, training: bool) -> None:
         """Make the gradients of a pass dense; forget those that a training step leaves unread."""
         if training:
             for holder, _, key in self._forget(in_pass, functools.partial(unneeded, requested=requested)):
@@ -108,11 +125,11 @@ class StepTrace:
         for _, gradients, key in self._kept(in_pass):  # sparse where rows of an output were picked
             gradients[key] = tf.convert_to_tensor(gradients[key])
 
-    def is_unread(self, gradients: dict[Any, Tensor], in_pass: int) -> bool:
+    def is_unread(self, gradients: Gradients, in_pass: int) -> bool:
         """Whether any of these gradients, a field of a call or output, had to stay unread in a pass."""
         return any(found is gradients and key[0] == in_pass for found, key in self.unread)
 
-    def _forget(self, in_pass: int, left_unread: Callable[[list[Tensor]], list[bool]]) -> list[_Place]:
+    def _forget(self, in_pass: int, left_unread: Callable[[list[tf.Tensor]], list[bool]]) -> list[_Place]:
         kept = list(self._kept(in_pass))
         values = [getattr(gradients[key], "values", gradients[key]) for _, gradients, key in kept]
         dropped = [place for place, unread in zip(kept, left_unread(values), strict=True) if unread]
@@ -122,7 +139,7 @@ class StepTrace:
 
     def _kept(self, in_pass: int) -> Iterator[_Place]:
         """Who holds a gradient of a pass, in which of its fields, and where there."""
-        fields: list[tuple[LayerCall | ModelOutput, dict[Any, Tensor]]] = []
+        fields: list[tuple[LayerCall | ModelOutput, Gradients]] = []
         for call in self.calls:
             fields += [(call, call.output_gradients), (call, call.preactivation_gradients)]
         for output in self.outputs:
@@ -131,6 +148,6 @@ class StepTrace:
         for holder, gradients in by_field.values():
             yield from [(holder, gradients, key) for key in gradients if key[0] == in_pass]
 
-    def gradient_of(self, variable: int, in_pass: int) -> Tensor | None:
+    def gradient_of(self, variable: int, in_pass: int) -> tf.Tensor | None:
         """Gradient of a variable, by its id."""
         return self.variable_gradients.get(in_pass, {}).get(variable)

@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainobs.capture.reading._reads import is_inner_sum, is_sum, parts_read, terms_of
+from trainobs.capture.reading._terms import is_inner_sum, is_sum, parts_read, terms_of
 
 Tensor = Any
 

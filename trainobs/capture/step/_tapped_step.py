@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from trainobs.capture.reading import Layout, fill, nbytes, owned_weights
+from trainobs.capture.reading import StepPlan, nbytes, owned_weights, plan_step, to_record
 from trainobs.capture.step._patches import Patches
 from trainobs.capture.step._replacing import in_this_graph
 from trainobs.records import SiteRecord, StepRecord, WeightRecord
@@ -21,10 +21,10 @@ Loss = Callable[..., tf.Tensor]
 
 
 class HandedOver(NamedTuple):
-    """What one tapped step returns: its logs, the number of its trace's layout, and the tensors in it."""
+    """What one tapped step returns: its logs, the number of its trace's plan, and the tensors in it."""
 
     logs: object
-    layout: tf.Tensor
+    plan: tf.Tensor
     tensors: tuple[tf.Tensor, ...]
 
 
@@ -48,36 +48,36 @@ class TappedStep:
         self._losses = _losses_of(model)
         compiled = [loss for loss in self._losses if loss is not None]
         self._patches = Patches([model], compiled, withhold_update=withhold_update)
-        self._layouts: list[Layout] = []
+        self._plans: list[StepPlan] = []
 
     def __call__(self, data: object) -> HandedOver:
         """Run the train step with taps in the model.
 
-        In a graph this runs once per trace, and each trace has a layout of its own, found again
+        In a graph this runs once per trace, and each trace has a plan of its own, found again
         by the number it returns.
         """
         with self._patches.installed(), self._patches.tracing() as trace:
             logs = in_this_graph(self._train_step)(data)
         losses = [_describe(loss) for loss in self._losses]
-        layout = Layout(trace, self._patches.activations, self._selects, losses, owned_weights([self._model]))
+        owned = owned_weights([self._model])
+        plan, tensors = plan_step(trace, self._patches.activations, self._selects, losses, owned)
         if tf.inside_function():
-            self._layouts.append(layout)
+            self._plans.append(plan)
         else:
-            self._layouts = [layout]
-        tensors, layout.tensors = tuple(layout.tensors), []
-        return HandedOver(logs, tf.constant(len(self._layouts) - 1), tensors)
+            self._plans = [plan]
+        return HandedOver(logs, tf.constant(len(self._plans) - 1), tuple(tensors))
 
     def record(self, handed: HandedOver, step: int, epoch: int) -> StepRecord:
         """The record of one executed step."""
-        return fill(self._layout_of(handed), list(handed.tensors), step, epoch)
+        return to_record(self._plan_of(handed), handed.tensors, step, epoch)
 
     def captured(self, handed: HandedOver, step: int, epoch: int, selects: SelectsRecord) -> CapturedStep:
         """One executed step, whose record is made when it is asked for."""
         make = functools.partial(self.record, handed, step, epoch)
-        return CapturedStep(make, step, nbytes(self._layout_of(handed), list(handed.tensors)), selects)
+        return CapturedStep(make, step, nbytes(self._plan_of(handed), handed.tensors), selects)
 
-    def _layout_of(self, handed: HandedOver) -> Layout:
-        return self._layouts[int(handed.layout)]
+    def _plan_of(self, handed: HandedOver) -> StepPlan:
+        return self._plans[int(handed.plan)]
 
 
 class CapturedStep:

@@ -24,13 +24,13 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from trainobs.capture.reading import Layout, StepTrace, fill, nbytes, owned_weights
+from trainobs.capture.reading import StepPlan, StepTrace, nbytes, owned_weights, plan_step, to_record
 from trainobs.capture.step._patches import Patches
 from trainobs.errors import ModelNotReady
 from trainobs.records import DATA, NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
 
 Selects = Callable[[Any], bool]
-Caught = tuple[Layout, list[Any]]
+Caught = tuple[StepPlan, list[tf.Tensor]]
 
 
 class WatchedModels:
@@ -58,10 +58,10 @@ class WatchedModels:
         self._models, self._selects = models, selects
         self._begin, self._end = begin, end
         self._patches = Patches(models, [], on_pass=self._on_pass)
-        self._layouts: list[Layout] = []
+        self._plans: list[StepPlan] = []
         self._first: weakref.WeakKeyDictionary[StepTrace, int] = weakref.WeakKeyDictionary()
         self._due = False
-        self._caught: dict[int, Caught] = {}  # by the first layout of their trace
+        self._caught: dict[int, Caught] = {}  # by the first plan of their trace
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -98,20 +98,20 @@ class WatchedModels:
     def _on_pass(self, trace: StepTrace) -> None:
         """Hand out what the graph has caught so far; its last pass has all of it."""
         trace.loss_is_scaled = trace.loss_scale is not None  # the loss is the tape's target here
-        layout = Layout(trace, self._patches.activations, self._selects, [], owned_weights(self._models))
-        tensors, layout.tensors = layout.tensors, []
+        owned = owned_weights(self._models)
+        plan, tensors = plan_step(trace, self._patches.activations, self._selects, [], owned)
         if not tf.inside_function():
-            self._caught[-1] = layout, tensors
+            self._caught[-1] = plan, tensors
             return
         _refuse_compiled()
-        self._layouts.append(layout)
-        number = len(self._layouts) - 1
+        self._plans.append(plan)
+        number = len(self._plans) - 1
         first = self._first.setdefault(trace, number)
 
         def catch(watched: WatchedModels, *values: Any) -> None:
             if watched._due:
                 watched._caught.pop(first, None)  # the newest comes last
-                watched._caught[first] = watched._layouts[number], list(values)
+                watched._caught[first] = watched._plans[number], list(values)
 
         # at each step: a condition around it in the graph would change the training by rounding
         tf.py_function(self._calling(catch), tensors, [])
@@ -132,18 +132,18 @@ class CaughtStep:
 
     Parameters
     ----------
-    caught : list of (Layout, list of tensors)
-        Of each graph (or none) that differentiated weights: the layout of its trace, and what it
+    caught : list of (StepPlan, list of tensors)
+        Of each graph (or none) that differentiated weights: the plan of its trace, and what it
         handed out.
     """
 
     def __init__(self, caught: list[Caught]) -> None:
         self._caught = caught
-        self.nbytes = sum(nbytes(layout, values) for layout, values in caught)
+        self.nbytes = sum(nbytes(plan, values) for plan, values in caught)
 
     def record(self, step: int) -> StepRecord:
         """The record of the step, under this number."""
-        return _joined([fill(layout, values, step, epoch=0) for layout, values in self._caught])
+        return _joined([to_record(plan, values, step, epoch=0) for plan, values in self._caught])
 
 
 def _joined(records: list[StepRecord]) -> StepRecord:

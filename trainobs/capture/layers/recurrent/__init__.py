@@ -1,6 +1,6 @@
 """What each gate of a recurrent layer met at every time step, worked out after the train step.
 
-May import the parent's `_kind`, `_slope` and `_activation_functions`; never its other files. The loop
+May import the parent's `_kind`, `_slope` and `_probing`; never its other files. The loop
 over time can't be tapped, so the layer's call is run once more on recorded values (`_replay`), of the
 layers and cells that `_cells` knows: `_through_time` finds the states that enter each step,
 `_all_steps` what each gate made of them. `_recurrent` is the kind that the registry knows.

@@ -26,7 +26,6 @@ preactivation of its own, H_t U + b_r, with the slope r_t·φ'(Z_t).
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +35,7 @@ import tensorflow as tf
 
 from trainobs.activations import Activation
 from trainobs.capture._keras_internals import CONV_LSTM_CELL
-from trainobs.capture.layers._activation_functions import describe_activation
+from trainobs.capture.layers._probing import describe_activation
 from trainobs.capture.layers._slope import slope_of
 from trainobs.capture.layers.recurrent._all_steps import CellTaps, NotAsExpected, at_once
 from trainobs.capture.layers.recurrent._cells import cells_of, is_recurrent, variables_of
@@ -210,7 +209,7 @@ def parts_of(layer: Any, taps: CellTaps) -> list[GatePart]:
 
 def _gate(layer: Any, taps: CellTaps, k: int) -> _Gate:
     function = taps.functions[next(name for name, gate in taps.kind.calls if gate == k)]
-    activation = describe_activation(types.SimpleNamespace(name=layer.name, activation=function))
+    activation = describe_activation(function, layer.name)
     units = getattr(taps.cell, "units", None) or taps.cell.filters
     preactivation, output = taps.preactivations[k], taps.outputs[k]
     return _Gate(
