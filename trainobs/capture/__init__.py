@@ -10,8 +10,16 @@ or anything that draws conclusions or pictures. Its own rooms go one way, each i
 `_keras_internals` holds every private Keras name that we need, with the reason.
 """
 
-from trainobs.capture._keras_internals import all_layers
-from trainobs.capture.layers import KINDS, Call, Kind, LinearKind, Part
+from trainobs.capture._keras_internals import all_layers, maker_of
+from trainobs.capture.layers import (
+    KINDS,
+    Call,
+    Kind,
+    LinearKind,
+    Part,
+    register_activation_layer,
+    register_layer_kind,
+)
 from trainobs.capture.step import (
     BatchCapture,
     CapturedStep,
@@ -41,5 +49,8 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "maker_of",
+    "register_activation_layer",
+    "register_layer_kind",
     "updating_optimizer",
 ]

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 
 from trainobs.activations import Activation
-from trainobs.capture.layers._probing import describe_activation
+from trainobs.capture.layers._probing import Function, describe_activation
+from trainobs.capture.layers._registry import KINDS, check_layer_class
 from trainobs.errors import InvalidArgument
-
-Function = Callable[[tf.Tensor], tf.Tensor]
 
 
 class ActivationLayer(NamedTuple):
@@ -61,7 +59,7 @@ def register_activation_layer(
     Raises
     ------
     InvalidArgument
-        If `layer_class` is no class of layers, or `function` can't be called.
+        If `layer_class` is no class of layers, or one of layers with weights, or `function` can't be called.
 
     Examples
     --------
@@ -72,22 +70,17 @@ def register_activation_layer(
     >>> register_activation_layer(Snake)
     """
     check_layer_class(layer_class, "An activation layer")
+    if any(cls in KINDS for cls in layer_class.__mro__):
+        raise InvalidArgument(
+            f"{layer_class.__name__} has weights, so it is no activation layer: those apply one function and "
+            f"learn nothing. To say what its weights meet, use `register_layer_kind`."
+        )
     if function is not None and not callable(function):
         raise InvalidArgument(
             f"`function` must be callable: given a layer of {layer_class.__name__}, it returns the function "
             f"that the layer applies. Received: {function!r}. Leave it out if that is the layer's `call`."
         )
     ACTIVATION_LAYERS[layer_class] = ActivationLayer(layer_class.__name__, function or _own_call)
-
-
-def check_layer_class(layer_class: object, what: str) -> None:
-    """Refuse to register anything but a class of layers."""
-    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
-        hint = " Pass its class, not the layer." if isinstance(layer_class, keras.Layer) else ""
-        raise InvalidArgument(
-            f"{what} is registered by its class, a subclass of `keras.Layer`. Received: {layer_class!r} "
-            f"(of type {type(layer_class).__name__}).{hint}"
-        )
 
 
 def is_activation(layer: keras.Operation) -> bool:

@@ -124,14 +124,13 @@ class Kind(abc.ABC):
         Whether signals pass through its weights: kernels do, scales and shifts only modify.
     activates : bool
         Whether the layer's `activation` is what its last preactivation goes through.
-    reads_weights, reads_output : bool
-        Whether the values of the weights and of the output are needed.
+    reads_weights : bool
+        Whether the values of the weights are needed; of others, those of the output are read.
     """
 
     carries: bool = True
     activates: bool = False
     reads_weights: bool = True
-    reads_output: bool = False
 
     @abc.abstractmethod
     def variables(self, layer: Any) -> dict[str, Any]:

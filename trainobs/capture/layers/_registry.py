@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keras
 
-from trainobs.capture.layers._activation_layers import check_layer_class
 from trainobs.capture.layers._kind import Kind
 from trainobs.capture.layers._linear import (
     EinsumKind,
@@ -71,8 +70,7 @@ def register_layer_kind(layer_class: type[keras.Layer], kind: Kind) -> None:
         --------
         >>> import keras
         >>> from trainobs.capture import LinearKind
-        >>> from trainobs.capture.layers._activation_layers import check_layer_class
-    from trainobs.errors import InvalidArgument
+        >>>     from trainobs.errors import InvalidArgument
     from trainobs.linear_ops import DenseOp
         >>> class MyDense(keras.layers.Dense):
         ...     def call(self, x):
@@ -92,6 +90,16 @@ def register_layer_kind(layer_class: type[keras.Layer], kind: Kind) -> None:
             f"(of type {type(kind).__name__}). {hint}"
         )
     KINDS[layer_class] = kind
+
+
+def check_layer_class(layer_class: object, what: str) -> None:
+    """Refuse to register anything but a class of layers."""
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        hint = " Pass its class, not the layer." if isinstance(layer_class, keras.Layer) else ""
+        raise InvalidArgument(
+            f"{what} is registered by its class, a subclass of `keras.Layer`. Received: {layer_class!r} "
+            f"(of type {type(layer_class).__name__}).{hint}"
+        )
 
 
 def kind_of(layer: keras.Operation) -> Kind | None:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainobs.capture._keras_internals import DROPOUT_MASKS, LOOP_OVER_TIME, all_layers
+from trainobs.capture._keras_internals import DROPOUT_MASKS, LOOP_OVER_TIME, TRACKS_ATTRIBUTES, all_layers
 from trainobs.capture.layers.recurrent._cells import cells_of, variables_of
 
 Array = np.ndarray
@@ -44,7 +44,7 @@ def left_alone(layer: Any) -> Iterator[None]:
     """Put back every attribute of the layer, its cells and their activation layers."""
     saved = [(vars(part), dict(vars(part))) for part in (layer, *all_layers(layer))]
     for attributes, _ in saved:
-        attributes["_self_setattr_tracking"] = False  # or TensorFlow keeps a list of what is assigned
+        attributes[TRACKS_ATTRIBUTES] = False  # or TensorFlow keeps a list of what is assigned
     try:
         yield
     finally:
