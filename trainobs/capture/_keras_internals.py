@@ -22,7 +22,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -67,12 +67,12 @@ def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return model._flatten_layers(include_self=False)
 
 
-def added_losses(model: keras.Model) -> list[tuple[Any, list[Any]]]:
+def added_losses(model: keras.Model) -> list[tuple[keras.Layer, list[object]]]:
     """What the last call of the model and of every layer in it gave to `add_loss`."""
     return [(layer, [*layer._losses]) for layer in (model, *all_layers(model))]
 
 
-def put_back_losses(losses: list[tuple[Any, list[Any]]]) -> None:
+def put_back_losses(losses: list[tuple[keras.Layer, list[object]]]) -> None:
     """Undo what later calls have changed of `added_losses`."""
     for layer, added in losses:
         layer._losses.clear()
@@ -92,7 +92,7 @@ def forget_lists_noted_again(noted: list[tuple[list[str], list[str]]]) -> None:
         names[:] = [*before, *(name for name in added if name not in before)]
 
 
-def ops_sought_by(losses: list[Any]) -> frozenset[str]:
+def ops_sought_by(losses: Sequence[object]) -> frozenset[str]:
     """The types of op that losses look for behind a prediction.
 
     A user's own loss, or one that is not given to `compile`, may call any of Keras'.
@@ -108,7 +108,7 @@ def ops_sought_by(losses: list[Any]) -> frozenset[str]:
     return frozenset(sought) if losses else any_op
 
 
-def logits_behind(tensor: Any, sought: frozenset[str]) -> Any | None:
+def logits_behind(tensor: tf.Tensor, sought: frozenset[str]) -> tf.Tensor | None:
     """The logits that a Keras loss would read instead of `tensor`, or None.
 
     Keras looks at the attribute first and, in a graph, at the op that made the tensor.
@@ -119,7 +119,7 @@ def logits_behind(tensor: Any, sought: frozenset[str]) -> Any | None:
     return logits
 
 
-def carry_attributes(source: Any, target: Any, sought: frozenset[str]) -> None:
+def carry_attributes(source: tf.Tensor, target: tf.Tensor, sought: frozenset[str]) -> None:
     """Hang what Keras hung on `source`, or would find behind it, on `target`, an identical tensor."""
     logits = logits_behind(source, sought)
     if logits is not None:
@@ -129,17 +129,17 @@ def carry_attributes(source: Any, target: Any, sought: frozenset[str]) -> None:
         target._keras_mask = mask
 
 
-def mask_of(tensor: Any) -> Any | None:
+def mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
     """Which positions of a prediction count: Keras' losses leave the others out."""
     return getattr(tensor, "_keras_mask", None)
 
 
-def replace_logits(tensor: Any, logits: Any) -> None:
+def replace_logits(tensor: tf.Tensor, logits: tf.Tensor) -> None:
     """Make a loss read `logits` in place of those behind `tensor`."""
     tensor._keras_logits = logits
 
 
-def global_seed_generator() -> Any:
+def global_seed_generator() -> keras.random.SeedGenerator | None:
     """What `keras.random` calls without a seed draw from; None as long as there was no such call."""
     return global_state.get_global_attribute(_SEED_GENERATOR)
 

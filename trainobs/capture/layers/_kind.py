@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from types import EllipsisType
 
 import keras
 import numpy as np
@@ -74,7 +74,7 @@ class Part:
     units: Units
     role: str = "kernel"
     name: str = ""
-    index: tuple[Any, ...] = ()
+    index: tuple[int | slice | EllipsisType, ...] = ()
     stage: int = -1
     read_by: str = ""
     steps: int = 0
@@ -101,10 +101,10 @@ class Call:
         What arrived at each of its outputs.
     """
 
-    layer: Any
+    layer: keras.Layer
     operands: dict[str, Array]
     weights: dict[str, Array | None]
-    finish: Callable[..., Units]
+    finish: Callable[[Array, Array | None], Units]
     output: Array | None
     preactivation: Array | None
     output_gradients: tuple[Array | None, ...]
@@ -133,22 +133,24 @@ class Kind(abc.ABC):
     reads_weights: bool = True
 
     @abc.abstractmethod
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         """The weights by the names that parts use; None for those the layer does without."""
 
-    def knows(self, layer: Any) -> bool:
+    def knows(self, layer: keras.Layer) -> bool:
         """Whether this very layer is of the kind: some options turn it into something else."""
         return getattr(layer, "quantization_mode", None) is None and (
             not layer.built
             or all(v is None or isinstance(v, keras.Variable) for v in self.variables(layer).values())
         )
 
-    def operands(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def operands(
+        self, layer: keras.Layer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> dict[str, object]:
         """The tensors that have to be handed over, by name; "input" is what the layer received first."""
         del layer
         return {"input": keras.tree.flatten((args, kwargs))[0]}
 
-    def stages_of(self, layer: Any) -> tuple[str, ...]:
+    def stages_of(self, layer: keras.Layer) -> tuple[str, ...]:
         """Names of the nodes that come before the layer's own, where it is made of several."""
         del layer
         return ()

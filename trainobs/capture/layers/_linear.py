@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -35,13 +35,15 @@ class LinearKind(Kind):
 
     activates = True
 
-    def __init__(self, op: Callable[[Any, tuple[int, ...]], LinearOp]) -> None:
+    def __init__(self, op: Callable[[keras.Layer, tuple[int, ...]], LinearOp]) -> None:
         self._op = op
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         return {"kernel": layer.kernel, "bias": layer.bias}
 
-    def operands(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def operands(
+        self, layer: keras.Layer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> dict[str, object]:
         return {"input": dense_float(super().operands(layer, args, kwargs)["input"], layer.compute_dtype)}
 
     def parts(self, call: Call) -> list[Part]:
@@ -61,7 +63,7 @@ class EinsumKind(LinearKind):
     def __init__(self) -> None:
         super().__init__(einsum_op)
 
-    def knows(self, layer: Any) -> bool:
+    def knows(self, layer: keras.Layer) -> bool:
         return super().knows(layer) and einsum_is_bilinear(layer.equation)
 
 
@@ -70,14 +72,14 @@ class SeparableKind(Kind):
 
     activates = True
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         return {
             "depthwise_kernel": layer.depthwise_kernel,
             "pointwise_kernel": layer.pointwise_kernel,
             "bias": layer.bias,
         }
 
-    def stages_of(self, layer: Any) -> tuple[str, ...]:
+    def stages_of(self, layer: keras.Layer) -> tuple[str, ...]:
         return ("depthwise",)
 
     def parts(self, call: Call) -> list[Part]:
@@ -100,7 +102,7 @@ class SeparableKind(Kind):
         ]
 
 
-def dense_float(tensor: Any, dtype: str) -> Any:
+def dense_float(tensor: object, dtype: str) -> tf.Tensor:
     """What a kernel meets: integers as floats, a sparse tensor made dense."""
     dense = (
         tf.sparse.to_dense(tensor) if isinstance(tensor, tf.SparseTensor) else tf.convert_to_tensor(tensor)
@@ -120,7 +122,7 @@ def _bias_part(call: Call, units: Units) -> list[Part]:
     return [Part("bias", bias_op(len(shape), axes, shared), ones_at(shape, own), units, "bias")]
 
 
-def bias_axes(layer: Any, rank: int, many: int) -> tuple[int, ...]:
+def bias_axes(layer: keras.Layer, rank: int, many: int) -> tuple[int, ...]:
     """The axes of the preactivation that a bias runs along: the last ones, or the channels."""
     if getattr(layer, "data_format", None) == "channels_first":
         return (1,)
@@ -139,7 +141,7 @@ def apply_own(op: LinearOp, input: Array, kernel: Array) -> Array:
     return as_array(op.apply(given, tf.cast(as_tensor(op.canonical_kernel(kernel)), given.dtype)))
 
 
-def preactivation(layer: Any, op: LinearOp, input: Array, kernel: Array, bias: Array | None) -> Array:
+def preactivation(layer: keras.Layer, op: LinearOp, input: Array, kernel: Array, bias: Array | None) -> Array:
     """Z = input ∘ kernel + bias, in the layer's own layout."""
     z = apply_own(op, input, kernel)
     z = op.own_units(z, _own_shape(layer, op, input, kernel, z))
@@ -151,7 +153,7 @@ def preactivation(layer: Any, op: LinearOp, input: Array, kernel: Array, bias: A
     return np.asarray(z + bias.astype(z.dtype).reshape(shape), z.dtype)
 
 
-def _own_shape(layer: Any, op: LinearOp, input: Array, kernel: Array, z: Array) -> tuple[int, ...]:
+def _own_shape(layer: keras.Layer, op: LinearOp, input: Array, kernel: Array, z: Array) -> tuple[int, ...]:
     if not isinstance(op, EinsumOp):
         return z.shape
     operands, output = op.equation.split("->")
@@ -168,7 +170,7 @@ def linear_units(layer: str, z: Array, arriving: Array | None) -> Units:
 # ---- specs from the configuration of layers ------------------------------------------------------
 
 
-def conv_op(layer: Any, shape: tuple[int, ...]) -> ConvOp:
+def conv_op(layer: keras.Layer, shape: tuple[int, ...]) -> ConvOp:
     """The spec of a convolution."""
     del shape
     return ConvOp(
@@ -180,7 +182,7 @@ def conv_op(layer: Any, shape: tuple[int, ...]) -> ConvOp:
     )
 
 
-def depthwise_op(layer: Any, shape: tuple[int, ...]) -> DepthwiseConvOp:
+def depthwise_op(layer: keras.Layer, shape: tuple[int, ...]) -> DepthwiseConvOp:
     """The spec of a depthwise convolution."""
     strides, dilation = layer.strides, layer.dilation_rate
     rank = len(shape) - 2
@@ -193,7 +195,7 @@ def depthwise_op(layer: Any, shape: tuple[int, ...]) -> DepthwiseConvOp:
     )
 
 
-def transpose_op(layer: Any, shape: tuple[int, ...]) -> ConvTransposeOp:
+def transpose_op(layer: keras.Layer, shape: tuple[int, ...]) -> ConvTransposeOp:
     """The spec of a transposed convolution."""
     rank, padding = len(shape) - 2, layer.output_padding
     return ConvTransposeOp(
@@ -205,7 +207,7 @@ def transpose_op(layer: Any, shape: tuple[int, ...]) -> ConvTransposeOp:
     )
 
 
-def einsum_op(layer: Any, shape: tuple[int, ...]) -> EinsumOp:
+def einsum_op(layer: keras.Layer, shape: tuple[int, ...]) -> EinsumOp:
     """The spec of an EinsumDense, with a letter for each axis behind its ellipsis."""
     operands, output = layer.equation.replace(" ", "").split("->")
     input, kernel = operands.split(",")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import keras
 import numpy as np
 
 from trainobs.capture.layers._kind import Call, Kind, Part
@@ -15,7 +14,7 @@ class LookupKind(Kind):
 
     reads_weights = False
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         return {"embeddings": layer.embeddings}
 
     def parts(self, call: Call) -> list[Part]:

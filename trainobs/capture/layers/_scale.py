@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
 
+import keras
 import numpy as np
 
 from trainobs.capture.layers._kind import Array, Call, Kind, Part
@@ -17,14 +17,14 @@ class NormalisationKind(Kind):
 
     carries = False
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         return {"gamma": getattr(layer, "gamma", None), "beta": getattr(layer, "beta", None)}
 
     @abc.abstractmethod
     def normalised(self, call: Call, x: Array) -> Array:
         """x̂, from the input."""
 
-    def axes(self, layer: Any, rank: int) -> tuple[int, ...]:
+    def axes(self, layer: keras.Layer, rank: int) -> tuple[int, ...]:
         """The axes that gamma and beta run along."""
         axis = layer.axis
         return tuple(sorted(a % rank for a in ((axis,) if isinstance(axis, int) else axis)))
@@ -68,10 +68,12 @@ def _standardised(x: Array, axes: tuple[int, ...], epsilon: float, weights: Arra
 class BatchKind(NormalisationKind):
     """BatchNormalization: over the batch in training, by its moving statistics else."""
 
-    def knows(self, layer: Any) -> bool:
+    def knows(self, layer: keras.Layer) -> bool:
         return super().knows(layer) and not (getattr(layer, "renorm", False) or layer.synchronized)
 
-    def operands(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def operands(
+        self, layer: keras.Layer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> dict[str, object]:
         found = super().operands(layer, args, kwargs)
         if not (kwargs.get("training") and layer.trainable):
             return {**found, "mean": layer.moving_mean, "variance": layer.moving_variance}
@@ -93,7 +95,7 @@ class BatchKind(NormalisationKind):
 class LayerKind(NormalisationKind):
     """LayerNormalization: over some axes of each sample."""
 
-    def knows(self, layer: Any) -> bool:
+    def knows(self, layer: keras.Layer) -> bool:
         return super().knows(layer) and not getattr(layer, "rms_scaling", False)
 
     def normalised(self, call: Call, x: Array) -> Array:
@@ -115,7 +117,7 @@ class GroupKind(NormalisationKind):
 class RootMeanSquareKind(NormalisationKind):
     """RMSNormalization: divides by the root mean square of each sample, along some axes."""
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         return {"gamma": layer.scale, "beta": None}
 
     def normalised(self, call: Call, x: Array) -> Array:
@@ -129,7 +131,7 @@ class NegativeSlopeKind(Kind):
 
     carries = False
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.Layer) -> dict[str, keras.Variable | None]:
         return {"alpha": layer.alpha}
 
     def parts(self, call: Call) -> list[Part]:

@@ -15,14 +15,13 @@ are left alone:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from trainobs.capture.reading._terms import is_inner_sum, is_sum, parts_read, terms_of
 
-Tensor = Any
-
+#: What is equal for tensors that TensorFlow computes once.
+Same = str | tuple[str, ...]
 #: Operations whose output may lie in the memory of their (first) input.
 _SHARING = (
     "Identity",
@@ -36,14 +35,14 @@ _SHARING = (
 )
 
 
-def unneeded(gradients: Sequence[Tensor], requested: Iterable[Tensor]) -> list[bool]:
+def unneeded(gradients: Sequence[tf.Tensor], requested: Iterable[tf.Tensor]) -> list[bool]:
     """Of each gradient whether nothing that was requested depends on it; never so in eager code."""
     symbolic = [t for t in tf.nest.flatten(requested, expand_composites=True) if tf.is_symbolic_tensor(t)]
     needed = _ancestors(symbolic)
     return [bool(symbolic) and tf.is_symbolic_tensor(t) and t.op not in needed for t in gradients]
 
 
-def reordering(gradients: Sequence[Tensor]) -> list[bool]:
+def reordering(gradients: Sequence[tf.Tensor]) -> list[bool]:
     """Of each gradient whether reading it may change the order of a product or sum it is a part of."""
     parts = [parts_read(t) if tf.is_symbolic_tensor(t) else [] for t in gradients]
     held = [[_in_memory(part) for part in of_one] for of_one in parts]
@@ -56,9 +55,9 @@ def reordering(gradients: Sequence[Tensor]) -> list[bool]:
     ]
 
 
-def _ancestors(tensors: list[Tensor]) -> set[Any]:
+def _ancestors(tensors: list[tf.Tensor]) -> set[tf.Operation]:
     """All operations that tensors of a graph depend on."""
-    found: set[Any] = set()
+    found: set[tf.Operation] = set()
     todo = [tensor.op for tensor in tensors]
     while todo:
         operation = todo.pop()
@@ -68,20 +67,20 @@ def _ancestors(tensors: list[Tensor]) -> set[Any]:
     return found
 
 
-def _in_memory(tensor: Tensor) -> Tensor:
+def _in_memory(tensor: tf.Tensor) -> tf.Tensor:
     """The tensor in whose memory another one lies."""
     while tensor.op.type in _SHARING:
         tensor = tensor.op.inputs[tensor.value_index if tensor.op.type == "IdentityN" else 0]
     return tensor
 
 
-def _same(tensor: Tensor) -> Any:
+def _same(tensor: tf.Tensor) -> Same:
     """What is equal for tensors that TensorFlow computes once: those made of the same ones alike."""
     inputs = [part.name for part in tensor.op.inputs]
     return (tensor.op.type, *sorted(inputs)) if tensor.op.type == "Mul" else tensor.name
 
 
-def _sums_of(tensor: Tensor) -> list[Tensor]:
+def _sums_of(tensor: tf.Tensor) -> list[tf.Tensor]:
     """The whole sums that a tensor, or what lies in its memory, is a term of."""
     found, todo = [], [tensor]
     while todo:
@@ -99,14 +98,14 @@ def _sums_of(tensor: Tensor) -> list[Tensor]:
     return found
 
 
-def _one_too_many(whole: Tensor, read: set[Any]) -> list[Any]:
+def _one_too_many(whole: tf.Tensor, read: set[Same]) -> list[Same]:
     """The terms of a sum that must not be read for the order to stay."""
     terms = [_same(_in_memory(term)) for term in terms_of(whole)]
     twice = any(terms.count(term) > 1 for term in terms)  # held by one another
     return [term for term in terms if term in read][0 if twice else 1 :] if len(terms) > 2 else []
 
 
-def _is_inner_product(tensor: Tensor) -> bool:
+def _is_inner_product(tensor: tf.Tensor) -> bool:
     """Whether a product is read by nothing but another one, and some factor is smaller than the others."""
     readers = tensor.consumers()
     if tensor.op.type != "Mul" or len(readers) != 1 or readers[0].type != "Mul":

@@ -7,13 +7,14 @@ through raw ops in between is followed back through the graph to the layers it c
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
 from trainobs.capture.layers import is_activation, is_normalisation, keeps_shape
 from trainobs.capture.reading._trace import LayerCall, StepTrace
 
+#: What tells a tensor from others: of a graph, its name there.
+Key = int | tuple[int, str]
 _TRANSPARENT_OPS = frozenset({"Identity", "IdentityN", "Cast"})
 
 
@@ -85,7 +86,7 @@ class Wiring:
 
 def wire(trace: StepTrace) -> Wiring:
     """Link the calls of a trace."""
-    makers: dict[Any, int] = {}
+    makers: dict[Key, int] = {}
     producers, direct, changed = [], set(), []
     consumers: list[list[int]] = [[] for _ in trace.calls]
     for index, call in enumerate(trace.calls):
@@ -104,11 +105,11 @@ def wire(trace: StepTrace) -> Wiring:
     return Wiring(producers, consumers, direct, changed, output_nodes, outputs_changed)
 
 
-def _key(tensor: Any) -> Any:
+def _key(tensor: tf.Tensor) -> Key:
     return (id(tensor.graph), tensor.name) if tf.is_symbolic_tensor(tensor) else id(tensor)
 
 
-def _origins(tensor: Any, makers: dict[Any, int]) -> tuple[tuple[int, ...], bool]:
+def _origins(tensor: tf.Tensor, makers: dict[Key, int]) -> tuple[tuple[int, ...], bool]:
     """The calls a tensor came from, and whether nothing changed it on the way."""
     if _key(tensor) in makers:
         return (makers[_key(tensor)],), True

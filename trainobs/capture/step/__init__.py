@@ -2,9 +2,11 @@
 
 May import `reading` and `layers`; never what draws conclusions. `_taps` makes identity ops that hand
 over the gradients that come by; `_patches` puts them into the models for the length of a `with` block,
-with `_parts_of_models` and `_replacing`. `_tapped_step` is a model's own train step with taps in
-it: `_train_function` lets due steps of a `fit` run it, `_batch` one batch with the update withheld.
-`_watched` records steps of loops that users write. `_readiness` says what is missing before anything is traced.
+with `_forward` and `_backward`, which stand in for methods of the user's, `_tracing` and `_keeping`,
+which know where a tensor is kept, `_parts_of_models` and `_replacing`. `_tapped_step` is a model's own
+train step with taps in it: `_train_function` lets due steps of a `fit` run it, `_batch` one batch with
+the update withheld. `_watched` records steps of loops that users write. `_readiness` says what is
+missing before anything is traced.
 """
 
 from trainobs.capture.step._batch import BatchCapture, capture_batch

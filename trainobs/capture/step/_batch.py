@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -25,6 +24,9 @@ from trainobs.capture.step._readiness import check_input_shape, check_model, che
 from trainobs.capture.step._tapped_step import Selects, TappedStep
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.records import StepRecord
+
+#: An array or tensor, or a structure of them; None where there is none.
+Data = object
 
 
 class BatchCapture:
@@ -48,7 +50,7 @@ class BatchCapture:
             else tf.function(self._step, autograph=False, reduce_retracing=True)
         )
 
-    def __call__(self, x: Any, y: Any = None, sample_weight: Any = None, *, step: int = 0) -> StepRecord:
+    def __call__(self, x: Data, y: Data = None, sample_weight: Data = None, *, step: int = 0) -> StepRecord:
         """Run one batch and return its record; the model is left as it was."""
         _check_batch(x, y, sample_weight)
         data = keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
@@ -60,7 +62,7 @@ class BatchCapture:
         return self._step.record(captured, step, epoch=0)
 
 
-def capture_batch(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None) -> StepRecord:
+def capture_batch(model: keras.Model, x: Data, y: Data = None, sample_weight: Data = None) -> StepRecord:
     """Run a model's own train step on one batch and record it, without training.
 
     The optimizer's update is withheld; weights, moving statistics, metrics, optimizer and random
@@ -101,7 +103,7 @@ def capture_batch(model: keras.Model, x: Any, y: Any = None, sample_weight: Any 
     return BatchCapture(model)(x, y, sample_weight)
 
 
-def _to_tensor(value: Any) -> Any:
+def _to_tensor(value: object) -> tf.Tensor | None:
     if value is None or tf.is_tensor(value):
         return value
     array = np.asarray(value)
@@ -110,7 +112,7 @@ def _to_tensor(value: Any) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _check_batch(*data: Any) -> None:
+def _check_batch(*data: Data) -> None:
     lengths = [len(leaf) for leaf in keras.tree.flatten(data) if leaf is not None and len(np.shape(leaf))]
     if not lengths or min(lengths) == 0:
         raise InvalidArgument(
@@ -123,7 +125,7 @@ def _check_batch(*data: Any) -> None:
         )
 
 
-def _build(model: keras.Model, x: Any) -> None:
+def _build(model: keras.Model, x: Data) -> None:
     """Build a model that was never called, outside of any graph.
 
     Of what this changes only the seeds stay drawn that new layers took for their weights, as if training

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from trainobs.capture._keras_internals import all_layers
@@ -12,7 +10,7 @@ from trainobs.capture.layers import kind_of
 _PASSIVE = (keras.layers.InputLayer, keras.Model)
 
 
-def nodes_of(model: keras.Model) -> list[Any]:
+def nodes_of(model: keras.Model) -> list[keras.Operation]:
     """All layers, and the operations of functional models that are no layers.
 
     What a layer of a known kind is made of (an activation layer, a cell) is a part of that one.
@@ -32,20 +30,21 @@ def nodes_of(model: keras.Model) -> list[Any]:
     return list(nodes.values())
 
 
-def has_parts(layer: Any) -> bool:
+def has_parts(layer: keras.Operation) -> bool:
     """Whether a layer is made of others that are tapped in its place."""
     known = not isinstance(layer, keras.layers.Layer) or kind_of(layer) is not None
     return not known and bool(all_layers(layer))
 
 
-def updating_optimizer(optimizer: Any) -> Any:
+def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """The optimizer that updates: of one that scales the loss, the one inside."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def optimizers_of(model: keras.Model) -> list[Any]:
+def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Optimizers that the model holds, also in lists and dictionaries."""
-    found, todo = {}, list(vars(model).values())
+    found: dict[int, keras.optimizers.Optimizer] = {}
+    todo = list(vars(model).values())
     while todo:
         value = todo.pop()
         if isinstance(value, keras.optimizers.Optimizer):

@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -49,7 +49,7 @@ class Patches:
     def __init__(
         self,
         models: list[keras.Model],
-        losses: list[object],
+        losses: Sequence[object],
         *,
         withhold_update: bool = False,
         on_pass: Callable[[StepTrace], None] | None = None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from trainobs.capture._keras_internals import all_layers
@@ -21,7 +19,7 @@ def check_backend() -> None:
         )
 
 
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Refuse what is no compiled Keras model with a loss."""
     check_backend()
     if not isinstance(model, keras.Model):
@@ -35,7 +33,7 @@ def check_model(model: Any) -> None:
         )
 
 
-def check_weights(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+def check_weights(model: keras.Model) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Refuse a built model in which there is no weight to explain.
 
     Returns
@@ -54,7 +52,7 @@ def check_weights(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
     return found
 
 
-def check_input_shape(model: Any, x: Any) -> None:
+def check_input_shape(model: keras.Model, x: object) -> None:
     """Refuse a batch that does not fit the inputs a functional model was built for."""
     expected = getattr(model, "inputs", None) or []
     received = keras.tree.flatten(x)
@@ -71,10 +69,10 @@ def check_input_shape(model: Any, x: Any) -> None:
             )
 
 
-def _squeezed(shape: Any, rank: int) -> Any:
+def _squeezed(shape: tuple[int | None, ...], rank: int) -> tuple[int | None, ...]:
     """A shape of one axis too many without its last, if that is 1: Keras adds and drops it."""
     return shape[:-1] if len(shape) == rank + 1 and shape[-1] == 1 else shape
 
 
-def _bases(layer: Any) -> tuple[str, ...]:
+def _bases(layer: keras.Layer) -> tuple[str, ...]:
     return tuple(base.__name__ for base in type(layer).__mro__)

@@ -13,7 +13,7 @@ _ABSENT = object()
 
 
 @contextlib.contextmanager
-def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
+def replaced(target: object, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
     """Let ``target.name`` be `wrapper` around what it was.
 
     An instance's dictionary is written directly: Keras' attribute tracking sees nothing.
@@ -22,7 +22,9 @@ def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[No
     before = vars(target).get(name, _ABSENT)
 
     @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:  # a function: a class binds it like its own method
+    def wrapped(
+        *args: object, **kwargs: object
+    ) -> object:  # a function: a class binds it like its own method
         return wrapper(original, *args, **kwargs)
 
     _set(target, name, wrapped)
@@ -35,14 +37,14 @@ def replaced(target: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[No
             _set(target, name, before)
 
 
-def _set(target: Any, name: str, value: Any) -> None:
+def _set(target: object, name: str, value: object) -> None:
     if isinstance(target, type):
         setattr(target, name, value)
     else:
         vars(target)[name] = value
 
 
-def current_graph() -> Any:
+def current_graph() -> tf.Graph | None:
     """The graph that is being traced, None when executing eagerly."""
     return tf.compat.v1.get_default_graph() if tf.inside_function() else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -11,8 +10,8 @@ from trainobs.capture._keras_internals import carry_attributes
 
 
 def gradient_tap(
-    tensor: Any, on_gradient: Callable[[Any], None], sought: frozenset[str] = frozenset()
-) -> Any:
+    tensor: tf.Tensor, on_gradient: Callable[[tf.Tensor], None], sought: frozenset[str] = frozenset()
+) -> tf.Tensor:
     """Return `tensor` unchanged; call `on_gradient` with its upstream gradient in backprop.
 
     Whatever tape the train step uses runs the tap: there is no second backward pass. What is not
@@ -27,8 +26,8 @@ def gradient_tap(
         return tensor
 
     @tf.custom_gradient
-    def identity(x: Any) -> Any:
-        def pass_on(upstream: Any) -> Any:
+    def identity(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def pass_on(upstream: tf.Tensor) -> tf.Tensor:
             on_gradient(upstream)
             return upstream
 
@@ -39,6 +38,6 @@ def gradient_tap(
     return tapped
 
 
-def is_float_tensor(value: Any) -> bool:
+def is_float_tensor(value: object) -> bool:
     """Whether `value` is a dense tensor that a gradient can flow through."""
     return tf.is_tensor(value) and isinstance(value, tf.Tensor) and value.dtype.is_floating

@@ -16,20 +16,19 @@ tell otherwise whether XLA will compile it, and only that fails, with an error o
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
 
+import keras
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from trainobs.capture.reading import StepPlan, StepTrace, nbytes, owned_weights, plan_step, to_record
+from trainobs.capture.reading import StepPlan, StepTrace, joined, nbytes, owned_weights, plan_step, to_record
 from trainobs.capture.step._patches import Patches
 from trainobs.errors import ModelNotReady
-from trainobs.records import DATA, NodeRecord, OutputRecord, SiteRecord, StepRecord, WeightRecord
+from trainobs.records import StepRecord
 
-Selects = Callable[[Any], bool]
+Selects = Callable[[keras.Layer], bool]
 Caught = tuple[StepPlan, list[tf.Tensor]]
 
 
@@ -50,7 +49,7 @@ class WatchedModels:
 
     def __init__(
         self,
-        models: list[Any],
+        models: list[keras.Model],
         selects: Selects,
         begin: Callable[[], bool],
         end: Callable[[CaughtStep | None], None],
@@ -108,7 +107,7 @@ class WatchedModels:
         number = len(self._plans) - 1
         first = self._first.setdefault(trace, number)
 
-        def catch(watched: WatchedModels, *values: Any) -> None:
+        def catch(watched: WatchedModels, *values: tf.Tensor) -> None:
             if watched._due:
                 watched._caught.pop(first, None)  # the newest comes last
                 watched._caught[first] = watched._plans[number], list(values)
@@ -120,7 +119,7 @@ class WatchedModels:
         """For `tf.py_function`: TensorFlow never forgets one, and what it refers to."""
         own = weakref.ref(self)
 
-        def call(*values: Any) -> None:
+        def call(*values: tf.Tensor) -> None:
             if (watched := own()) is not None:
                 function(watched, *values)
 
@@ -143,52 +142,7 @@ class CaughtStep:
 
     def record(self, step: int) -> StepRecord:
         """The record of the step, under this number."""
-        return _joined([to_record(plan, values, step, epoch=0) for plan, values in self._caught])
-
-
-def _joined(records: list[StepRecord]) -> StepRecord:
-    """One record of what several graphs did one after the other, like one of as many passes."""
-    if len(records) == 1:
-        return records[0]
-    sites: list[SiteRecord] = []
-    nodes: list[NodeRecord] = []
-    outputs: list[OutputRecord] = []
-    weights: list[WeightRecord] = []
-    for record in records:
-        place, loss = len(nodes), 1 + max((node.loss for node in nodes), default=-1)
-
-        def moved(number: int, place: int = place) -> int:
-            return number if number == DATA else number + place
-
-        sites += [
-            dataclasses.replace(
-                s, node=moved(s.node), activation_node=moved(s.activation_node), loss=s.loss + loss
-            )
-            for s in record.sites
-        ]
-        nodes += [
-            dataclasses.replace(n, producers=tuple(map(moved, n.producers)), loss=n.loss + loss)
-            for n in record.nodes
-        ]
-        outputs += [dataclasses.replace(o, node=moved(o.node)) for o in record.outputs]
-        weights += [dataclasses.replace(w, nodes=tuple(map(moved, w.nodes))) for w in record.weights]
-    # each weight where it was differentiated
-    known = {s.weight for s in sites if s.kernel_gradient is not None}
-    known |= {w.weight for w in weights if w.gradient is not None}
-    sites = [s for s in sites if s.kernel_gradient is not None or s.weight not in known]
-    there = {s.weight for s in sites}
-    others = {
-        w.weight: w
-        for w in weights
-        if w.weight not in there and (w.gradient is not None or w.weight not in known)
-    }
-    return dataclasses.replace(
-        records[-1],
-        sites=tuple(sites),
-        nodes=tuple(nodes),
-        outputs=tuple(outputs),
-        weights=tuple(others.values()),
-    )
+        return joined([to_record(plan, values, step, epoch=0) for plan, values in self._caught])
 
 
 def _refuse_compiled() -> None:

@@ -6,16 +6,14 @@ them in one call, as so many samples, and back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import DROPOUT_MASKS
+from trainobs.capture.layers._probing import Function
 from trainobs.capture.layers.recurrent._cells import cell_kind, cells_of
-from trainobs.capture.layers.recurrent._through_time import Walked, time_first
+from trainobs.capture.layers.recurrent._through_time import Masks, Tensors, Walked, time_first
 from trainobs.tensors import as_array
 
 Array = np.ndarray
@@ -46,7 +44,7 @@ class CellTaps:
         dJ/dZ of every gate, then dJ/dA of every gate.
     """
 
-    def __init__(self, cell: Any, masks: tuple[list[Any], list[Any]], shape: tuple[int, int]) -> None:
+    def __init__(self, cell: keras.Layer, masks: Masks, shape: tuple[int, int]) -> None:
         kind = cell_kind(cell)
         assert kind is not None  # is_recurrent was asked
         self.cell, self.kind, self.shape = cell, kind, shape
@@ -54,19 +52,20 @@ class CellTaps:
         self.input_masks, self.state_masks = (
             [tf.repeat(m, shape[1], axis=0) for m in kept] for kept in masks
         )
-        self.input = self.state = None
-        self.preactivations: list[Any] = []
-        self.outputs: list[Any] = []
-        self.gradients: list[Any] = []
-        self._arrays: dict[int, tuple[Array, Any]] = {}
+        self.input: tf.Tensor = None
+        self.state: tf.Tensor = None
+        self.preactivations: Tensors = []
+        self.outputs: Tensors = []
+        self.gradients: Tensors = []
+        self._arrays: dict[int, tuple[Array, tf.Tensor]] = {}
         self._training = False
         self._awaited: list[tuple[str, int | None]] = []
 
-    def listen(self, tape: Any) -> None:
+    def listen(self, tape: tf.GradientTape) -> None:
         """Hear the cell's next call, for which it has its dropout masks already."""
         call = self.cell.call
 
-        def step(inputs: Any, states: Any, training: bool = False) -> Any:
+        def step(inputs: tf.Tensor, states: object, training: bool = False) -> object:
             self._training, self._awaited = bool(training), list(self.kind.calls)
             self.input, self.state = inputs, keras.tree.flatten(states)[0]
             result = call(inputs, states, training=training)
@@ -84,8 +83,8 @@ class CellTaps:
         attributes["call"] = step
         attributes.update({name: self._tapped(name, tape) for name in self.functions})
 
-    def _tapped(self, name: str, tape: Any) -> Callable[[Any], Any]:
-        def apply(preactivation: Any) -> Any:
+    def _tapped(self, name: str, tape: tf.GradientTape) -> Function:
+        def apply(preactivation: tf.Tensor) -> tf.Tensor:
             expected, gate = self._awaited.pop(0) if self._awaited else ("", None)
             if name != expected:
                 raise NotAsExpected
@@ -109,14 +108,14 @@ class CellTaps:
         rate = 0.0 if fused else self.cell.recurrent_dropout
         return self._dropped(self.state, self.state_masks, gate, rate)
 
-    def _dropped(self, values: Any, masks: list[Any], gate: int, rate: float) -> Array:
+    def _dropped(self, values: tf.Tensor, masks: Tensors, gate: int, rate: float) -> Array:
         # a rate of 1 is none to all cells but SimpleRNN's
         highest = 1.0 if isinstance(self.cell, keras.layers.SimpleRNNCell) else np.nextafter(1.0, 0.0)
         if not masks or not self._training or not 0.0 < rate <= highest:
             return self.by_step(values)
         return self.by_step(values * masks[gate if len(masks) > 1 else 0])
 
-    def by_step(self, tensor: Any) -> Array:
+    def by_step(self, tensor: tf.Tensor) -> Array:
         """All steps of a tensor (n·T, …) as an array (n, T, …), half precision as float32; made once."""
         if id(tensor) not in self._arrays:
             array = as_array(tensor).reshape(*self.shape, *tensor.shape[1:])
@@ -125,12 +124,12 @@ class CellTaps:
         return self._arrays[id(tensor)][0]
 
 
-def at_once(layer: Any, inputs: Any, walked: Walked, training: bool) -> list[CellTaps]:
+def at_once(layer: keras.layers.RNN, inputs: tf.Tensor, walked: Walked, training: bool) -> list[CellTaps]:
     """Call the layer's cell on all steps as samples, and back."""
     shape = tuple(inputs.shape[:2])
     taps = [CellTaps(c, masks, shape) for c, masks in zip(cells_of(layer), walked.masks, strict=True)]
 
-    def samples(steps: Any) -> Any:
+    def samples(steps: tf.Tensor) -> tf.Tensor:
         steps = tf.reverse(steps, [0]) if layer.go_backwards else steps
         return merged(time_first(steps))
 
@@ -149,6 +148,6 @@ def at_once(layer: Any, inputs: Any, walked: Walked, training: bool) -> list[Cel
     return taps
 
 
-def merged(tensor: Any) -> Any:
+def merged(tensor: tf.Tensor) -> tf.Tensor:
     """The first two axes as one."""
     return tf.reshape(tensor, [-1, *tensor.shape[2:]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 
@@ -24,7 +23,7 @@ class CellKind:
         Which of its functions a step calls, in this order, and the gate each is called for.
     """
 
-    cell: Any
+    cell: type[keras.Layer]
     gates: tuple[str, ...]
     calls: tuple[tuple[str, int | None], ...]
 
@@ -57,7 +56,7 @@ _LAYERS = (
 )
 
 
-def is_recurrent(layer: Any) -> bool:
+def is_recurrent(layer: keras.Operation) -> bool:
     """Whether `replay` knows the layer and its cells.
 
     A subclass with a `call` of its own may do anything with its weights, so it is not known; neither
@@ -72,33 +71,34 @@ def is_recurrent(layer: Any) -> bool:
     return known and len({id(cell) for cell in cells}) == len(cells)
 
 
-def _behaves_as(thing: Any, kind: Any) -> bool:
+def _behaves_as(thing: object, kind: type[keras.Layer]) -> bool:
     if not isinstance(thing, kind) or getattr(thing, "quantization_mode", None) is not None:
         return False
     return all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in RECURRENT_METHODS)
 
 
-def cell_kind(cell: Any) -> CellKind | None:
+def cell_kind(cell: keras.Layer) -> CellKind | None:
+    """The row of a cell; None if it is not known."""
     return next((kind for kind in _KINDS if _behaves_as(cell, kind.cell)), None)
 
 
-def _has_plain_weights(cell: Any) -> bool:
+def _has_plain_weights(cell: keras.Layer) -> bool:
     names = ("kernel", "recurrent_kernel") if cell.built else ()
     return all(isinstance(getattr(cell, name, None), keras.Variable) for name in names)
 
 
-def cells_of(layer: Any) -> list[Any]:
+def cells_of(layer: keras.layers.RNN) -> list[keras.Layer]:
     """The cells that have weights."""
     return list(layer.cell.cells) if isinstance(layer.cell, keras.layers.StackedRNNCells) else [layer.cell]
 
 
-def gates_of(layer: Any) -> list[tuple[int, str]]:
+def gates_of(layer: keras.layers.RNN) -> list[tuple[int, str]]:
     """The gates of a layer: number of the cell, and name."""
     kinds = enumerate(cell_kind(cell) for cell in cells_of(layer))
     return [(cell, gate) for cell, kind in kinds if kind is not None for gate in kind.gates]
 
 
-def variables_of(layer: Any) -> list[Any]:
+def variables_of(layer: keras.layers.RNN) -> list[keras.Variable]:
     """Every variable that a call of the layer reads.
 
     `layer.variables` (weights, then states of seed generators, cell by cell) and the states of a

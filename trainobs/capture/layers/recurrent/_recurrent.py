@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from trainobs.capture.layers._kind import Array, Call, Kind, Part, Units
 from trainobs.capture.layers.recurrent._cells import gates_of, is_recurrent, variables_of
-from trainobs.capture.layers.recurrent._replay import GatePart, replay
-from trainobs.linear_ops import ConvOp, DenseOp, LinearOp, bias_op
+from trainobs.capture.layers.recurrent._gates import GatePart
+from trainobs.capture.layers.recurrent._replay import replay
+from trainobs.linear_ops import DenseOp, LinearOp, bias_op
 
 _ROLES = {"kernel": "kernel", "recurrent_kernel": "recurrent", "bias": "bias"}
 
@@ -22,14 +21,16 @@ class RecurrentKind(Kind):
     A gate is a stage: a node of its own, between what the layer reads and what it puts out.
     """
 
-    def knows(self, layer: Any) -> bool:
+    def knows(self, layer: keras.layers.RNN) -> bool:
         return is_recurrent(layer)
 
-    def variables(self, layer: Any) -> dict[str, Any]:
+    def variables(self, layer: keras.layers.RNN) -> dict[str, keras.Variable | None]:
         weights = {id(weight) for weight in layer.weights}
         return {str(k): v for k, v in enumerate(variables_of(layer)) if id(v) in weights}
 
-    def operands(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def operands(
+        self, layer: keras.layers.RNN, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> dict[str, object]:
         names = ("sequences", "initial_state", "mask", "training")
         given = dict(zip(names, args, strict=False)) | kwargs
         weights = {id(weight) for weight in layer.weights}
@@ -45,7 +46,7 @@ class RecurrentKind(Kind):
         states = {k: v for k, v in enumerate(variables_of(layer)) if id(v) not in weights}
         return found | {f"variable {k}": tf.convert_to_tensor(v) for k, v in states.items()}
 
-    def stages_of(self, layer: Any) -> tuple[str, ...]:
+    def stages_of(self, layer: keras.layers.RNN) -> tuple[str, ...]:
         return tuple(_named(gate, cell) for cell, gate in gates_of(layer))
 
     def parts(self, call: Call) -> list[Part]:
@@ -95,11 +96,11 @@ def _part(
 
 
 def _op(gate: GatePart) -> LinearOp:
-    first = gate.conv is not None and gate.conv["data_format"] == "channels_first"
+    first = gate.conv is not None and gate.conv.data_format == "channels_first"
     if gate.role == "bias":
         rank = gate.preactivation.ndim - (gate.conv is not None)
         return bias_op(rank, (1,) if first else (-1,))
-    return DenseOp() if gate.conv is None else ConvOp(**gate.conv)
+    return DenseOp() if gate.conv is None else gate.conv
 
 
 def _units(gate: GatePart, weights: dict[str, Array | None]) -> Units:

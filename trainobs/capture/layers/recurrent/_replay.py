@@ -6,116 +6,35 @@ variables, inputs and output gradients, and every gradient comes from a tape, as
 
 1. `_through_time`: the layer's own Keras `call` runs again, with a loop over time that keeps the states which
    enter each step and, from the way back, the gradients of the states which each step computes.
+   (`_traces` compiles it.)
 2. `_all_steps`: given these, steps do not depend on each other. The layer's cell computes all of them in
    one call, as so many samples, and back. A gate's preactivation is what the cell gives to its
    `activation` or `recurrent_activation`.
-
-| symbol | meaning                                                                |
-|--------|------------------------------------------------------------------------|
-| X_t    | input of step t, dropout mask applied                                  |
-| H_t    | state that enters step t (output of the step before), mask applied     |
-| Z_t    | a gate's preactivation, X_t K + H_t U + b                              |
-| A_t    | the gate's value φ(Z_t)                                                |
-
-For every gate ``dJ/dK = Σ_t X_tᵀ·dJ/dZ_t``, ``dJ/dU = Σ_t H_tᵀ·dJ/dZ_t``, ``dJ/db = Σ_t dJ/dZ_t``. Two
-gates differ. The candidate of a GRU that resets before the product (``reset_after=False``) multiplies
-r_t·H_t with U. One that resets after it adds r_t·(H_t U + b_r): this *recurrent part* has a
-preactivation of its own, H_t U + b_r, with the slope r_t·φ'(Z_t).
+3. `_gates`: what each weight of a gate met.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from typing import Any
-
 import keras
 import numpy as np
-import tensorflow as tf
 
-from trainobs.activations import Activation
-from trainobs.capture._keras_internals import CONV_LSTM_CELL
-from trainobs.capture.layers._probing import describe_activation
-from trainobs.capture.layers._slope import slope_of
-from trainobs.capture.layers.recurrent._all_steps import CellTaps, NotAsExpected, at_once
-from trainobs.capture.layers.recurrent._cells import cells_of, is_recurrent, variables_of
+from trainobs.capture.layers.recurrent._all_steps import NotAsExpected, at_once
+from trainobs.capture.layers.recurrent._cells import is_recurrent
+from trainobs.capture.layers.recurrent._gates import GatePart, parts_of
 from trainobs.capture.layers.recurrent._through_time import (
     RecordedCall,
     as_input,
     left_alone,
     recorded_values,
-    walk_through,
 )
+from trainobs.capture.layers.recurrent._traces import walk_through
 from trainobs.tensors import as_tensor
 
 Array = np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GatePart:
-    """One weight of a cell, for one gate: what its gradient is a sum over.
-
-    Arrays hold batch, then time in the order of the layer's input (also where it goes backwards), then
-    what a step has; half precision is given as float32. For a ConvLSTM a step has pixels and channels
-    in the layer's own layout.
-
-    Attributes
-    ----------
-    weight : int
-        Position of the variable in `variables_of(layer)`. Its first entries are `layer.variables`,
-        and weights are among these, so this is its position there too.
-    gate : str
-        "input gate", "forget gate", "candidate", "output gate", "update gate" or "reset gate"; "" for
-        a SimpleRNN, which has one.
-    role : str
-        "kernel", "recurrent_kernel" or "bias".
-    columns : slice
-        Which units (last axis) of the variable belong to the gate.
-    input : array of shape (n, T, i)
-        What it multiplies at every step: dropout mask applied; times the reset gate for the candidate
-        of a GRU with ``reset_after=False``. For a bias ones (n, T), with the pixels of a ConvLSTM.
-    preactivation, output : array of shape (n, T, u)
-        Z and A = φ(Z). For the recurrent part of a GRU's candidate (see the module) Z is H U + b_r and
-        the output r·Z.
-    slope : array of shape (n, T, u)
-        φ'(Z), for softmax the diagonal of its Jacobian. For that recurrent part r·φ'(Z of the candidate).
-    output_gradient : array of shape (n, T, u)
-        dJ/dA. For that recurrent part that of the candidate, so slope·output_gradient = dJ/dZ here too.
-    preactivation_gradient : array of shape (n, T, u)
-        dJ/dZ.
-    activation : Activation
-        φ. For that recurrent part the candidate's.
-    bias : int or None
-        Position of the variable whose value is added to this Z.
-    bias_row : int or None
-        For a GRU with ``reset_after=True``, whose bias has shape (2, 3u): the row of this part, 0 beside
-        the kernel, 1 beside the recurrent kernel. (The Z of its update and reset gates have both added.)
-    conv : dict or None
-        For a ConvLSTM `strides`, `padding`, `dilation` and `data_format` of the convolution; a bias has
-        those of the kernel.
-    cell : int
-        Number of the cell in a stack, from 0.
-    """
-
-    weight: int
-    gate: str
-    role: str
-    columns: slice
-    input: Array
-    preactivation: Array
-    output: Array
-    slope: Array
-    output_gradient: Array
-    preactivation_gradient: Array
-    activation: Activation
-    bias: int | None = None
-    bias_row: int | None = None
-    conv: dict[str, Any] | None = None
-    cell: int = 0
-
-
 def replay(
-    layer: Any,
+    layer: keras.layers.RNN,
     variables: list[Array],
     inputs: Array,
     *,
@@ -167,130 +86,3 @@ def replay(
         except NotAsExpected:
             return None
         return [part for tap in taps for part in parts_of(layer, tap)]
-
-
-# ---- from tensors to parts ------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Gate:
-    """The quantities of one gate that all its parts share (see `GatePart`)."""
-
-    gate: str
-    columns: slice
-    preactivation: Array
-    output: Array
-    slope: Array
-    output_gradient: Array
-    preactivation_gradient: Array
-    activation: Activation
-
-
-def parts_of(layer: Any, taps: CellTaps) -> list[GatePart]:
-    """All parts of one cell: gate by gate its kernel, recurrent kernel and biases."""
-    cell, positions = taps.cell, {id(v): position for position, v in enumerate(variables_of(layer))}
-    bias = positions[id(cell.bias)] if cell.bias is not None else None
-    gates = [_gate(layer, taps, k) for k in range(len(taps.kind.gates))]
-    return [
-        GatePart(
-            **vars(gate),
-            weight=positions[id(getattr(cell, role))],
-            role=role,
-            input=multiplied,
-            bias=bias,
-            bias_row=row if bias is not None and _resets_after(cell) else None,
-            conv=_conv(cell, role),
-            cell=cells_of(layer).index(cell),
-        )
-        for k in range(len(gates))
-        for role, gate, multiplied, row in _uses(taps, gates, k)
-    ]
-
-
-def _gate(layer: Any, taps: CellTaps, k: int) -> _Gate:
-    function = taps.functions[next(name for name, gate in taps.kind.calls if gate == k)]
-    activation = describe_activation(function, layer.name)
-    units = getattr(taps.cell, "units", None) or taps.cell.filters
-    preactivation, output = taps.preactivations[k], taps.outputs[k]
-    return _Gate(
-        gate=taps.kind.gates[k],
-        columns=slice(k * units, (k + 1) * units),
-        preactivation=taps.by_step(preactivation),
-        output=taps.by_step(output),
-        slope=taps.by_step(_slope(activation, function, preactivation, output)),
-        output_gradient=taps.by_step(taps.gradients[len(taps.outputs) + k]),
-        preactivation_gradient=taps.by_step(taps.gradients[k]),
-        activation=activation,
-    )
-
-
-def _slope(activation: Activation, function: Any, preactivation: Any, output: Any) -> Any:
-    """φ' of every element; of softmax the diagonal of its Jacobian."""
-    if activation.name == "softmax" and not activation.elementwise:
-        return output * (1 - output)
-    return slope_of(function, preactivation)[1]
-
-
-def _uses(taps: CellTaps, gates: list[_Gate], k: int) -> Iterator[tuple[str, _Gate, Array, int]]:
-    """What the weights of one gate do: role, gate, what is multiplied, row of the bias."""
-    gate, cell = gates[k], taps.cell
-    recurrent, state = gate, taps.multiplied_by_recurrent_kernel(k)
-    if gate.gate == "candidate" and isinstance(cell, keras.layers.GRUCell):
-        if cell.reset_after:
-            recurrent = _recurrent_part(cell, gate, gates[1], state)
-        else:
-            state = gates[1].output * state
-    yield "kernel", gate, taps.multiplied_by_kernel(k), 0
-    yield "recurrent_kernel", recurrent, state, 1
-    if cell.bias is not None:
-        yield "bias", gate, _ones(cell, gate), 0
-        if _resets_after(cell):
-            yield "bias", recurrent, _ones(cell, gate), 1
-
-
-def _recurrent_part(cell: Any, candidate: _Gate, reset: _Gate, state: Array) -> _Gate:
-    """``r·Z`` with ``Z = H U + b_r``: what a GRU that resets after the product adds to its candidate."""
-    preactivation = state @ _computed_with(cell, cell.recurrent_kernel)[:, candidate.columns]
-    if cell.bias is not None:
-        preactivation = preactivation + _computed_with(cell, cell.bias)[1, candidate.columns]
-    return dataclasses.replace(
-        candidate,
-        preactivation=preactivation,
-        output=reset.output * preactivation,
-        slope=reset.output * candidate.slope,
-        preactivation_gradient=reset.output * candidate.preactivation_gradient,
-    )
-
-
-def _computed_with(cell: Any, variable: Any) -> Array:
-    """The value of a variable, as precise as the cell uses it."""
-    value = tf.cast(variable.value, cell.compute_dtype)
-    return tf.cast(value, tf.float32 if value.dtype.size < 4 else value.dtype).numpy()
-
-
-def _resets_after(cell: Any) -> bool:
-    """Whether the bias has two rows."""
-    return isinstance(cell, keras.layers.GRUCell) and bool(cell.reset_after)
-
-
-def _conv(cell: Any, role: str) -> dict[str, Any] | None:
-    """How a weight of a ConvLSTM meets the pixels."""
-    if not isinstance(cell, CONV_LSTM_CELL):
-        return None
-    if role == "recurrent_kernel":
-        one = (1,) * cell.rank
-        return dict(strides=one, padding="same", dilation=one, data_format=cell.data_format)
-    return dict(
-        strides=tuple(cell.strides),
-        padding=cell.padding,
-        dilation=tuple(cell.dilation_rate),
-        data_format=cell.data_format,
-    )
-
-
-def _ones(cell: Any, gate: _Gate) -> Array:
-    """What a bias multiplies: 1 at every step (and pixel), in no memory."""
-    channels = 2 if getattr(cell, "data_format", "channels_last") == "channels_first" else -1
-    shape = list(gate.preactivation.shape)
-    del shape[channels]
-    return np.broadcast_to(np.float32(1), shape)

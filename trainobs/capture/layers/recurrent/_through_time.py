@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import types
-import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -21,26 +19,30 @@ from trainobs.capture._keras_internals import DROPOUT_MASKS, LOOP_OVER_TIME, TRA
 from trainobs.capture.layers.recurrent._cells import cells_of, variables_of
 
 Array = np.ndarray
+#: The flattened tensors of a structure, such as a layer's states.
+Tensors = list[tf.Tensor]
+#: What a cell caches as dropout masks, of its input and of its state.
+Masks = tuple[Tensors, Tensors]
 
 
 class RecordedCall(NamedTuple):
     """What `replay` was given, as tensors."""
 
-    variables: list[Any]
-    inputs: Any
-    initial_state: list[Any] | None
-    mask: Any
-    output_gradients: list[Any]
+    variables: Tensors
+    inputs: tf.Tensor
+    initial_state: Tensors | None
+    mask: tf.Tensor | None
+    output_gradients: list[tf.Tensor | None]
 
 
-def as_input(layer: Any, inputs: Array) -> Any:
+def as_input(layer: keras.layers.RNN, inputs: Array) -> tf.Tensor:
     """The input as `Layer.__call__` hands it to `call`."""
     tensor = tf.convert_to_tensor(inputs)
     return tf.cast(tensor, layer.compute_dtype) if tensor.dtype.is_floating else tensor
 
 
 @contextlib.contextmanager
-def left_alone(layer: Any) -> Iterator[None]:
+def left_alone(layer: keras.layers.RNN) -> Iterator[None]:
     """Put back every attribute of the layer, its cells and their activation layers."""
     saved = [(vars(part), dict(vars(part))) for part in (layer, *all_layers(layer))]
     for attributes, _ in saved:
@@ -54,7 +56,7 @@ def left_alone(layer: Any) -> Iterator[None]:
             attributes.update(before)
 
 
-def recorded_values(layer: Any, values: list[Any]) -> Any:
+def recorded_values(layer: keras.layers.RNN, values: Tensors) -> keras.StatelessScope:
     """A scope in which the layer's variables have recorded values, and assigning changes none."""
     mapping = list(zip(variables_of(layer), values, strict=True))
     return keras.StatelessScope(mapping, initialize_variables=False)
@@ -73,12 +75,12 @@ class Walked(NamedTuple):
         For every cell what it caches as dropout masks, of its input and state; empty if nothing.
     """
 
-    entering: list[Any]
-    gradients: list[Any]
-    masks: list[Any]
+    entering: Tensors
+    gradients: Tensors
+    masks: list[Masks]
 
 
-def walk(layer: Any, call: RecordedCall, training: bool) -> Walked:
+def walk(layer: keras.layers.RNN, call: RecordedCall, training: bool) -> Walked:
     """Call the layer on recorded values, forwards and back."""
     loop, state, tape = _Loop(layer), None, tf.GradientTape(watch_accessed_variables=False)
     with left_alone(layer), recorded_values(layer, call.variables), tape:
@@ -107,16 +109,21 @@ class _Loop:
         See `Walked`.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: keras.layers.RNN) -> None:
         self._layer = layer
         self._zero_output = layer.zero_output_for_mask
-        self.probes: list[Any] = []
-        self.entering: list[Any] = []
-        self.masks: list[Any] = []
+        self.probes: Tensors = []
+        self.entering: Tensors = []
+        self.masks: list[Masks] = []
 
     def run(
-        self, tape: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
-    ) -> tuple[Any, Any, Any]:
+        self,
+        tape: tf.GradientTape,
+        sequences: tf.Tensor,
+        initial_state: object,
+        mask: tf.Tensor | None,
+        training: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor, object]:
         """What the layer's own loop does: last output, all outputs and last states."""
         first, length = keras.tree.flatten(initial_state), tf.shape(sequences)[1]
         self.probes = [tf.zeros(tf.concat([[length], tf.shape(s)], 0), s.dtype) for s in first]
@@ -127,7 +134,9 @@ class _Loop:
         output = tf.zeros_like(first[self._head()])
         outputs = tf.TensorArray(output.dtype, length, element_shape=output.shape)
 
-        def body(t: Any, states: Any, last: Any, kept: Any, seen: Any) -> Any:
+        def body(
+            t: tf.Tensor, states: Tensors, last: tf.Tensor, kept: list[tf.TensorArray], seen: tf.TensorArray
+        ) -> tuple[object, ...]:
             nested = keras.tree.pack_sequence_as(initial_state, list(states))
             _, returned = self._layer.cell(read[0].read(t), nested, training=training)
             new = [s + p.read(t) for s, p in zip(keras.tree.flatten(returned), probes, strict=True)]
@@ -148,7 +157,7 @@ class _Loop:
         self.masks = [cached_masks(cell) for cell in cells_of(self._layer)]
         return output, time_first(outputs.stack()), keras.tree.pack_sequence_as(initial_state, list(states))
 
-    def _by_step(self, sequences: Any) -> Any:
+    def _by_step(self, sequences: tf.Tensor) -> tf.TensorArray:
         steps = time_first(sequences)
         steps = tf.reverse(steps, [0]) if self._layer.go_backwards else steps
         return tf.TensorArray(steps.dtype, tf.shape(steps)[0]).unstack(steps)
@@ -158,7 +167,9 @@ class _Loop:
         counts = [len(keras.tree.flatten(cell.get_initial_state(1))) for cell in cells_of(self._layer)]
         return sum(counts[:-1])
 
-    def _masked(self, live: Any, new: list[Any], old: list[Any], last: Any) -> tuple[list[Any], Any]:
+    def _masked(
+        self, live: tf.Tensor | None, new: Tensors, old: Tensors, last: tf.Tensor
+    ) -> tuple[Tensors, tf.Tensor]:
         """States and output of a step, for the samples whose step counts."""
         output = new[self._head()]
         if live is None:
@@ -167,97 +178,18 @@ class _Loop:
         return [_where(live, n, o) for n, o in zip(new, old, strict=True)], _where(live, output, kept)
 
 
-def _where(live: Any, new: Any, old: Any) -> Any:
+def _where(live: tf.Tensor, new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
     """`new` for the samples whose step counts, else `old`."""
     return tf.where(tf.reshape(live, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
 
 
-def time_first(array: Any) -> Any:
+def time_first(array: tf.Tensor) -> tf.Tensor:
     """Exchange the first two axes."""
     return tf.transpose(array, [1, 0, *range(2, len(array.shape))])
 
 
-def cached_masks(cell: Any) -> tuple[list[Any], list[Any]]:
+def cached_masks(cell: keras.Layer) -> Masks:
+    """What a cell keeps as dropout masks: one, one for every gate, or none."""
     found = [getattr(cell, name, None) for name in DROPOUT_MASKS]
     inputs, states = ([] if m is None else list(m) if isinstance(m, list | tuple) else [m] for m in found)
     return inputs, states
-
-
-# ---- compiled -------------------------------------------------------------------------------------
-
-#: By layer and kind of call the trace of `walk`, or how many steps were walked without one. Nothing
-#: in a trace refers to its layer (the variables are arguments), so they go when it goes.
-_TRACES: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
-_MOST_TRACES = 8  # of one layer
-#: Tracing takes as long as about this many eager steps; afterwards a step is ten times as fast.
-_STEPS_WORTH_A_TRACE = 100
-
-
-def walk_through(layer: Any, call: RecordedCall, training: bool) -> Walked:
-    """`walk`, compiled where it is worth it and can be."""
-    flat = tf.nest.flatten(call)
-    tensors, given = [x for x in flat if x is not None], [x is not None for x in flat]
-    run_walk = _walk_of_tensors(weakref.ref(layer), tf.nest.map_structure(lambda _: 0, call), given, training)
-    specs = [x for x in tf.nest.flatten(_specs(layer, call)) if x is not None]
-    key = (training, len(call.initial_state or []), tuple(given), tuple(specs), *_settings(layer))
-    traces = _TRACES.setdefault(layer, {})
-    if key not in traces and len(traces) >= _MOST_TRACES:
-        traces.clear()
-    run = traces.get(key, 0)
-    if isinstance(run, int):
-        steps = run + call.inputs.shape[1]
-        run = traces[key] = _trace(run_walk, specs) if steps >= _STEPS_WORTH_A_TRACE else steps
-    return Walked(*(run if callable(run) else run_walk)(*tensors))
-
-
-def _walk_of_tensors(
-    layer: weakref.ref[Any], structure: Any, given: list[bool], training: bool
-) -> Callable[..., Any]:
-    """`walk` as a function of tensors alone."""
-
-    def of_tensors(*tensors: Any) -> Any:
-        rest = iter(tensors)
-        call = tf.nest.pack_sequence_as(structure, [next(rest) if there else None for there in given])
-        return tuple(walk(layer(), call, training))
-
-    return of_tensors
-
-
-def _specs(layer: Any, call: RecordedCall) -> RecordedCall:
-    """Types of the tensors: any batch size (a stateful layer has but one), any number of steps."""
-    batch = call.inputs.shape[0] if layer.stateful else None
-
-    def spec(tensor: Any, *first: int | None) -> Any:
-        if tensor is None:
-            return None
-        return tf.TensorSpec([*first, *tensor.shape[len(first) :]], tensor.dtype)
-
-    timed = [layer.return_sequences, *[False] * len(call.output_gradients)]
-    gradients = zip(call.output_gradients, timed, strict=False)
-    return RecordedCall(
-        [spec(v) for v in call.variables],
-        spec(call.inputs, batch, None),
-        call.initial_state and [spec(s, batch) for s in call.initial_state],
-        spec(call.mask, batch, None),
-        [spec(g, batch, None) if steps else spec(g, batch) for g, steps in gradients],
-    )
-
-
-def _settings(layer: Any) -> Iterator[Any]:
-    """Everything about a layer that a trace depends on; hashable, and without a strong reference."""
-    for part in (layer, *all_layers(layer)):
-        yield id(part), part.compute_dtype
-        for name, value in sorted(vars(part).items()):
-            if callable(value) and name.endswith("activation"):
-                kind = weakref.WeakMethod if isinstance(value, types.MethodType) else weakref.ref
-                yield name, kind(value)
-            elif isinstance(value, bool | int | float | str | None | tuple):
-                yield name, str(value)
-
-
-def _trace(function: Callable[..., Any], specs: list[Any]) -> Any:
-    """A function as a graph; None if it can't be one, such as for a function that needs values."""
-    try:
-        return tf.function(function, autograph=False).get_concrete_function(*specs)
-    except Exception:  # then it runs eagerly, and an error that is no matter of graphs comes again
-        return None
