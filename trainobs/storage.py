@@ -27,7 +27,7 @@ from trainobs.records import (
     WeightRecord,
 )
 
-FORMAT = "trainobs-recording-2"
+FORMAT = "trainobs-recording-3"
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (Activation, NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, WeightRecord)

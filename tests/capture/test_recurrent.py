@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainobs.capture._kinds import _cells, _through_time
-from trainobs.capture._kinds._cells import is_recurrent, variables_of
-from trainobs.capture._kinds._replay import GatePart, replay
+from trainobs.capture.layers.recurrent import _cells, _traces
+from trainobs.capture.layers.recurrent._cells import is_recurrent, variables_of
+from trainobs.capture.layers.recurrent._gates import GatePart
+from trainobs.capture.layers.recurrent._replay import replay
 
 layers = keras.layers
 N, T, FEATURES = 3, 5, 4
@@ -268,7 +269,7 @@ def summed(part: GatePart, shape: tuple[int, ...]) -> np.ndarray:
     with tf.GradientTape() as tape:
         tape.watch(kernel)
         layout = ("NWC", "NHWC", "NDHWC")[len(shape) - 3]
-        strides, padding, dilation, _ = part.conv.values()
+        strides, padding, dilation = part.conv.strides, part.conv.padding, part.conv.dilation
         z = tf.nn.convolution(merged[0], kernel, strides, padding.upper(), layout, dilation)
     return tape.gradient(z, kernel, merged[1]).numpy()
 
@@ -309,9 +310,9 @@ def test_parts_add_up_to_the_gradients(
     """Summed over terms and put side by side, the parts are the gradients of a plain tape."""
     layer, inputs = prepared(make, shape, how)
     step = Step(layer, inputs, how, graph=graph)
-    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0 if graph else 10**9)
+    monkeypatch.setattr(_traces, "_STEPS_WORTH_A_TRACE", 0 if graph else 10**9)
     parts = step.replayed()
-    assert [callable(trace) for trace in _through_time._TRACES[layer].values()] == [graph]
+    assert [callable(trace) for trace in _traces._TRACES[layer].values()] == [graph]
     assert_right(layer, step, parts)
 
 
@@ -411,19 +412,19 @@ def test_softmax_gate_has_the_diagonal_of_its_jacobian_as_slope() -> None:
 
 def test_a_trace_serves_batches_of_any_size_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trace for a layer, whatever the shape of a batch."""
-    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_traces, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(lambda: layers.LSTM(3, dropout=0.4), (FEATURES,), frozenset())
     Step(layer, inputs, frozenset(), graph=False).replayed()
     shorter = Step(layer, inputs[:2, :3], frozenset(), graph=False)
     total = added_up(shorter.replayed(), variables_of(layer))
     for i, gradient in enumerate(shorter.gradients):
         assert_same(total[i], gradient, 1e-4, str(i))
-    assert len(_through_time._TRACES[layer]) == 1
+    assert len(_traces._TRACES[layer]) == 1
 
 
 def test_a_changed_layer_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace does not outlive what it was made of: settings and activation functions."""
-    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_traces, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(lambda: layers.LSTM(3), (FEATURES,), frozenset())
     for name, value in (("", None), ("activation", tf.sin), ("dropout", 0.4)):
         if name:
@@ -433,12 +434,12 @@ def test_a_changed_layer_is_traced_again(monkeypatch: pytest.MonkeyPatch) -> Non
     layer.go_backwards = True
     step = Step(layer, inputs, frozenset(), graph=False)
     assert_right(layer, step, step.replayed())
-    assert len(_through_time._TRACES[layer]) == 4
+    assert len(_traces._TRACES[layer]) == 4
 
 
 def test_a_function_that_no_graph_can_hold_is_replayed_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An activation that asks for values, in a model that runs eagerly."""
-    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_traces, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(lambda: layers.LSTM(3, _asks_for_values), (FEATURES,), frozenset())
     step = Step(layer, inputs, frozenset(), graph=False)
     for _ in range(2):
@@ -451,16 +452,16 @@ def _asks_for_values(z: Any) -> Any:
 
 def test_traces_go_when_their_layer_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is kept holds the layer."""
-    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0)
+    monkeypatch.setattr(_traces, "_STEPS_WORTH_A_TRACE", 0)
     layer, inputs = prepared(
         lambda: layers.GRU(3, layers.LeakyReLU(0.2), dropout=0.3), (FEATURES,), frozenset()
     )
     Step(layer, inputs, frozenset(), graph=False).replayed()
-    before, gone = len(_through_time._TRACES), weakref.ref(layer)
+    before, gone = len(_traces._TRACES), weakref.ref(layer)
     del layer
     gc.unfreeze()
     gc.collect()
-    assert gone() is None and len(_through_time._TRACES) < before
+    assert gone() is None and len(_traces._TRACES) < before
 
 
 # ---- nothing changes ----------------------------------------------------------------------------
@@ -495,7 +496,7 @@ def test_layer_is_left_as_it_was(
     name: str, fails: bool, traced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Variables, attributes, activation functions and cached masks are the same objects and values."""
-    monkeypatch.setattr(_through_time, "_STEPS_WORTH_A_TRACE", 0 if traced else 10**9)
+    monkeypatch.setattr(_traces, "_STEPS_WORTH_A_TRACE", 0 if traced else 10**9)
     layer, inputs = prepared(KEPT[name], (7, 2) if name == "conv_lstm" else (FEATURES,), frozenset())
     step = Step(layer, inputs, frozenset(), graph=False)
     step.variables = [np.zeros_like(v) if "seed" not in w.path else v for v, w in _valued(step)]

@@ -169,7 +169,7 @@ def test_gradient_of_a_large_table_stays_sparse():
 
 def test_tensors_that_a_step_with_a_large_table_hands_over():
     """The largest of them is smaller than the table by far."""
-    from trainobs.capture._tapped_step import TappedStep
+    from trainobs.capture.step._tapped_step import TappedStep
 
     rows = 50_000
     stack = [keras.Input((5,), dtype="int64"), layers.Embedding(rows, 4, mask_zero=True)]

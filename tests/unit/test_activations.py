@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from trainobs.activations import PROBE_GRID, Activation
-from trainobs.capture._activation_functions import describe_activation
+from trainobs.capture.layers import activation_of
 
 ATOL = 1e-2
 
@@ -72,7 +72,7 @@ JOINT = {
 
 def probed(function) -> Activation:
     """The description of a Dense layer with this activation function."""
-    return describe_activation(layers.Dense(2, function, name="layer"))
+    return activation_of(layers.Dense(2, function, name="layer")).activation
 
 
 def properties(activation: Activation) -> tuple:
@@ -124,8 +124,8 @@ def test_activation_layers_are_described_like_functions():
         layers.Activation("tanh"): "tanh",
     }
     for layer, name in cases.items():
-        assert properties(describe_activation(layer)) == ELEMENTWISE[name]
-    assert not describe_activation(layers.Softmax()).elementwise
+        assert properties(activation_of(layer).activation) == ELEMENTWISE[name]
+    assert not activation_of(layers.Softmax()).activation.elementwise
 
 
 def test_a_layer_without_activation_is_linear():
@@ -158,3 +158,86 @@ def test_probing_draws_no_random_numbers():
     tf.random.set_seed(1)
     probed(lambda z: tf.nn.relu(z) + 0.5)
     np.testing.assert_array_equal(tf.random.uniform((3,)), first)
+
+
+INF = np.inf
+#: The smallest and the largest value of what a function puts out.
+RANGES = {
+    "sigmoid": (0, 1),
+    "hard_sigmoid": (0, 1),
+    "softmax": (0, 1),
+    "tanh": (-1, 1),
+    "hard_tanh": (-1, 1),
+    "softsign": (-1, 1),
+    "relu": (0, INF),
+    "softplus": (0, INF),
+    "relu6": (0, 6),
+    "linear": (-INF, INF),
+    "leaky_relu": (-INF, INF),
+    "elu": (-1, INF),
+    "exponential": (0, INF),
+    "log_sigmoid": (-INF, 0),
+    "squareplus": (0, INF),
+    "sparse_sigmoid": (0, 1),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges_of_keras_activations(name):
+    """What a function can put out is probed, up to very large values: an error of 1e-9 would be an alarm."""
+    if not hasattr(keras.activations, name):
+        pytest.skip(f"this Keras has no {name}")
+    assert probed(name).range == RANGES[name]
+
+
+@pytest.mark.parametrize(("name", "lowest"), [("gelu", -0.169971), ("silu", -0.278465), ("selu", -1.758099)])
+def test_a_dip_between_the_points_of_the_grid_is_in_the_range(name, lowest):
+    """The lowest value of a function that dips below 0 is found between the points it is probed at."""
+    low, high = probed(name).range
+    assert low == pytest.approx(lowest, abs=1e-6) and high == INF
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (tf.sin, (-1, 1)),
+        (lambda z: 3 * tf.tanh(z) + 1, (-2, 4)),
+        (lambda z: tf.math.log(z), (-INF, INF)),  # nan below 0: left out
+        (lambda z: tf.math.log1p(tf.abs(z)), (0, INF)),  # grows without end, however slowly
+        (lambda z: z * z, (0, INF)),
+        (lambda z: z * np.nan, (-INF, INF)),
+        (lambda z: 0 * z, (0, 0)),
+        (lambda z: z / (1e-3 + tf.norm(z, axis=-1, keepdims=True)), (-INF, INF)),  # not element-wise
+        (tf.nn.softmax, (0, 1)),
+    ],
+    ids=["sin", "scaled tanh", "log", "log1p", "square", "nan", "constant", "normalising", "softmax"],
+)
+def test_ranges_of_users_functions(function, expected):
+    """Users' functions are probed in the same way; those that mix units have no range, but for a softmax."""
+    assert probed(function).range == expected
+
+
+def test_a_function_that_refuses_large_values_is_element_wise_all_the_same():
+    """What can't be called far from 0 has slopes, but no range."""
+
+    def careful(z):
+        if np.abs(z).max() > 100:
+            raise ValueError
+        return tf.tanh(z)
+
+    activation = probed(careful)
+    assert activation.elementwise and activation.range == (-INF, INF)
+
+
+def test_ranges_of_activation_layers():
+    """An activation layer has the range of what it applies."""
+    assert activation_of(layers.ReLU(max_value=4)).activation.range == (0, 4)
+    assert activation_of(layers.Softmax()).activation.range == (0, 1)
+    assert activation_of(layers.Activation("tanh")).activation.range == (-1, 1)
+
+
+def test_a_layer_with_weights_has_no_range():
+    """It is not called, so nothing is known of it."""
+    prelu = layers.PReLU()
+    prelu.build((None, 2))
+    assert probed(prelu).range == (-INF, INF)

@@ -114,7 +114,7 @@ class Flow:
 
     def normalises(self, node: int) -> bool:
         """Whether a node is a normalisation."""
-        return self.records[node].kind.endswith("Normalization")
+        return self.records[node].normalises
 
     def end(self, node: int) -> int:
         """The last node that can be reached from one."""

@@ -1,29 +1,37 @@
-"""Taps in the user's own train step: the only folder that touches Keras models.
+"""From a train step to its record: the only room that touches Keras models.
 
-It may import `errors`, `near_zero`, `tensors`, `activations`, `linear_ops` and `recording`, never
-`analysis` or anything that draws. How a step is tapped, in the order of the files:
+May import `errors`, `activations`, `tensors`, `linear_ops` and `records`; never `statistics`, `analysis`
+or anything that draws conclusions or pictures. Its own rooms go one way, each imports only those below it:
 
-1. `_keras_internals` holds every private Keras name we need, with the reason.
-2. `_taps` makes identity ops that hand over what flows forward and backward through them.
-3. `_kinds` is the folder of layer kinds: what each weight of a layer met. `_sites` says what layers
-   are to each other, `_activation_functions` what stands behind a preactivation.
-4. `_trace` collects what one step hands over; `_patches` puts the taps into the models for the
-   length of a `with` block, with `_parts_of_models` and `_replacing`.
-5. `_wiring` finds out who consumes whom; `_layout` lists what a step has to return, with `_slots`,
-   which knows what can be read unnoticed; `_filling` makes its record of the values.
-6. `_tapped_step` is a model's own train step with taps in it. `_train_function` lets due steps of a
-   `fit` run it, `_batch` one batch with the update withheld; `_watched` records steps of loops that
-   users write.
+* `step`: taps in the user's own step, one batch, loops that users write;
+* `reading`: which tensors may be read without moving a bit, a plan of the step, records of its values;
+* `layers`: what each weight of each kind of layer met; `layers/recurrent` apart.
+
+`_keras_internals` holds every private Keras name that we need, with the reason.
 """
 
-from trainobs.capture._batch import BatchCapture, capture_batch
-from trainobs.capture._keras_internals import all_layers
-from trainobs.capture._kinds import KINDS, Call, Kind, LinearKind, Part
-from trainobs.capture._parts_of_models import updating_optimizer
-from trainobs.capture._readiness import check_model, check_weights
-from trainobs.capture._tapped_step import CapturedStep
-from trainobs.capture._train_function import Catch, TrainFunction
-from trainobs.capture._watched import CaughtStep, WatchedModels
+from trainobs.capture._keras_internals import all_layers, maker_of
+from trainobs.capture.layers import (
+    KINDS,
+    Call,
+    Kind,
+    LinearKind,
+    Part,
+    register_activation_layer,
+    register_layer_kind,
+)
+from trainobs.capture.step import (
+    BatchCapture,
+    CapturedStep,
+    Catch,
+    CaughtStep,
+    TrainFunction,
+    WatchedModels,
+    capture_batch,
+    check_model,
+    check_weights,
+    updating_optimizer,
+)
 
 __all__ = [
     "KINDS",
@@ -41,5 +49,8 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "maker_of",
+    "register_activation_layer",
+    "register_layer_kind",
     "updating_optimizer",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainobs.capture import all_layers, updating_optimizer
+from trainobs.capture import all_layers, maker_of, updating_optimizer
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.remedies._layers import ActivationInPlaceOfSoftmax, Residual
 from trainobs.remedies._surgery import Change, Layer, Model, layers_named, rebuilt
@@ -348,8 +348,7 @@ def _activation_name(layer: Layer) -> str:
 
 def _last_layer(model: Model) -> Layer:
     """The layer that makes the model's only output, inside of nested models too."""
-    history = model.outputs[0]._keras_history
-    last = history.operation
+    last = maker_of(model.outputs[0])
     return _last_layer(last) if hasattr(last, "outputs") else last
 
 
@@ -357,7 +356,7 @@ def _activation_before(model: Model, last: Layer) -> str:
     """Name of the activation of what the last layer reads, if that is all it does."""
     if not isinstance(last, (*_ACTIVATION_LAYERS, keras.layers.Softmax)):
         return "linear"
-    before = last.input._keras_history.operation
+    before = maker_of(last.input)
     return _activation_name(before)
 
 

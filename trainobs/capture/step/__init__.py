@@ -1,0 +1,30 @@
+"""Taps in the user's own train step, and every one taken out again.
+
+May import `reading` and `layers`; never what draws conclusions. `_taps` makes identity ops that hand
+over the gradients that come by; `_patches` puts them into the models for the length of a `with` block,
+with `_forward` and `_backward`, which stand in for methods of the user's, `_tracing` and `_keeping`,
+which know where a tensor is kept, `_parts_of_models` and `_replacing`. `_tapped_step` is a model's own
+train step with taps in it: `_train_function` lets due steps of a `fit` run it, `_batch` one batch with
+the update withheld. `_watched` records steps of loops that users write. `_readiness` says what is
+missing before anything is traced.
+"""
+
+from trainobs.capture.step._batch import BatchCapture, capture_batch
+from trainobs.capture.step._parts_of_models import updating_optimizer
+from trainobs.capture.step._readiness import check_model, check_weights
+from trainobs.capture.step._tapped_step import CapturedStep
+from trainobs.capture.step._train_function import Catch, TrainFunction
+from trainobs.capture.step._watched import CaughtStep, WatchedModels
+
+__all__ = [
+    "BatchCapture",
+    "CapturedStep",
+    "Catch",
+    "CaughtStep",
+    "TrainFunction",
+    "WatchedModels",
+    "capture_batch",
+    "check_model",
+    "check_weights",
+    "updating_optimizer",
+]
