@@ -111,7 +111,9 @@ def draw(path: Path = PICTURE) -> Axes:
     """Draw the rooms, each below those that it imports."""
     graph, places = imports(), _places(floors(imports()))
     height = 1 + max(y for _, y in places.values())
-    _, ax = plt.subplots(figsize=(10, 0.95 * height), layout="tight")
+    ax = plt.figure(figsize=(10, 0.8 * height), dpi=110).add_axes((0.01, 0.01, 0.98, 0.94))
+    ax.set(xlim=(-0.02, 1.02), ylim=(height - 0.4, -0.6))
+    ax.axis("off")
     boxes = {name: _box(ax, name, place) for name, place in places.items()}
     ax.figure.canvas.draw()  # boxes have their sizes now
     for name, other in reduced(graph):
@@ -120,10 +122,8 @@ def draw(path: Path = PICTURE) -> Axes:
             style |= dict(color="#B02A37", linestyle=":", connectionstyle="arc3,rad=0.4")
         style |= dict(patchA=boxes[name], patchB=boxes[other])
         ax.annotate("", places[other], places[name], arrowprops=style, zorder=1)
-    ax.set(xlim=(-0.02, 1.02), ylim=(height - 0.4, -0.6))
-    ax.axis("off")
     ax.set_title("Arrows point to what a room imports", loc="left", fontsize=11, color="#212529")
-    ax.figure.savefig(path, dpi=110)
+    ax.figure.savefig(path)
     return ax
 
 
@@ -142,11 +142,16 @@ def _places(levels: dict[str, int]) -> dict[str, tuple[float, float]]:
         for names in floor_of:
             names.sort(key=lambda name: _middle(name, arrows, found))
         found = {
-            name: ((number + 0.5) / len(names), float(level))
+            name: ((number + 0.5) / len(names) + _aside(level, len(names)), float(level))
             for level, names in enumerate(floor_of)
             for number, name in enumerate(names)
         }
     return found
+
+
+def _aside(level: int, rooms_beside: int) -> float:
+    """Rooms that have a floor to themselves step aside in turn, so that no arrow hides behind one."""
+    return 0.0 if rooms_beside > 3 else 0.1 * (-1) ** level / rooms_beside
 
 
 def _middle(name: str, arrows: list[tuple[str, str]], places: dict[str, tuple[float, float]]) -> float:
