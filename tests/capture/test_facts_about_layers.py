@@ -253,7 +253,9 @@ def test_a_kind_is_an_object():
     ) as error:
         register_layer_kind(OwnDense, LinearKind)
     assert "Pass an object: LinearKind()." in str(error.value)
-    with pytest.raises(InvalidArgument, match=r"Received: 'dense' \(of type str\)\. docs/new_layer_kind\.md"):
+    with pytest.raises(
+        InvalidArgument, match=r"Received: 'dense' \(of type str\)\. docs/extending/layer_kind\.md"
+    ):
         register_layer_kind(OwnDense, "dense")
 
 

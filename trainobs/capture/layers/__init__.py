@@ -5,7 +5,7 @@ met, so that it is explained one by one. A kind is one line of `_registry` and, 
 like it, one short class: `_kind` says what it has to answer; `_linear` holds kernels, `_scale`
 normalisations and PReLU, `_lookup` embeddings, `recurrent` what runs over time. Layers of any other
 kind are explained as a whole. `_sites` says what layers are to each other, `_activation_layers`
-which are activations, `_probing` what their functions do. docs/new_layer_kind.md adds a kind.
+which are activations, `_probing` what their functions do. docs/extending/layer_kind.md adds a kind.
 """
 
 from trainobs.capture.layers._activation_layers import (

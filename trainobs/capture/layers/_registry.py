@@ -51,31 +51,30 @@ KINDS: dict[type[keras.Layer], Kind] = {
 def register_layer_kind(layer_class: type[keras.Layer], kind: Kind) -> None:
     """Tell trainobs what the weights of a class of layers meet, so that it explains each of them.
 
-        docs/new_layer_kind.md writes a kind, step by step.
+    docs/extending/layer_kind.md writes a kind, step by step.
 
-        Parameters
-        ----------
-        layer_class : type
-            A subclass of `keras.Layer`. Its own subclasses are covered as long as they inherit its `call`:
-            another one may do anything with the weights.
-        kind : Kind
-            An object, such as ``LinearKind(lambda layer, shape: DenseOp())``.
+    Parameters
+    ----------
+    layer_class : type
+        A subclass of `keras.Layer`. Its own subclasses are covered as long as they inherit its `call`:
+        another one may do anything with the weights.
+    kind : Kind
+        An object, such as ``LinearKind(lambda layer, shape: DenseOp())``.
 
-        Raises
-        ------
-        InvalidArgument
-            If `layer_class` is no class of layers, or `kind` is no `Kind`.
+    Raises
+    ------
+    InvalidArgument
+        If `layer_class` is no class of layers, or `kind` is no `Kind`.
 
-        Examples
-        --------
-        >>> import keras
-        >>> from trainobs.capture import LinearKind
-        >>>     from trainobs.errors import InvalidArgument
-    from trainobs.linear_ops import DenseOp
-        >>> class MyDense(keras.layers.Dense):
-        ...     def call(self, x):
-        ...         return self.activation(keras.ops.matmul(x, self.kernel) + self.bias)
-        >>> register_layer_kind(MyDense, LinearKind(lambda layer, shape: DenseOp()))
+    Examples
+    --------
+    >>> import keras
+    >>> from trainobs.capture import LinearKind
+    >>> from trainobs.linear_ops import DenseOp
+    >>> class MyDense(keras.layers.Dense):
+    ...     def call(self, x):
+    ...         return self.activation(keras.ops.matmul(x, self.kernel) + self.bias)
+    >>> register_layer_kind(MyDense, LinearKind(lambda layer, shape: DenseOp()))
     """
     check_layer_class(layer_class, "A kind of layer")
     if not isinstance(kind, Kind):
@@ -83,7 +82,7 @@ def register_layer_kind(layer_class: type[keras.Layer], kind: Kind) -> None:
         hint = (
             f"Pass an object: {kind.__name__}()."
             if given
-            else "docs/new_layer_kind.md shows how to write one."
+            else "docs/extending/layer_kind.md shows how to write one."
         )
         raise InvalidArgument(
             f"The kind of {layer_class.__name__} must be a `trainobs.capture.Kind`. Received: {kind!r} "
