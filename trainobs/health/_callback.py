@@ -51,7 +51,7 @@ class GradientHealth(keras.callbacks.Callback):
         What a finding does. "warn": a `HealthWarning` with the remedy, once per rule and layer.
         "stop": training ends at an error. "clip": see Notes.
     layers : str, type, or list of them, optional
-        Check only these layers, as of `Recorder`. Norms over all gradients are then theirs alone.
+        Check only these layers (see `Recorder`). Norms over all gradients are then theirs alone.
     explain : bool, default True
         Whether the heatmap is drawn for `log_dir`.
 

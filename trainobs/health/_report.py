@@ -33,7 +33,7 @@ _LOGGED = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HealthReport:
-    """What one check of a training found. Holds tables of numbers, no tensors.
+    """What one check of a training says. Holds tables of numbers, no tensors.
 
     Made by `check_health` and `GradientHealth`; not meant to be constructed by hand.
 
@@ -161,7 +161,7 @@ def report_of(
     )
 
 
-def _table_of_findings(found: list[Finding]) -> pd.DataFrame:
+def _table_of_findings(rows: list[Finding]) -> pd.DataFrame:
     """A row per finding; its columns have their types without a row too."""
-    table = pd.DataFrame([vars(finding) for finding in found], columns=list(COLUMNS))
+    table = pd.DataFrame([vars(finding) for finding in rows], columns=list(COLUMNS))
     return table.astype(dict.fromkeys(("share", "value", "threshold"), float))
