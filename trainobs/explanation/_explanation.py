@@ -31,6 +31,11 @@ class Explanation:
     selection : Selection, optional
         Which layers the tables show.
 
+    Raises
+    ------
+    InvalidArgument
+        If the statistics were counted with another `near_zero` than that of the thresholds.
+
     Notes
     -----
     Every figure is defined in docs/definitions.md.
