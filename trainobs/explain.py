@@ -141,13 +141,6 @@ def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
         return gather(record, near_zero, backprop=backprop, condense=condensed)
     if backprop == "pinv":
         raise InvalidArgument('backprop="pinv" needs the tensors: record with keep="tensors".')
-    if record.near_zero != near_zero:
-        raise InvalidArgument(
-            f"Statistics can be explained only with the thresholds that they were counted with. Those were "
-            f"{record.near_zero}. Received: {near_zero}. Leave `near_zero` and `thresholds` out, pass "
-            f"thresholds that hold that `near_zero`, or record with "
-            f'keep="tensors", which any thresholds can explain.'
-        )
     return record
 
 

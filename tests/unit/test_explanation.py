@@ -8,7 +8,7 @@ import pytest
 
 from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_whole_layer
 from trainobs import Report
-from trainobs.errors import NotRecorded
+from trainobs.errors import InvalidArgument, NotRecorded
 from trainobs.explanation import LIKELIHOODS, SHARES, Explanation
 from trainobs.explanation._layers import _joined
 from trainobs.explanation._next_gradient import _near_zero_by_unit, _owners_by_order
@@ -78,6 +78,14 @@ def test_thresholds_are_one_object():
     explanation = explained(dense(), thresholds=thresholds)
     assert explanation.thresholds is thresholds and explanation.near_zero is thresholds.near_zero
     assert explanation.thresholds_text.startswith("near zero: rtol 0.01 against a* = 1, s* = 1, g* = ")
+
+
+def test_statistics_are_explained_with_their_own_thresholds(sick):
+    """The error says what they were counted with, what came, and what to do."""
+    with pytest.raises(
+        InvalidArgument, match=r"Those were NearZero\(rtol=0.001.*Received: NearZero\(rtol=0.3"
+    ):
+        Report(sick.statistics, Thresholds(near_zero=NearZero(rtol=0.3)))
 
 
 def test_findings_hear_the_thresholds():

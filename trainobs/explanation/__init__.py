@@ -7,7 +7,8 @@ and `diagnosis`; never `views`, `report` or anything behind them. In the order o
 2. `_layers` has a row per weight, with what `_next_gradient` says of the kernels behind it and the names
    in `_columns`; `_rows` has one per unit, input, time step, estimate; `_weights` an array per weight.
 3. `_flow` and `_findings` are the tables of the way back and of what is wrong on it.
-4. `_text` says it in words; `_explanation` is the class that users meet.
+4. `_text` says it in words. `_explanation` is the class that users meet; `_weight_tables` has its tables of
+   weights.
 """
 
 from trainobs.explanation._columns import LIKELIHOODS, OFF_COLUMNS, SHARES

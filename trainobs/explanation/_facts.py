@@ -8,7 +8,7 @@ import numpy as np
 
 from trainobs.analysis import Case, Flow, SiteFigures, WeightFigures, WholeLayerFigures
 from trainobs.diagnosis import Diagnosis, diagnose
-from trainobs.errors import NotRecorded
+from trainobs.errors import InvalidArgument, NotRecorded
 from trainobs.selection import Selection
 from trainobs.statistics import Statistics
 from trainobs.thresholds import Thresholds
@@ -23,9 +23,21 @@ class Facts:
     thresholds : Thresholds
     selection : Selection
         Which weights the tables show.
+
+    Raises
+    ------
+    InvalidArgument
+        If the statistics were counted with another `near_zero` than that of the thresholds.
     """
 
     def __init__(self, statistics: Statistics, thresholds: Thresholds, selection: Selection) -> None:
+        if statistics.near_zero != thresholds.near_zero:
+            raise InvalidArgument(
+                f"Statistics can be explained only with the thresholds that they were counted with. Those "
+                f"were {statistics.near_zero}. Received: {thresholds.near_zero}. Leave `near_zero` and "
+                f"`thresholds` out, pass thresholds that hold that `near_zero`, or record with "
+                f'keep="tensors", which any thresholds can explain.'
+            )
         self.statistics, self.thresholds, self._selection = statistics, thresholds, selection
 
     @functools.cached_property

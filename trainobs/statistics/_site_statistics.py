@@ -75,7 +75,7 @@ class SiteStatistics:
     sums : dict of str to array
         By the names of `_schema.SUMS`, which says what each is; float64, but those as large as the kernel
         are float32 as long as they are of a single call. Once nothing is to be added any more, see
-        `SiteFigures.condensed`.
+        `analysis.condensed`.
 
     Raises
     ------
