@@ -21,6 +21,7 @@ _PROBABILITIES = (0.0, 1.0)
 _LARGEST_BOUND = 1e6
 #: Far from 0, where also softsign and squareplus come close to their limits.
 _FAR = np.logspace(2, 30, 29)
+_PLACES = np.concatenate([-_FAR[::-1], PROBE_GRID, _FAR])
 _AS_FAR_AS_LIMITS_ARE = 1e20
 
 
@@ -87,7 +88,10 @@ def _probe_cached(function: Function) -> _Probes:
         elementwise = all(_ignores_neighbours(function, scale * grid) for scale in (1.0, 0.01))
     except Exception:  # a user's function may refuse this shape: then it is not element-wise
         return _Probes()
-    return _Probes(tuple(float(s) for s in slopes[0]), _range(function)) if elementwise else _Probes()
+    if not elementwise:
+        return _Probes()
+    found = np.asarray(slopes[0])
+    return _Probes(tuple(found.tolist()), _range(function, found))
 
 
 def _acts_as_softmax(function: Function | keras.Layer) -> bool:
@@ -111,36 +115,42 @@ def _ignores_neighbours(function: Function, values: tf.Tensor) -> bool:
 # ---- range ---------------------------------------------------------------------------------------
 
 
-def _range(function: Function) -> tuple[float, float]:
-    """The smallest and the largest value of an element-wise function."""
+def _range(function: Function, slopes: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest value of an element-wise function, given its slopes on the grid."""
     try:
-        return _bound(function, -1), _bound(function, 1)
+        values = _values(function, _PLACES)
+        return -_highest(lambda z: -function(z), -values, -slopes), _highest(function, values, slopes)
     except Exception:  # a user's function may refuse such values
         return UNBOUNDED
 
 
-def _bound(function: Function, sign: int) -> float:
-    """The largest value of an element-wise function for sign 1, the smallest one for -1."""
-    z = np.concatenate([-_FAR[::-1], PROBE_GRID, _FAR])
-    values = _values(function, sign, z)
-    at, best = z[np.argmax(values)], values.max()
-    if best == -np.inf or best > _LARGEST_BOUND or _goes_on(z, values):
-        return sign * np.inf
-    for width in (0.25, 2e-3):  # between the points of the grid, in two steps
-        near = np.linspace(at - width, at + width, 257)
-        between = _values(function, sign, near)
-        if between.max() > best:
-            at, best = near[np.argmax(between)], between.max()
-    return float(sign * best)
+def _highest(function: Function, values: np.ndarray, slopes: np.ndarray) -> float:
+    """The largest value of a function, given its values and slopes; infinite without a bound."""
+    known = np.where(np.isnan(values), -np.inf, values)
+    best, place = float(known.max()), int(known.argmax())
+    if best == -np.inf or best > _LARGEST_BOUND or _goes_on(known):
+        return np.inf
+    on_grid = place - _FAR.size
+    if 0 < on_grid < slopes.size - 1 and slopes[on_grid - 1] > 0 > slopes[on_grid + 1]:
+        return max(best, _peak_near(function, _PLACES[place]))
+    return best
 
 
-def _goes_on(z: np.ndarray, values: np.ndarray) -> bool:
+def _peak_near(function: Function, z: float) -> float:
+    """The largest value around a place of the grid: between its points, in two steps."""
+    for width in (0.25, 2e-3):
+        near = np.linspace(z - width, z + width, 257)
+        values = _values(function, near)
+        z = near[np.nanargmax(values)]
+    return float(np.nanmax(values))
+
+
+def _goes_on(values: np.ndarray) -> bool:
     """Whether a function grows as far as one can see, like a logarithm."""
-    near, far = values[np.abs(z) <= _AS_FAR_AS_LIMITS_ARE].max(), values[[0, -1]].max()
+    near, far = values[np.abs(_PLACES) <= _AS_FAR_AS_LIMITS_ARE].max(), values[[0, -1]].max()
     return bool(np.isneginf(near) or far > near + 1e-3 * abs(near))
 
 
-def _values(function: Function, sign: int, z: np.ndarray) -> np.ndarray:
-    """The function at these places, times a sign; lowest of all where it can't be evaluated."""
-    values = sign * np.asarray(function(tf.constant(z[None, :], tf.float32)), np.float64)[0]
-    return np.where(np.isnan(values), -np.inf, values)
+def _values(function: Function, z: np.ndarray) -> np.ndarray:
+    """The function at these places."""
+    return np.asarray(function(tf.constant(z[None, :], tf.float32)), np.float64)[0]
