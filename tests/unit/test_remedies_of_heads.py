@@ -46,6 +46,7 @@ def test_a_rule_decides_what_is_changed():
 
 
 @pytest.mark.filterwarnings("ignore:(.|\\n)*softmax over axis:UserWarning")
+@pytest.mark.filterwarnings("ignore:(.|\\n)*received `from_logits=True`:UserWarning")
 def test_the_rule_is_the_one_that_the_diagnosis_saw():
     """The call says which, so that a user makes the same change."""
     x, y = some_digits()

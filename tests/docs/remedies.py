@@ -1,4 +1,4 @@
-"""The tables of docs/remedies.md, made of the classes; ``python -m tests.docs.remedies_page`` writes them."""
+"""The tables of docs/remedies.md, made of the classes; ``python -m tests.docs.remedies`` writes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainobs.mechanisms import Mechanism, registered_mechanisms
 from trainobs.remedies import Remedy, registered_remedies
 
 PAGE = ROOT / "docs" / "remedies.md"
-START, END = "<!-- made by tests/docs/remedies_page.py: {} -->", "<!-- end -->"
+BEGIN, END = "<!-- begin: from the classes of trainobs, {} -->", "<!-- end -->"
 
 
 def own(classes: Iterable[type]) -> list[type]:
@@ -48,10 +48,10 @@ def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
 def with_tables(page: str) -> str:
     """The page, with its tables as they should be."""
     for name, table in tables().items():
-        start = START.format(name)
-        pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(END)}", re.DOTALL)
+        begin = BEGIN.format(name)
+        pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(END)}", re.DOTALL)
         assert len(pattern.findall(page)) == 1, f"{PAGE.name} needs one place for {name!r}"
-        page = pattern.sub(lambda _: f"{start}\n{table}\n{END}", page)  # noqa: B023
+        page = pattern.sub(lambda _: f"{begin}\n{table}\n{END}", page)  # noqa: B023
     return page
 
 
