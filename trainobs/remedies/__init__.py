@@ -1,7 +1,7 @@
 """From explanation to cure: changes of models and data that remove findings, and trials that prove it.
 
-May import `errors`, `findings`, `records`, `statistics`, `thresholds`, `capture`, `mechanisms`, `diagnosis`,
-`explain` and `progress`; never `report` or what draws.
+May import `errors`, `progress`, `findings`, `records`, `statistics`, `capture`, `mechanisms`, `explanation` and
+`explain`; never `report` or what draws.
 
 A remedy has one file, or shares one with its like (`_reset_bias`, `_reinitialise`, `_activation`,
 `_normalisation`, `_residual`, `_head`, `_optimizer`, `_unfreeze`, `_data`, `_background_lift`): a function
@@ -12,7 +12,7 @@ and loss weights; metrics are left out.
 `_remedy` says what a remedy is, and registers those that exist; it hears a typed mechanism in its
 `_situation`, and answers with a `_treatment`. `_treatments` makes them out for a report's findings,
 `_trials` applies them, explains and trains again. `_surgery` makes a model anew with some layers replaced,
-`_weights` knows a layer's by name, `_explained` says what is read of a report. `_brightness` holds losses.
+`_weights` knows a layer's by name. `_brightness` holds losses.
 A new remedy is one file that subclasses `Remedy`.
 """
 
@@ -26,7 +26,6 @@ from trainobs.remedies._data import (
     drop_non_finite,
     standardise,
 )
-from trainobs.remedies._explained import Explained
 from trainobs.remedies._head import FixHead, fix_head
 from trainobs.remedies._normalisation import InsertNormalisation, insert_normalisation
 from trainobs.remedies._optimizer import (
@@ -66,7 +65,6 @@ __all__ = [
     "BackgroundLift",
     "ClipGradients",
     "DropBrokenSamples",
-    "Explained",
     "FixHead",
     "InsertNormalisation",
     "LiftBackground",

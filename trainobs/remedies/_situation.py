@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from trainobs.explanation import Explanation
 from trainobs.mechanisms import Mechanism, VanishingAtNode, VanishingGradient, VanishingSignal
 from trainobs.records import sums_of
-from trainobs.remedies._explained import Explained
 from trainobs.statistics import SiteInfo
 
 #: Mechanisms that many layers share, whichever is named.
@@ -26,7 +26,7 @@ class Situation:
     mechanism : Mechanism
     """
 
-    report: Explained
+    report: Explanation
     mechanism: Mechanism
 
     @property

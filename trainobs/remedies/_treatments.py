@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainobs.explanation import Explanation
 from trainobs.findings import Finding
 from trainobs.mechanisms import Frozen
-from trainobs.remedies._explained import Explained
 from trainobs.remedies._remedy import remedies_against
 from trainobs.remedies._situation import Situation
 from trainobs.remedies._treatment import Treatment
 
 
-def treatments(report: Explained) -> list[Treatment]:
+def treatments(report: Explanation) -> list[Treatment]:
     """All treatments of a report's findings, the worst finding's first; each once per finding.
 
     Parameters
@@ -36,7 +36,7 @@ def is_open(finding: Finding) -> bool:
     return finding.severity != "info" or finding.cause == Frozen.cause
 
 
-def _of_finding(finding: Finding, report: Explained) -> Iterator[Treatment]:
+def _of_finding(finding: Finding, report: Explanation) -> Iterator[Treatment]:
     mechanism = report.diagnosis.mechanisms[finding.cause, finding.layer]
     situation = Situation(report, mechanism)
     for remedy in remedies_against(mechanism):

@@ -11,8 +11,8 @@ import pandas as pd
 
 from trainobs.errors import InvalidArgument
 from trainobs.explain import explain_near_zero_gradients
+from trainobs.explanation import Explanation
 from trainobs.progress import progress
-from trainobs.remedies._explained import Explained
 from trainobs.remedies._surgery import rebuilt, seeded
 from trainobs.remedies._treatment import Arrays, ModelAndData, Treatment
 from trainobs.remedies._treatments import is_open, treatments
@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 def try_remedies(
-    report: Explained,
+    report: Explanation,
     model: keras.Model,
     x: Arrays,
     y: Arrays,
@@ -130,14 +130,14 @@ class _Training:
 class _Trial:
     """What a treated model shows; `after` is None where it could not be treated."""
 
-    after: Explained | None
+    after: Explanation | None
     loss_before: float = np.nan
     loss_after: float = np.nan
     failed: str = ""
 
 
 def _rows(
-    chosen: list[Treatment], case: ModelAndData, before: Explained, training: _Training
+    chosen: list[Treatment], case: ModelAndData, before: Explanation, training: _Training
 ) -> list[dict[str, object]]:
     """A row per treatment; those of the same call are one trial, looked at for each finding."""
     by_call: dict[str, list[int]] = {}
@@ -150,17 +150,17 @@ def _rows(
     return [rows[place] for place in range(len(chosen))]
 
 
-def _trial(treatment: Treatment, case: ModelAndData, before: Explained, training: _Training) -> _Trial:
+def _trial(treatment: Treatment, case: ModelAndData, before: Explanation, training: _Training) -> _Trial:
     with seeded(training.seed):
         try:
             treated = treatment.apply(case)
         except InvalidArgument as error:
             return _Trial(None, failed=str(error))
-        after = explain_near_zero_gradients(*treated, near_zero=before.near_zero)
+        after = explain_near_zero_gradients(*treated, thresholds=before.thresholds)
         return _Trial(after, *training.losses(treated))
 
 
-def _row(treatment: Treatment, trial: _Trial, before: Explained) -> dict[str, object]:
+def _row(treatment: Treatment, trial: _Trial, before: Explanation) -> dict[str, object]:
     """What a trial means for one of the findings that share it."""
     row = {name: getattr(treatment, name) for name in ("cause", "layer", "remedy", "changes", "call")}
     row |= {"near_zero_before": _near_zero(before), "failed": trial.failed, "gone": False}
@@ -177,20 +177,20 @@ def _row(treatment: Treatment, trial: _Trial, before: Explained) -> dict[str, ob
     }
 
 
-def _is_left(after: Explained, treatment: Treatment) -> bool:
+def _is_left(after: Explanation, treatment: Treatment) -> bool:
     """Whether the finding is still there; one without a place may have moved to another layer."""
     layers = [f.layer for f in after.diagnosis.findings if f.cause == treatment.cause and is_open(f)]
     return treatment.layer in layers if treatment.mechanism.has_place else bool(layers)
 
 
-def _held(before: Explained, treatment: Treatment) -> set[str]:
+def _held(before: Explanation, treatment: Treatment) -> set[str]:
     """The layers whose gradients the finding keeps near zero."""
     key = treatment.mechanism.key
     same = [finding for finding in before.diagnosis.findings if (finding.cause, finding.layer) == key]
     return {treatment.layer, *(name for finding in same for name in finding.affects)}
 
 
-def _gradient(report: Explained, layers: set[str]) -> float:
+def _gradient(report: Explanation, layers: set[str]) -> float:
     """Root mean square over all weights of layers."""
     rows = report.layers[report.layers["layer"].isin(layers)]
     squares = (rows["gradient_rms"].to_numpy(float) ** 2 * rows["size"].to_numpy(float)).sum()
@@ -201,7 +201,7 @@ def _ratio(after: float, before: float) -> float:
     return after / before if before else (float("inf") if after else float("nan"))
 
 
-def _near_zero(report: Explained) -> float:
+def _near_zero(report: Explanation) -> float:
     """Part of all weights whose gradient is near zero."""
     rows = report.layers
     return float(np.nansum(rows["near_zero"] * rows["size"]) / max(rows["size"].sum(), 1))
