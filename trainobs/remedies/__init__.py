@@ -1,7 +1,7 @@
 """From explanation to cure: changes of models and data that remove findings, and trials that prove it.
 
-May import `errors`, `progress`, `findings`, `records`, `statistics`, `capture`, `mechanisms`, `explanation` and
-`explain`; never `report` or what draws.
+May import `errors`, `progress`, `findings`, `records`, `statistics`, `capture`, `mechanisms`, `explanation`
+and `explain`; never `report` or what draws.
 
 A remedy has one file, or shares one with its like (`_reset_bias`, `_reinitialise`, `_activation`,
 `_normalisation`, `_residual`, `_head`, `_optimizer`, `_unfreeze`, `_data`, `_background_lift`): a function
