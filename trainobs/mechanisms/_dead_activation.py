@@ -34,6 +34,7 @@ class DeadActivation(OffUnits):
 
     cause = "dead_activation"
     treatments = (
+        "reset the bias",
         "re-initialise dead units",
         "re-initialise",
         "insert normalisation",

@@ -33,7 +33,7 @@ class Mechanism(abc.ABC):
     cause : str
         Its word in tables.
     treatments : tuple of str
-        Names of the remedies that may help, in the order in which they are tried.
+        Names of the remedies that may help, in the order in which they are tried (see `ordered_treatments`).
     on_the_way : bool
         Whether it sits at a place on the gradient's way, so that `Report.plot_flow` marks it.
     has_place : bool
@@ -101,6 +101,11 @@ class Mechanism(abc.ABC):
     @abc.abstractmethod
     def advice(self) -> str:
         """What to try first."""
+
+    @property
+    def ordered_treatments(self) -> tuple[str, ...]:
+        """The treatments, in the order in which they are tried here: what the advice says comes first."""
+        return self.treatments
 
     def summary(self) -> str:
         """The numbers that end a chain, in brackets; "" for none."""

@@ -21,6 +21,13 @@ _ADVICE = {
     "bias": "Reset the bias to 0.",
     "combination": "Normalise before the activation, or use a ReLU-like activation.",
 }
+#: The treatment that the advice names.
+_FIRST = {
+    "input": "insert normalisation",
+    "weights": "re-initialise",
+    "bias": "reset the bias",
+    "combination": "insert normalisation",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +44,13 @@ class SaturatedActivation(OffUnits):
     """
 
     cause = "saturated_activation"
-    treatments = ("re-initialise", "insert normalisation", "swap activation", "lower learning rate")
+    treatments = (
+        "reset the bias",
+        "re-initialise",
+        "insert normalisation",
+        "swap activation",
+        "lower learning rate",
+    )
     on_the_way = True
 
     @classmethod
@@ -78,3 +91,8 @@ class SaturatedActivation(OffUnits):
     def advice(self) -> str:
         """By the reason."""
         return _ADVICE[self.reason]
+
+    @property
+    def ordered_treatments(self) -> tuple[str, ...]:
+        """By the reason."""
+        return tuple(dict.fromkeys([_FIRST[self.reason], *self.treatments]))

@@ -1,18 +1,59 @@
-"""Remedies that change the data: each makes new arrays."""
+"""Data without samples that hold no numbers, and of unit scale: each makes new arrays."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from trainobs.errors import InvalidArgument
+from trainobs.mechanisms import Mechanism
+from trainobs.remedies._remedy import Remedy
+from trainobs.remedies._situation import Situation
+from trainobs.remedies._treatment import Arrays, Treatment
 
-Arrays = Any
+
+class StandardiseInputs(Remedy):
+    """Brings every feature to zero mean and unit variance."""
+
+    name = "standardise inputs"
+
+    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
+        """All inputs."""
+        changes = "Brings every feature to zero mean and unit variance."
+        call = "x = remedies.standardise(x)"
+        yield Treatment.of_data(mechanism, self.name, changes, call, lambda x, y: (standardise(x), y))
 
 
-def standardise(x: Arrays, *, like: Arrays = None) -> Arrays:
+class StandardiseTargets(Remedy):
+    """Brings every target to zero mean and unit variance, where targets are numbers."""
+
+    name = "standardise targets"
+
+    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
+        """All targets."""
+        changes = "Brings every target to zero mean and unit variance."
+        call = "y = remedies.standardise(y)"
+        yield Treatment.of_data(
+            mechanism, self.name, changes, call, lambda x, y: (x, _standardised_targets(y))
+        )
+
+
+class DropBrokenSamples(Remedy):
+    """Leaves out the samples that hold NaN or infinite values."""
+
+    name = "drop broken samples"
+
+    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
+        """Of inputs or targets."""
+        changes = "Leaves out the samples that hold NaN or infinite values."
+        call = "x, y = remedies.drop_non_finite(x, y)"
+        yield Treatment.of_data(mechanism, self.name, changes, call, drop_non_finite)
+
+
+def standardise(x: Arrays, *, like: Arrays | None = None) -> Arrays:
     """Bring inputs to zero mean and unit variance, feature by feature.
 
     Parameters
@@ -35,7 +76,7 @@ def standardise(x: Arrays, *, like: Arrays = None) -> Arrays:
     return keras.tree.map_structure(_standardised, x, x if like is None else like)
 
 
-def _standardised(x: Any, like: Any) -> Any:
+def _standardised(x: npt.ArrayLike, like: npt.ArrayLike) -> npt.ArrayLike:
     values, given = np.asarray(x), np.asarray(like)
     if values.dtype.kind != "f":
         return x
@@ -43,6 +84,12 @@ def _standardised(x: Any, like: Any) -> Any:
     mean, deviation = given.mean(axis=axes, dtype=np.float64), given.std(axis=axes, dtype=np.float64)
     scaled = (values - mean) / np.where(deviation > 0, deviation, 1.0)
     return scaled.astype(np.float32)
+
+
+def _standardised_targets(y: Arrays) -> Arrays:
+    if not all(np.asarray(leaf).dtype.kind == "f" for leaf in keras.tree.flatten(y)):
+        raise InvalidArgument("The targets are classes, not numbers: they have no scale.")
+    return standardise(y)
 
 
 def drop_non_finite(x: Arrays, y: Arrays) -> tuple[Arrays, Arrays]:
@@ -68,8 +115,7 @@ def drop_non_finite(x: Arrays, y: Arrays) -> tuple[Arrays, Arrays]:
     ([[1.0]], [0])
     """
     leaves = [np.asarray(leaf) for leaf in keras.tree.flatten((x, y))]
-    finite = [_finite_rows(leaf) for leaf in leaves]
-    kept = np.logical_and.reduce(finite)
+    kept = np.logical_and.reduce([_finite_rows(leaf) for leaf in leaves])
     if not kept.any():
         raise InvalidArgument("Every sample holds NaN or infinite values: look at how the data is made.")
     return keras.tree.map_structure(lambda leaf: np.asarray(leaf)[kept], (x, y))

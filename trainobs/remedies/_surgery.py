@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TypeAlias
 
 import keras
 
 from trainobs.capture import all_layers
 from trainobs.errors import InvalidArgument, ModelNotReady
 
-Model = Any
-Layer = Any
+Model: TypeAlias = keras.Model
+Layer: TypeAlias = keras.Layer
 #: Makes of a layer's fresh copy what takes its place; the copy itself, if nothing changes.
-Change = Callable[[Layer], Layer]
+Change: TypeAlias = Callable[[Layer], Layer]
 
 
-def rebuilt(model: Model, change: Change | None = None, **compiled: Any) -> Model:
+def rebuilt(model: Model, change: Change | None = None, **compiled: object) -> Model:
     """Make a model anew.
 
     Parameters
@@ -48,7 +49,7 @@ def rebuilt(model: Model, change: Change | None = None, **compiled: Any) -> Mode
     """
     if not model.built:
         raise ModelNotReady("A remedy needs the model's weights. Call the model on some data first.")
-    if _opens(model):
+    if opens(model):
         new = _with_replaced_layers(model, change or (lambda fresh: fresh))
     elif change is None:
         new = _made_from_config(model)
@@ -62,7 +63,7 @@ def rebuilt(model: Model, change: Change | None = None, **compiled: Any) -> Mode
     return new
 
 
-def _opens(model: Model) -> bool:
+def opens(model: Model) -> bool:
     """Whether the model is made of layers that Keras knows the wiring of."""
     return isinstance(model, keras.Sequential) or hasattr(model, "operations")
 
@@ -137,7 +138,21 @@ def layers_named(model: Model, names: Iterable[str]) -> list[Layer]:
     return [layer for layer in all_layers(model) if layer.name in wanted]
 
 
-def compile_like(model: Model, new: Model, **given: Any) -> None:
+def checked_names(model: Model, names: Iterable[str]) -> set[str]:
+    """Names of layers, if it is a list of names that the model's layers have."""
+    if isinstance(names, str):
+        raise InvalidArgument(f"`layers` takes a list of names. Received: {names!r}. Write [{names!r}].")
+    wanted, known = set(names), {layer.name for layer in all_layers(model)}
+    if not wanted or wanted - known:
+        raise InvalidArgument(
+            f"The model has no layers {sorted(wanted - known)}. It has {sorted(known)}."
+            if wanted
+            else "`layers` is empty. Name the layers to change."
+        )
+    return wanted
+
+
+def compile_like(model: Model, new: Model, **given: object) -> None:
     """Compile a model as another one was, with a fresh optimizer of the same settings."""
     optimizer = model.optimizer
     own = {
@@ -152,9 +167,10 @@ def compile_like(model: Model, new: Model, **given: Any) -> None:
     new.optimizer.build(new.trainable_variables)  # else Keras can't load what it saves
 
 
-def loss_weights_of(model: Model) -> Any:
+def loss_weights_of(model: Model) -> float | list[float] | dict[str, float] | None:
     """What `compile` was given as `loss_weights`; None where the configuration can't be told."""
-    with contextlib.suppress(Exception):  # a loss of the user's own that can't be serialised
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # a loss that can't be serialised
+        warnings.simplefilter("ignore")  # Keras warns of lambdas, but nothing is loaded from this one
         return model.get_compile_config().get("loss_weights")
     return None
 

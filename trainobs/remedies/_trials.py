@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -11,15 +11,12 @@ import pandas as pd
 
 from trainobs.errors import InvalidArgument
 from trainobs.explain import explain_near_zero_gradients
+from trainobs.explanation import Explanation
 from trainobs.progress import progress
-from trainobs.remedies._catalogue import Case, Treatment, treatments
 from trainobs.remedies._surgery import rebuilt, seeded
+from trainobs.remedies._treatment import Arrays, ModelAndData, Treatment
+from trainobs.remedies._treatments import is_open, treatments
 
-if TYPE_CHECKING:
-    from trainobs.report import Report
-
-#: Findings that may move to another layer: they are gone when no layer has them.
-_WITHOUT_PLACE = ("vanishing", "exploding", "non_finite")
 COLUMNS = (
     "cause", "layer", "remedy", "gone", "findings_after", "near_zero_before", "near_zero_after",
     "gradient_gain", "loss_before", "loss_after", "loss_untreated", "changes", "call", "failed",
@@ -27,10 +24,10 @@ COLUMNS = (
 
 
 def try_remedies(
-    report: Report,
-    model: Any,
-    x: Any,
-    y: Any,
+    report: Explanation,
+    model: keras.Model,
+    x: Arrays,
+    y: Arrays,
     *,
     steps: int = 20,
     batch_size: int = 32,
@@ -59,13 +56,14 @@ def try_remedies(
     Returns
     -------
     pandas.DataFrame
-        A row per remedy, the best first: those that remove their finding, then by the findings that are
-        left, then by the loss after training. `cause`, `layer`: the finding; `remedy`; `gone`: whether
-        it is; `findings_after`: errors and warnings left; `near_zero_before`, `near_zero_after`: part of
-        all weights; `gradient_gain`: root mean square of the gradients of the layers that the finding
-        held down, against the one before; `loss_before`: of the treated model, untrained; `loss_after`:
-        mean over the last quarter of the steps; `loss_untreated`: the same without a remedy; `changes`;
-        `call`; `failed`: why it could not be applied, else "".
+        A row per finding and remedy, the best first: those that remove their finding, then by the
+        findings that are left, then by the loss after training. Rows of the same `call` share one trial.
+        `cause`, `layer`: the finding; `remedy`; `gone`: whether it is; `findings_after`: errors and
+        warnings left; `near_zero_before`, `near_zero_after`: part of all weights; `gradient_gain`: root
+        mean square of the gradients of the layers that the finding held down, against the one before;
+        `loss_before`: of the treated model, untrained; `loss_after`: mean over the last quarter of the
+        steps; `loss_untreated`: the same without a remedy; `changes`; `call`; `failed`: why it could not
+        be applied, else "".
 
     Raises
     ------
@@ -79,19 +77,11 @@ def try_remedies(
     chosen = _chosen(treatments(report), remedies)
     if not chosen:
         return pd.DataFrame(columns=list(COLUMNS))
-    case = (model, x, y)
+    training, case = _Training(steps, batch_size, seed), (model, x, y)
     with seeded(seed):
-        untreated = _losses((rebuilt(model), x, y), steps, batch_size, seed)
-    rows = []
-    for treatment in progress(chosen, len(chosen), unit="remedy"):
-        with seeded(seed):
-            tried = _tried(treatment, case, report, steps, batch_size, seed)
-        rows.append({**tried, "loss_untreated": untreated[1]})
-    found = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = found.assign(lost=~found["gone"]).sort_values(
-        ["lost", "findings_after", "loss_after"], kind="stable", na_position="last"
-    )
-    return found.loc[order.index].reset_index(drop=True)
+        untreated = training.losses((rebuilt(model), x, y))
+    rows = _rows(chosen, case, report, training)
+    return _ranked(pd.DataFrame(rows, columns=list(COLUMNS)).assign(loss_untreated=untreated[1]))
 
 
 def _chosen(fitting: list[Treatment], remedies: Iterable[str] | None) -> list[Treatment]:
@@ -105,45 +95,102 @@ def _chosen(fitting: list[Treatment], remedies: Iterable[str] | None) -> list[Tr
     return chosen
 
 
-def _tried(
-    treatment: Treatment, case: Case, before: Report, steps: int, batch_size: int, seed: int
-) -> dict[str, Any]:
+def _ranked(rows: pd.DataFrame) -> pd.DataFrame:
+    order = rows.assign(lost=~rows["gone"]).sort_values(
+        ["lost", "findings_after", "loss_after"], kind="stable", na_position="last"
+    )
+    return rows.loc[order.index].reset_index(drop=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """Some steps over the same batches, whatever the model."""
+
+    steps: int
+    batch_size: int
+    seed: int
+
+    def losses(self, case: ModelAndData) -> tuple[float, float]:
+        """Training losses: of the first step, and the mean over the last quarter of all steps."""
+        model, x, y = case
+        losses = []
+        for rows in self._batches(len(keras.tree.flatten(x)[0])):
+            batch = keras.tree.map_structure(lambda leaf: np.asarray(leaf)[rows], (x, y))  # noqa: B023
+            model.reset_metrics()
+            logs = model.train_on_batch(*batch, return_dict=True)
+            losses.append(float(logs["loss"]))
+        return losses[0], float(np.mean(losses[-max(1, self.steps // 4) :]))
+
+    def _batches(self, samples: int) -> np.ndarray:
+        order = np.random.default_rng(self.seed).permutation(samples)
+        return np.resize(order, (self.steps, self.batch_size))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Trial:
+    """What a treated model shows; `after` is None where it could not be treated."""
+
+    after: Explanation | None
+    loss_before: float = np.nan
+    loss_after: float = np.nan
+    failed: str = ""
+
+
+def _rows(
+    chosen: list[Treatment], case: ModelAndData, before: Explanation, training: _Training
+) -> list[dict[str, object]]:
+    """A row per treatment; those of the same call are one trial, looked at for each finding."""
+    by_call: dict[str, list[int]] = {}
+    for place, treatment in enumerate(chosen):
+        by_call.setdefault(treatment.call, []).append(place)
+    rows: dict[int, dict[str, object]] = {}
+    for places in progress(list(by_call.values()), len(by_call), unit="remedy"):
+        trial = _trial(chosen[places[0]], case, before, training)
+        rows |= {place: _row(chosen[place], trial, before) for place in places}
+    return [rows[place] for place in range(len(chosen))]
+
+
+def _trial(treatment: Treatment, case: ModelAndData, before: Explanation, training: _Training) -> _Trial:
+    with seeded(training.seed):
+        try:
+            treated = treatment.apply(case)
+        except InvalidArgument as error:
+            return _Trial(None, failed=str(error))
+        after = explain_near_zero_gradients(*treated, thresholds=before.thresholds)
+        return _Trial(after, *training.losses(treated))
+
+
+def _row(treatment: Treatment, trial: _Trial, before: Explanation) -> dict[str, object]:
+    """What a trial means for one of the findings that share it."""
     row = {name: getattr(treatment, name) for name in ("cause", "layer", "remedy", "changes", "call")}
-    row |= {"near_zero_before": _near_zero(before), "failed": "", "gone": False}
-    try:
-        treated = treatment.apply(case)
-    except InvalidArgument as error:
-        return row | {"failed": str(error)}
-    after = explain_near_zero_gradients(*treated, near_zero=before.near_zero)
+    row |= {"near_zero_before": _near_zero(before), "failed": trial.failed, "gone": False}
+    if trial.after is None:
+        return row
     held = _held(before, treatment)
-    loss_before, loss_after = _losses(treated, steps, batch_size, seed)
     return row | {
-        "gone": not _is_left(after, treatment),
-        "findings_after": int((after.findings["severity"] != "info").sum()),
-        "near_zero_after": _near_zero(after),
-        "gradient_gain": _ratio(_gradient(after, held), _gradient(before, held)),
-        "loss_before": loss_before,
-        "loss_after": loss_after,
+        "gone": not _is_left(trial.after, treatment),
+        "findings_after": sum(f.severity != "info" for f in trial.after.diagnosis.findings),
+        "near_zero_after": _near_zero(trial.after),
+        "gradient_gain": _ratio(_gradient(trial.after, held), _gradient(before, held)),
+        "loss_before": trial.loss_before,
+        "loss_after": trial.loss_after,
     }
 
 
-def _is_left(after: Report, treatment: Treatment) -> bool:
-    findings = after.findings
-    same = findings[(findings["cause"] == treatment.cause)]
-    if treatment.cause != "frozen":
-        same = same[same["severity"] != "info"]
-    anywhere = treatment.cause in _WITHOUT_PLACE
-    return bool(len(same)) if anywhere else bool((same["layer"] == treatment.layer).any())
+def _is_left(after: Explanation, treatment: Treatment) -> bool:
+    """Whether the finding is still there; one without a place may have moved to another layer."""
+    layers = [f.layer for f in after.diagnosis.findings if f.cause == treatment.cause and is_open(f)]
+    return treatment.layer in layers if treatment.mechanism.has_place else bool(layers)
 
 
-def _held(before: Report, treatment: Treatment) -> set[str]:
+def _held(before: Explanation, treatment: Treatment) -> set[str]:
     """The layers whose gradients the finding keeps near zero."""
-    rows = before.findings
-    found = rows[(rows["cause"] == treatment.cause) & (rows["layer"] == treatment.layer)]
-    return {treatment.layer, *(name for affected in found["affects"] for name in affected)}
+    key = treatment.mechanism.key
+    same = [finding for finding in before.diagnosis.findings if (finding.cause, finding.layer) == key]
+    return {treatment.layer, *(name for finding in same for name in finding.affects)}
 
 
-def _gradient(report: Report, layers: set[str]) -> float:
+def _gradient(report: Explanation, layers: set[str]) -> float:
     """Root mean square over all weights of layers."""
     rows = report.layers[report.layers["layer"].isin(layers)]
     squares = (rows["gradient_rms"].to_numpy(float) ** 2 * rows["size"].to_numpy(float)).sum()
@@ -154,22 +201,7 @@ def _ratio(after: float, before: float) -> float:
     return after / before if before else (float("inf") if after else float("nan"))
 
 
-def _near_zero(report: Report) -> float:
+def _near_zero(report: Explanation) -> float:
     """Part of all weights whose gradient is near zero."""
     rows = report.layers
     return float(np.nansum(rows["near_zero"] * rows["size"]) / max(rows["size"].sum(), 1))
-
-
-def _losses(case: Case, steps: int, batch_size: int, seed: int) -> tuple[float, float]:
-    """Training losses: of the first step, and the mean over the last quarter of all steps."""
-    model, x, y = case
-    samples = len(keras.tree.flatten(x)[0])
-    order = np.resize(np.random.default_rng(seed).permutation(samples), steps * batch_size)
-    losses = []
-    for step in range(steps):
-        rows = order[step * batch_size : (step + 1) * batch_size]
-        batch = keras.tree.map_structure(lambda leaf: np.asarray(leaf)[rows], (x, y))  # noqa: B023
-        model.reset_metrics()
-        logs = model.train_on_batch(*batch, return_dict=True)
-        losses.append(float(logs["loss"]))
-    return losses[0], float(np.mean(losses[-max(1, steps // 4) :]))

@@ -1,0 +1,189 @@
+"""The last activation and the loss, made to fit each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import keras
+
+from trainobs.capture import maker_of
+from trainobs.errors import InvalidArgument
+from trainobs.mechanisms import AppliedTwice, Mechanism, OutputMismatch
+from trainobs.remedies._activation import activation_name, is_only_an_activation, with_activation
+from trainobs.remedies._remedy import Remedy
+from trainobs.remedies._situation import Situation
+from trainobs.remedies._surgery import opens, rebuilt
+from trainobs.remedies._treatment import Treatment
+
+Loss: TypeAlias = "str | keras.losses.Loss | Callable[..., object]"
+_PROBABILITIES = ("sigmoid", "softmax")
+_LOSSES = {
+    "binary_crossentropy": keras.losses.BinaryCrossentropy,
+    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
+}
+
+
+class FixHead(Remedy):
+    """Changes the last activation, the loss, or both, so that they fit each other and the targets."""
+
+    name = "fix the head"
+
+    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
+        """The change for the rule that the diagnosis saw broken."""
+        changes = (
+            "Changes the last activation, the loss, or both, so that they fit each other and the targets."
+        )
+        if isinstance(mechanism, OutputMismatch):
+            yield Treatment.of_model(mechanism, self.name, changes, fix_head, rule=mechanism.rule)
+        elif isinstance(mechanism, AppliedTwice):
+            yield Treatment.of_model(mechanism, self.name, changes, fix_head, rule="twice")
+
+
+def fix_head(model: keras.Model, *, rule: str | None = None) -> keras.Model:
+    """Make the last activation and the loss fit each other.
+
+    Parameters
+    ----------
+    model : keras.Model
+    rule : {"single", "twice", "clipped", "range"}, optional
+        What does not fit: softmax over one unit; probabilities made twice, or given where the loss takes
+        logits; a loss of probabilities that clips an output which gives none; targets outside of the
+        activation's range. Default: what model and loss alone show, in this order.
+
+    Returns
+    -------
+    keras.Model
+        One softmax unit becomes a sigmoid, under binary crossentropy if the loss was a crossentropy.
+        Where the loss is a crossentropy of probabilities, but the output gives none, the loss takes the
+        output as logits (``from_logits=True``). Where it takes logits, or an earlier layer has made
+        probabilities, the last activation goes. Under any other loss a bounded output becomes linear.
+
+    Raises
+    ------
+    InvalidArgument
+        If the model has several outputs, its last layer no activation, or nothing is to be fixed.
+    """
+    head = _Head.of(model)
+    rule = rule or head.broken_rule()
+    if rule not in _FIXES:
+        raise InvalidArgument(f"`rule` must be one of {tuple(_FIXES)}. Received: {rule!r}.")
+    to, loss = _FIXES[rule](head)
+    compiled = {} if loss is head.loss else {"loss": loss}
+    changed = head.layer.name if head.activation != to else None
+    return rebuilt(
+        model, lambda layer: with_activation(layer, to) if layer.name == changed else layer, **compiled
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    """The end of a model with one output.
+
+    `activation` and `before` are names: of what the last layer does, and of what is done right before it,
+    where it does nothing else.
+    """
+
+    layer: keras.Layer
+    activation: str
+    before: str
+    units: int
+    loss: Loss
+
+    @classmethod
+    def of(cls, model: keras.Model) -> _Head:
+        if len(model.outputs) != 1:
+            raise InvalidArgument(f"`fix_head` takes models with one output. Received {len(model.outputs)}.")
+        last = _last_layer(model)
+        if not isinstance(last, keras.Layer):
+            raise InvalidArgument(
+                f"`fix_head` changes the layer that makes the output. Received a model whose output an "
+                f"operation makes ({last.name})."
+            )
+        before = activation_name(maker_of(last.input)) if is_only_an_activation(last) else "linear"
+        (loss,) = keras.tree.flatten(model.loss)[:1] or [""]  # of one output, it may be given in a list
+        return cls(last, activation_name(last), before, model.output_shape[-1], loss)
+
+    @property
+    def loss_name(self) -> str:
+        """Keras' name of the loss, or the function's own."""
+        if isinstance(self.loss, str):
+            return self.loss
+        return str(getattr(self.loss, "name", None) or getattr(self.loss, "__name__", ""))
+
+    @property
+    def is_crossentropy(self) -> bool:
+        """Whether the loss is one, of probabilities or logits."""
+        return "crossentropy" in self.loss_name
+
+    @property
+    def takes_logits(self) -> bool:
+        """Whether the loss expects logits."""
+        return bool(getattr(self.loss, "from_logits", False))
+
+    @property
+    def makes_probabilities(self) -> bool:
+        """Whether the last activation does."""
+        return self.activation in _PROBABILITIES
+
+    def broken_rule(self) -> str:
+        """What does not fit, as far as it shows without data."""
+        if self.activation == "softmax" and self.units == 1:
+            return "single"
+        if self.makes_probabilities and (self.takes_logits or self.before in _PROBABILITIES):
+            return "twice"
+        if self.is_crossentropy and not self.takes_logits and not self.makes_probabilities:
+            return "clipped"
+        if not self.is_crossentropy and self.activation != "linear":
+            return "range"
+        raise InvalidArgument(
+            f"The output ({self.activation}) and the loss ({self.loss_name}) fit each other already."
+        )
+
+    def with_logits(self) -> Loss:
+        """The loss, as a crossentropy that takes logits."""
+        if isinstance(self.loss, keras.losses.Loss):
+            return type(self.loss).from_config({**self.loss.get_config(), "from_logits": True})
+        if self.loss_name not in _LOSSES:
+            raise InvalidArgument(f"`fix_head` knows the losses {tuple(_LOSSES)}. Received: {self.loss!r}.")
+        return _LOSSES[self.loss_name](from_logits=True)
+
+
+def _fix_single(head: _Head) -> tuple[str, Loss]:
+    return "sigmoid", "binary_crossentropy" if head.is_crossentropy else head.loss
+
+
+def _fix_twice(head: _Head) -> tuple[str, Loss]:
+    return "linear", head.loss
+
+
+def _fix_clipped(head: _Head) -> tuple[str, Loss]:
+    return "linear", head.with_logits()
+
+
+def _fix_range(head: _Head) -> tuple[str, Loss]:
+    if not head.is_crossentropy:
+        return "linear", head.loss
+    if not (head.makes_probabilities or head.takes_logits):
+        return _fix_clipped(head)
+    raise InvalidArgument(
+        f"Under {head.loss_name} no output fits targets outside of [0, 1]: scale the targets, or take "
+        f"another loss."
+    )
+
+
+#: What each broken rule asks for: the name of the last activation, and the loss.
+_FIXES: dict[str, Callable[[_Head], tuple[str, Loss]]] = {
+    "single": _fix_single,
+    "twice": _fix_twice,
+    "clipped": _fix_clipped,
+    "range": _fix_range,
+}
+
+
+def _last_layer(model: keras.Model) -> keras.Layer | keras.Operation:
+    """What makes the model's only output, inside of nested models too."""
+    last = maker_of(model.outputs[0])
+    return _last_layer(last) if isinstance(last, keras.Model) and opens(last) else last
