@@ -177,6 +177,10 @@ class Flow:
         passed, z_norm = self.passed_square(index), record.samples * site.preactivation_gradient_norm
         return site.slope_gain, math.nan if passed is None else ratio(passed, z_norm**2)
 
+    def kernel_gain(self, node: int) -> float:
+        """‖dJ/d(input)‖ / ‖dJ/dZ‖ of the kernel of a node; nan where nothing was measured."""
+        return self.nodes[node].kernel_gain
+
     def _size(self, gradient: Scalars, record: NodeRecord) -> float:
         return float(np.sqrt(gradient.square_sum / max(record.samples, 1) / self._elements))
 

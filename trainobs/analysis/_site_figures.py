@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,13 +11,10 @@ from trainobs.analysis._gradient_figures import GradientFigures
 from trainobs.analysis._input_figures import InputFigures
 from trainobs.analysis._off_figures import OffFigures
 from trainobs.analysis._time_figures import TimeFigures
-from trainobs.analysis._weight_figures import Array
+from trainobs.analysis._weight_figures import Array, KernelGains
 from trainobs.records import Scalars, sums_of
 from trainobs.statistics import SiteStatistics
 from trainobs.thresholds import NearZero
-
-if TYPE_CHECKING:
-    from trainobs.analysis._flow import Flow
 
 
 class SiteFigures(GradientFigures):
@@ -139,9 +135,9 @@ class SiteFigures(GradientFigures):
 
     # ---- the way back ------------------------------------------------------------------------
 
-    def gain(self, flow: Flow) -> float:
+    def gain(self, flow: KernelGains) -> float:
         """‖dJ/d(input)‖ / ‖dJ/dA‖: of the slopes times of the kernel."""
-        return self.slope_gain * flow.nodes[self.info.node].kernel_gain
+        return self.slope_gain * flow.kernel_gain(self.info.node)
 
     @property
     def slope_gain(self) -> float:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from trainobs.analysis._causes import Cause
-
-if TYPE_CHECKING:
-    from trainobs.analysis._flow import Flow
 
 Array = np.ndarray
 
@@ -25,6 +22,13 @@ WITHOUT_TERMS: dict[str, float] = {
     "p_input_activation": 1.0,
     "p_activation_backprop": 0.0,
 }
+
+
+class KernelGains(Protocol):
+    """A `Flow`, which knows what its nodes' kernels pass on."""
+
+    def kernel_gain(self, node: int) -> float:
+        """‖dJ/d(input)‖ / ‖dJ/dZ‖ of the kernel of a node."""
 
 
 class WeightInfo(Protocol):
@@ -171,7 +175,7 @@ class WeightFigures(abc.ABC):
         """Part of the off (position, unit) pairs with a reason; nan where none is off or known."""
 
     @abc.abstractmethod
-    def gain(self, flow: Flow) -> float:
+    def gain(self, flow: KernelGains) -> float:
         """Size of the gradient that its layer passes on, over the size of what arrives."""
 
     @property

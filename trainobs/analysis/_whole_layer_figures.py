@@ -13,7 +13,7 @@ import numpy as np
 
 from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._flow import Flow
-from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, WeightFigures
+from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, KernelGains, WeightFigures
 from trainobs.records import DATA
 from trainobs.statistics import WholeLayerInfo, WholeLayerStatistics
 from trainobs.thresholds import NearZero
@@ -130,6 +130,6 @@ class WholeLayerFigures(WeightFigures):
         """Unknown."""
         return math.nan
 
-    def gain(self, flow: Flow) -> float:
+    def gain(self, flow: KernelGains) -> float:
         """Unknown: the weight may be used anywhere in the layer."""
         return math.nan
