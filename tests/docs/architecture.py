@@ -24,6 +24,10 @@ FACADES = {"__init__", "__main__"}
 #: What ``import trainobs`` gives to a room that uses the package as its users do.
 DOORS = {"explain", "health", "recorder", "remedies"}
 
+#: Where rooms may stand on their floors, half of their width, and how often each is moved.
+SLOTS = tuple(0.05 + 0.045 * number for number in range(21))
+HALF_WIDTH, ROUNDS = 0.055, 5
+
 Graph = dict[str, set[str]]
 
 
@@ -134,30 +138,53 @@ def _box(ax: Axes, name: str, place: tuple[float, float]):
 
 
 def _places(levels: dict[str, int]) -> dict[str, tuple[float, float]]:
-    """Where a room stands: on its floor, near to the middle of what it imports and what imports it."""
-    numbers = range(max(levels.values()) + 1)
-    floor_of = [sorted(name for name, own in levels.items() if own == level) for level in numbers]
-    arrows, found = reduced(imports()), {}
-    for _ in range(8):  # a few rounds of barycentres untangle most of it
-        for names in floor_of:
-            names.sort(key=lambda name: _middle(name, arrows, found))
-        found = {
-            name: ((number + 0.5) / len(names) + _aside(level, len(names)), float(level))
-            for level, names in enumerate(floor_of)
-            for number, name in enumerate(names)
-        }
-    return found
+    """Where a room stands: on its floor, where arrows are short, and few pass behind rooms or cross."""
+    arrows, places = reduced(imports()), _evenly(levels)
+    for _ in range(ROUNDS):
+        for name, (_, level) in places.items():
+            beside = [x for other, (x, y) in places.items() if y == level and other != name]
+            free = [x for x in SLOTS if all(abs(x - other) > 2 * HALF_WIDTH for other in beside)]
+            tried = [places | {name: (x, level)} for x in (*free, places[name][0])]
+            places = min(tried, key=lambda places: _tangled(places, arrows))
+    return places
 
 
-def _aside(level: int, rooms_beside: int) -> float:
-    """Rooms that have a floor to themselves step aside in turn, so that no arrow hides behind one."""
-    return 0.0 if rooms_beside > 3 else 0.1 * (-1) ** level / rooms_beside
+def _evenly(levels: dict[str, int]) -> dict[str, tuple[float, float]]:
+    floor_of = {
+        level: sorted((name for name in levels if levels[name] == level), reverse=True)
+        for level in levels.values()
+    }
+    return {
+        name: ((number + 0.5) / len(names), float(level))
+        for level, names in sorted(floor_of.items())
+        for number, name in enumerate(names)
+    }
 
 
-def _middle(name: str, arrows: list[tuple[str, str]], places: dict[str, tuple[float, float]]) -> float:
-    others = [b if a == name else a for a, b in arrows if name in (a, b)]
-    near = [places[other][0] for other in others if other in places]
-    return sum(near) / len(near) if near else 0.5
+def _tangled(places: dict[str, tuple[float, float]], arrows: list[tuple[str, str]]) -> float:
+    """How hard a picture is to read: lengths, arrows behind rooms, and crossings."""
+    lines = [(*places[name], *places[other]) for name, other in arrows]
+    length = sum(abs(x - to_x) for x, _, to_x, _ in lines)
+    hidden = sum(_is_behind(line, place) for line in lines for place in places.values())
+    crossings = sum(_cross(a, b) for number, a in enumerate(lines) for b in lines[:number])
+    return length + 2.0 * hidden + 0.2 * crossings
+
+
+def _at(line: tuple[float, ...], level: float) -> float:
+    """Where a line is on a floor."""
+    x, y, to_x, to_y = line
+    return x + (to_x - x) * (level - y) / (to_y - y)
+
+
+def _is_behind(line: tuple[float, ...], place: tuple[float, float]) -> bool:
+    """Whether a line passes behind a room that stands between its ends."""
+    low, high = sorted((line[1], line[3]))
+    return low < place[1] < high and abs(_at(line, place[1]) - place[0]) < HALF_WIDTH
+
+
+def _cross(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    top, bottom = max(min(a[1], a[3]), min(b[1], b[3])), min(max(a[1], a[3]), max(b[1], b[3]))
+    return top < bottom and (_at(a, top) - _at(b, top)) * (_at(a, bottom) - _at(b, bottom)) < 0
 
 
 def table() -> str:
