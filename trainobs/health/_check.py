@@ -90,8 +90,9 @@ def _of_recording(recording: Recording, x: object, step: int | None, thresholds:
     if x is not None:
         raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
     record = _with_tensors(recording.at(step))
-    earlier = [other for other in recording if other.step < record.step]
-    following = next((other for other in recording if other.step == record.step + 1), None)
+    others = [other for other in recording if isinstance(other, StepRecord)]
+    earlier = [other for other in others if other.step < record.step]
+    following = next((other for other in others if other.step == record.step + 1), None)
     return report_of(
         record,
         thresholds,

@@ -38,13 +38,13 @@ def samples_of(sites: Iterable[SiteRecord]) -> Samples:
         By layer, and by part and call; only finite values. An activation that several weights share is
         taken once.
     """
-    found: Samples = {}
+    samples: Samples = {}
     seen = set()
     for site in sites:
         if id(site.output) not in seen:
             seen.add(id(site.output))
-            found.setdefault(site.layer, {})[f"{site.key}#{site.call}#{site.loss}"] = _sample(site.output)
-    return found
+            samples.setdefault(site.layer, {})[f"{site.key}#{site.call}#{site.loss}"] = _sample(site.output)
+    return samples
 
 
 def _sample(values: np.ndarray) -> np.ndarray:

@@ -58,8 +58,8 @@ def delivered(calls: Sequence[SiteRecord]) -> Delivered:
 
 
 def _rows(calls: Sequence[SiteRecord]) -> Array | None:
-    found = [np.asarray(call.rows) for call in calls if call.rows is not None]
-    return np.unique(np.concatenate(found)) if found else None
+    looked_up = [np.asarray(call.rows) for call in calls if call.rows is not None]
+    return np.unique(np.concatenate(looked_up)) if looked_up else None
 
 
 def _gradient(calls: Sequence[SiteRecord], rows: Array | None) -> Array | None:

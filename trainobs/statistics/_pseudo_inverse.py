@@ -80,7 +80,7 @@ class Inverse:
     def of(cls, op: LinearOp, input: Array, window: Shape, positions: int) -> Inverse:
         """Invert the map of kernels with this window; `positions` is n'."""
         fan_in = math.prod(window) * input.shape[-1] // op.groups
-        found = []
+        inverted = []
         for group in _groups(op, input):
             if positions < fan_in:
                 rows = _rows(op, group, window)
@@ -90,8 +90,8 @@ class Inverse:
                 for part in _samples(group, positions * fan_in):
                     rows = _rows(op, part, window)
                     gram += rows.T @ rows
-            found.append(_inverse(gram, max(positions, fan_in)))
-        return cls(op, input, [gram for gram, _ in found], min(rank for _, rank in found))
+            inverted.append(_inverse(gram, max(positions, fan_in)))
+        return cls(op, input, [gram for gram, _ in inverted], min(rank for _, rank in inverted))
 
     def solve(self, kernel_gradient: Array, shape: Shape) -> Array:
         """Minimum-norm D of this shape (n, *q, j) with ``weight_vjp(input, D) == kernel_gradient``."""
@@ -101,13 +101,13 @@ class Inverse:
         for group, gradient, gram in zip(_groups(op, self.input), gradients, self.grams, strict=True):
             columns, window = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[:-2]
             if len(gram) < len(columns):  # fewer positions than inputs
-                found = gram @ (_rows(op, group, window) @ columns)
+                block = gram @ (_rows(op, group, window) @ columns)
             elif op.pointwise:  # what `apply` does too, but TensorFlow takes longer in float64
-                found = _rows(op, group, window) @ (gram @ columns)
+                block = _rows(op, group, window) @ (gram @ columns)
             else:
                 kernel = as_tensor((gram @ columns).reshape(gradient.shape))
-                found = as_array(op.ungrouped().apply(as_tensor(group), kernel))
-            solved.append(found.reshape(*shape[:-1], -1))
+                block = as_array(op.ungrouped().apply(as_tensor(group), kernel))
+            solved.append(block.reshape(*shape[:-1], -1))
         return np.concatenate(solved, axis=-1)
 
 
@@ -186,7 +186,7 @@ def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
     inverses: dict[InputKey, Inverse] = {}
-    solved = {key(s): found for s in record.sites if (found := _solve_site(s, inverses)) is not None}
+    solved = {key(s): solution for s in record.sites if (solution := _solve_site(s, inverses)) is not None}
     estimates: dict[Key, BackpropEstimate] = {}
     sent: dict[Key, Array] = {}
     for site in record.sites:
@@ -203,7 +203,7 @@ def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
         weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
         gradient = np.sum(np.stack([part for part in through if part is not None]), axis=0)
         estimates[key(site)] = BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
-    return {name: dataclasses.replace(found, sent=sent.get(name)) for name, found in estimates.items()}
+    return {name: dataclasses.replace(estimate, sent=sent.get(name)) for name, estimate in estimates.items()}
 
 
 def key(site: SiteRecord) -> Key:

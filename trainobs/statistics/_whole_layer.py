@@ -57,10 +57,10 @@ class WholeLayerStatistics:
 def gather_whole_layers(record: StepRecord) -> dict[str, WholeLayerStatistics]:
     """The statistics of all weights that no site explains, by path."""
     samples = max((node.samples for node in record.nodes), default=1)
-    found = {}
+    wholes = {}
     for weight in record.weights:
         gradient = np.zeros(weight.shape) if weight.gradient is None else np.asarray(weight.gradient, float)
         penalty = 0.0 if weight.penalty_gradient is None else weight.penalty_gradient
         own = gradient - penalty if weight.gradient is not None else gradient
-        found[weight.weight] = WholeLayerStatistics(WholeLayerInfo.of(weight), samples * own, float(samples))
-    return found
+        wholes[weight.weight] = WholeLayerStatistics(WholeLayerInfo.of(weight), samples * own, float(samples))
+    return wholes
