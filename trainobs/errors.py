@@ -4,7 +4,7 @@
 class TrainobsError(Exception):
     """Base of every error that trainobs raises on purpose."""
 
-    ag_pass_through = True  # inside of a `tf.function` too it is raised as it is
+    ag_pass_through = True  # so that a `tf.function` raises it unchanged
 
 
 class InvalidArgument(TrainobsError, ValueError):

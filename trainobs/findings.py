@@ -32,7 +32,7 @@ class Finding:
     weight : str
         The path of the weight that it speaks of; "" where it speaks of a layer or the model.
     value, threshold : float
-        The figure that decided, and what it was held against; nan where no single figure did.
+        The figure that decided, and what it was compared with; nan where no single figure did.
     """
 
     severity: str

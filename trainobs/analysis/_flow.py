@@ -108,7 +108,7 @@ class Flow:
         return behind[:-1]
 
     def is_normalised(self, node: int) -> bool:
-        """Whether all that reads a node is normalisations."""
+        """Whether only normalisations read a node."""
         readers = self.consumers[node]
         return bool(readers) and all(map(self.normalises, readers))
 

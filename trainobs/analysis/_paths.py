@@ -147,7 +147,7 @@ class Paths:
 
     @functools.cached_property
     def _readers(self) -> dict[int, tuple[int, ...]]:
-        """Of each node, by whom the loss depends on it; the loss itself is one of them at an output.
+        """For each node, the readers by which the loss depends on it; at an output the loss itself is one.
 
         A node that nobody reads, though a gradient comes to it, is read by a loss that was not seen.
         """

@@ -6,7 +6,7 @@ from trainobs.diagnosis._origin import Origin
 
 
 def chain(origins: tuple[Origin, ...]) -> str:
-    """The way of a weight; of several each with its share."""
+    """The way of a weight; if there are several, each with its share."""
     if len(origins) == 1:
         return _way(origins[0])
     return " | ".join(f"{origin.share:.0%}: {_way(origin)}" for origin in origins)

@@ -26,7 +26,7 @@ def unmeasured_nodes(facts: Facts) -> tuple[str, ...]:
 
 
 def chain_of(weight: str, facts: Facts) -> str:
-    """The way from a weight to where its gradient is lost: of one in parts, that of the first lost one."""
+    """The way from a weight to where its gradient is lost; for one in parts, that of the first part lost."""
     origins = (facts.diagnosis.origins.get(key, ()) for key in facts.keys(weight))
     lost = next(filter(None, origins), ())
     return chain(lost) if lost else ""

@@ -41,7 +41,7 @@ class GradientHealth(keras.callbacks.Callback):
     every : int, default 100
         Check steps 0, every, 2·every, …, counted over all `fit` calls.
     thresholds : Thresholds, optional
-        What figures are held against.
+        What figures are compared with.
     log_dir : str or path-like, optional
         Where TensorBoard's event files are written: a scalar "health/…" per figure, and the heatmap of causes
         as an image.

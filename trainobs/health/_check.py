@@ -36,7 +36,7 @@ def check_health(
     x, y : array or structure of arrays, first axis n, optional
         The batch for a model.
     thresholds : Thresholds, optional
-        What figures are held against.
+        What figures are compared with.
     near_zero : NearZero, optional
         Short for ``Thresholds(near_zero=near_zero)``: only its `slope_atol` matters here.
     step : int, optional
@@ -58,7 +58,7 @@ def check_health(
     Notes
     -----
     The update ratio is ‖ΔW‖ / ‖W‖ where the next step was recorded too; of a model it is that of plain
-    gradient descent, ``learning_rate * ‖g‖ / ‖W‖``; otherwise it is not known. Activations are held against
+    gradient descent, ``learning_rate * ‖g‖ / ‖W‖``; otherwise it is not known. Activations are compared with
     those of the step recorded before. A model's weights are taken as initial ones while its optimizer has
     done no step, a recording's in step 0.
 

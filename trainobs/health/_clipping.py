@@ -100,7 +100,8 @@ class AdaptiveClipping:
                 return self._begin(norm)
         elif self._calm >= self._thresholds.clip_release and self._begun < self._thresholds.clip_most:
             self.value = None
-            return f"gradient norms were healthy in {self._calm} checks: gradients are no longer clipped"
+            checks = f"{self._calm} check" + ("" if self._calm == 1 else "s")
+            return f"gradient norms were healthy in {checks}: gradients are no longer clipped"
         return None
 
     def _begin(self, norm: float) -> str:

@@ -56,7 +56,7 @@ class HealthReport:
     oscillation : float
         See `Thresholds.oscillation_swing`; nan while it is not known.
     thresholds : Thresholds
-        What figures were held against.
+        What figures were compared with.
     """
 
     step: int | None

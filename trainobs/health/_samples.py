@@ -21,7 +21,7 @@ SAMPLE = 4096
 #: Kolmogorov's critical value at a level of 0.001: √(−ln(0.001 / 2) / 2).
 _CRITICAL = math.sqrt(-math.log(0.001 / 2) / 2)
 
-#: By layer, and by what of the layer: a sorted sample.
+#: By layer, and by part and call of the layer: a sorted sample.
 Samples = dict[str, dict[str, np.ndarray]]
 
 

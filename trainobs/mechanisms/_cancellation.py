@@ -30,13 +30,13 @@ class Cancellation(Mechanism):
 
     @property
     def severity(self) -> str:
-        """On another batch they may not."""
+        """An info: on another batch the terms may not cancel."""
         return "info"
 
     def evidence(self) -> str:
-        """That they do."""
+        """That the terms cancel."""
         return f"The terms of the gradients of {self.layer} are large, but cancel in the sum."
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Use a larger or more varied batch."

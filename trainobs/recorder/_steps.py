@@ -26,7 +26,7 @@ class StepCounter:
         self._optimizer: keras.Optimizer | None = None
 
     def begin(self, model: keras.Model | None = None) -> range:
-        """Numbers of the steps that the coming call of the train function holds at most.
+        """Numbers of the steps that the coming call of the train function may run.
 
         Without a model the coming step is one that the user wrote.
         """

@@ -86,7 +86,7 @@ class SiteRecord:
         Time steps of the units' second axis (of pixels, in the first one); 0 without time.
     cancels : bool
         Whether the layers behind are invariant to this weight, by design: a normalisation takes the mean of
-        a bias away, attention's softmax what all scores have in common.
+        a bias away, attention's softmax takes away what all scores have in common.
     """
 
     layer: str

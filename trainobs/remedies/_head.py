@@ -64,7 +64,7 @@ def fix_head(model: keras.Model, *, rule: str | None = None) -> keras.Model:
     Raises
     ------
     InvalidArgument
-        If the model has several outputs, its last layer no activation, or nothing is to be fixed.
+        If the model has several outputs, its last layer has no activation, or there is nothing to fix.
     """
     head = _Head.of(model)
     rule = rule or head.broken_rule()

@@ -127,7 +127,7 @@ def remedies_against(mechanism: Mechanism) -> tuple[type[Remedy], ...]:
     unknown = [name for name in mechanism.ordered_treatments if name not in _REGISTERED]
     if unknown:
         raise InvalidArgument(
-            f"{type(mechanism).__name__}: `treatments` lists {unknown}, but no remedy is called so. There "
+            f"{type(mechanism).__name__}: `treatments` lists {unknown}, but no remedy has such a name. There "
             f"are: {list(_REGISTERED)}."
         )
     listed = [_REGISTERED[name] for name in mechanism.ordered_treatments]

@@ -177,7 +177,7 @@ def loss_weights_of(model: Model) -> float | list[float] | dict[str, float] | No
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """What Keras draws seeds from, Python's own generator, seeded inside; behind, it is as it was."""
+    """Inside, Python's generator, which Keras draws seeds from, is seeded; afterwards it is as it was."""
     state = random.getstate()
     random.seed(seed)
     try:

@@ -68,7 +68,7 @@ def try_remedies(
     Raises
     ------
     InvalidArgument
-        If `steps` or `batch_size` is not positive, or no remedy is called so.
+        If `steps` or `batch_size` is not positive, or no remedy has such a name.
     """
     if min(steps, batch_size) < 1:
         raise InvalidArgument(

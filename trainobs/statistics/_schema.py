@@ -126,7 +126,7 @@ SUMS: dict[str, Sum] = {
     # ---- the weight
     "positions": Sum("", "weight", "n, the positions of the first call's units."),
     "residual": Sum("", "weight", "Distance of `gradient` from what the step itself computed.", power=1),
-    "residual_scale": Sum("", "weight", "What that distance is held against.", power=1),
+    "residual_scale": Sum("", "weight", "What that distance is compared with.", power=1),
     "flushed": Sum("", "weight", "Gradients that half precision flushed to zero."),
     "flushed_of": Sum("", "weight", "Gradients that are not zero in float32."),
     # ---- condensed
@@ -169,7 +169,7 @@ def is_additive(names: Iterable[str]) -> bool:
 def per_position(
     sums: Mapping[str, ArrayOrTensor], positions: ArrayOrTensor | float
 ) -> dict[str, ArrayOrTensor]:
-    """Sums of the gradients of a mean loss, as those of their n-fold."""
+    """Sums of n times the gradients of a mean loss, from the sums of the gradients."""
     powers = {name: SUMS[name].power for name in sums}
     return {
         name: positions ** powers[name] * values if powers[name] else values for name, values in sums.items()

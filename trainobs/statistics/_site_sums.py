@@ -32,7 +32,7 @@ def sum_site(
     near_zero : NearZero
         The thresholds.
     gradient_scale : float
-        g*, against which the single values of backprop are held.
+        g*, with which the single values of backprop are compared.
     positions : int
         n that gradients are multiplied with; the calls of a shared layer use that of the first.
 

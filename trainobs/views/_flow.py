@@ -118,7 +118,7 @@ def _draw_references(ax: Axes, report: Explanation) -> None:
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
-    """A band behind each node that holds a finding, named above the picture; which nodes these are.
+    """A band behind each node that holds a finding, named above the picture; returns these nodes.
 
     Neighbours of one layer (the gates of a recurrent one) are one band, and named once.
     """
@@ -158,7 +158,7 @@ def _mark_missing(ax: Axes, missing: np.ndarray, why: str, hatch: str) -> None:
 
 
 def _label_nodes(ax: Axes, nodes: list[str], marked: set[int]) -> None:
-    """The nodes' names; of very many only as many as fit, and those with a finding."""
+    """The nodes' names; if there is no room for all, as many as fit, and those with a finding."""
     count = len(nodes)
     room = width_in_inches(ax) * _NAMES_PER_INCH
     step = math.ceil(count / room)
