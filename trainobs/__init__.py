@@ -73,6 +73,7 @@ _FOLDERS = ("health", "mechanisms", "remedies", "similarity")
 
 
 def __getattr__(name: str) -> object:
+    """A public name, imported when it is first asked for (PEP 562)."""
     if name in _FOLDERS:
         return importlib.import_module(f"trainobs.{name}")
     if name not in _HOMES:

@@ -177,14 +177,14 @@ class Paths:
         return meetings
 
     @staticmethod
-    def _common(a: int, b: int, meetings: dict[int, int]) -> int:
+    def _common(one: int, other: int, meetings: dict[int, int]) -> int:
         """The first node on both ways; those of later nodes are known."""
-        while a != b:
-            if a != LOSS and (b == LOSS or a < b):
-                a = meetings[a]
+        while one != other:
+            if one != LOSS and (other == LOSS or one < other):
+                one = meetings[one]
             else:
-                b = meetings[b]
-        return a
+                other = meetings[other]
+        return one
 
 
 def powers(gain: float) -> float:

@@ -9,6 +9,7 @@ from trainobs.diagnosis import chain
 from trainobs.explanation._facts import Facts
 from trainobs.records import OPERATIONS
 
+#: Fields of a `FlowNode`.
 _COLUMNS = ("name", "layer", "kind", "gradient_rms", "gain", "slope_gain", "kernel_gain", "zero")
 
 

@@ -77,7 +77,7 @@ class AdaptiveClipping:
         self.value, self._begun, self._calm = None, 0, 0
         optimizer = updating_optimizer(model.optimizer)
         for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-            value = getattr(optimizer, name, None)
+            value = getattr(optimizer, name, None)  # by name, which the message says
             if value is not None:
                 raise InvalidArgument(
                     f'`act` holds "clip", but the optimizer clips already: {name}={value!r}. Make the '

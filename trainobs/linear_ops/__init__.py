@@ -19,11 +19,10 @@ from trainobs.linear_ops._base import (
     windows,
 )
 from trainobs.linear_ops._conv import ConvOp, ConvTransposeOp, DepthwiseConvOp
-from trainobs.linear_ops._einsum import BiasOp, DenseOp, EinsumOp, bias_op, scale_op
+from trainobs.linear_ops._einsum import DenseOp, EinsumOp, bias_op, scale_op
 from trainobs.linear_ops._lookup import LookupOp
 
 __all__ = [
-    "BiasOp",
     "ConvOp",
     "ConvTransposeOp",
     "DenseOp",

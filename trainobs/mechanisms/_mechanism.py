@@ -144,7 +144,7 @@ def register_mechanism(mechanism: type[Mechanism]) -> type[Mechanism]:
             f"`register_mechanism` takes a subclass of trainobs.mechanisms.Mechanism. Received: "
             f"{mechanism!r}. Write a class whose base is Mechanism."
         )
-    cause = getattr(mechanism, "cause", None)
+    cause = getattr(mechanism, "cause", None)  # a class given to the decorator may have none
     if not isinstance(cause, str) or not cause.isidentifier():
         raise InvalidArgument(
             f"{mechanism.__name__}: `cause` must be a word such as 'dead_activation'. Received: {cause!r}."

@@ -91,7 +91,7 @@ def register_remedy(remedy: type[Remedy]) -> type[Remedy]:
 
 
 def _check(remedy: type[Remedy]) -> None:
-    name = getattr(remedy, "name", None)
+    name = getattr(remedy, "name", None)  # a class given to the decorator may have none
     if not (isinstance(name, str) and name.strip()):
         raise InvalidArgument(
             f"{remedy.__name__}: `name` must be some words such as 'swap activation'. Received: {name!r}."

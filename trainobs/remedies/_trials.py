@@ -162,7 +162,13 @@ def _trial(treatment: Treatment, case: ModelAndData, before: Explanation, traini
 
 def _row(treatment: Treatment, trial: _Trial, before: Explanation) -> dict[str, object]:
     """What a trial means for one of the findings that share it."""
-    row = {name: getattr(treatment, name) for name in ("cause", "layer", "remedy", "changes", "call")}
+    row: dict[str, object] = {
+        "cause": treatment.cause,
+        "layer": treatment.layer,
+        "remedy": treatment.remedy,
+        "changes": treatment.changes,
+        "call": treatment.call,
+    }
     row |= {"near_zero_before": _near_zero(before), "failed": trial.failed, "gone": False}
     if trial.after is None:
         return row

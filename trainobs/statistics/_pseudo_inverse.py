@@ -25,6 +25,8 @@ from trainobs.tensors import as_array, as_tensor
 Array = np.ndarray
 #: Of a site: `SiteRecord.key`, call, loss.
 Key = tuple[str, int, int]
+#: By site: dJ/dZ, and the rank of the map that was inverted.
+Solved = dict[Key, tuple[Array, int]]
 #: Of what kernels of one window read: the id of the input array, how they meet it, and the window.
 InputKey = tuple[int, LinearOp, Shape]
 
@@ -185,25 +187,35 @@ def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
     dict of (key, call, loss) to BackpropEstimate
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
-    inverses: dict[InputKey, Inverse] = {}
-    solved = {key(s): solution for s in record.sites if (solution := _solve_site(s, inverses)) is not None}
+    solved = _solved(record)
     estimates: dict[Key, BackpropEstimate] = {}
     sent: dict[Key, Array] = {}
     for site in record.sites:
         if site.role != "kernel":
             continue
-        readers = [s for s in record.sites if s.weight in site.consumers]
-        through = [_through(site, reader, solved) for reader in readers]
-        if not readers or any(part is None for part in through):
-            own = solved.get(key(site))
-            if own is not None:
-                estimates[key(site)] = BackpropEstimate(own[0], own[1], site.positions)
-            continue
-        sent |= {key(reader): part for reader, part in zip(readers, through, strict=True) if part is not None}
-        weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
-        gradient = np.sum(np.stack([part for part in through if part is not None]), axis=0)
-        estimates[key(site)] = BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
+        readers = [reader for reader in record.sites if reader.weight in site.consumers]
+        through = {key(reader): _through(site, reader, solved) for reader in readers}
+        passed = {name: gradient for name, gradient in through.items() if gradient is not None}
+        if readers and len(passed) == len(through):
+            sent |= passed
+            estimates[key(site)] = _of_readers(readers, passed, solved)
+        elif key(site) in solved:
+            estimates[key(site)] = BackpropEstimate(*solved[key(site)], site.positions)
     return {name: dataclasses.replace(estimate, sent=sent.get(name)) for name, estimate in estimates.items()}
+
+
+def _solved(record: StepRecord) -> Solved:
+    """dJ/dZ and the rank that it was solved with, of each site that can be inverted."""
+    inverses: dict[InputKey, Inverse] = {}
+    solutions = {key(site): _solve_site(site, inverses) for site in record.sites}
+    return {name: solution for name, solution in solutions.items() if solution is not None}
+
+
+def _of_readers(readers: list[SiteRecord], passed: dict[Key, Array], solved: Solved) -> BackpropEstimate:
+    """What all readers send back together; as trustworthy as the weakest of them."""
+    weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
+    gradient = np.sum(np.stack(list(passed.values())), axis=0)
+    return BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
 
 
 def key(site: SiteRecord) -> Key:
@@ -228,7 +240,7 @@ def _solve_site(site: SiteRecord, inverses: dict[InputKey, Inverse]) -> tuple[Ar
     return inverse.solve(gradient, shape).astype(np.float32), inverse.rank
 
 
-def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Key, tuple[Array, int]]) -> Array | None:
+def _through(site: SiteRecord, reader: SiteRecord, solved: Solved) -> Array | None:
     """What the estimate sends from `reader` back to the output of `site`, if it reads just that."""
     if key(reader) not in solved or not _same_values(site.output, reader.input):
         return None

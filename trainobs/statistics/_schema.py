@@ -176,19 +176,20 @@ def per_position(
     }
 
 
-def added(a: Mapping[str, Array], b: Mapping[str, Array]) -> dict[str, Array]:
+def added(one: Mapping[str, Array], other: Mapping[str, Array]) -> dict[str, Array]:
     """The sums of two batches, in float64; what only one of them has stays as it is."""
-    return {**a, **b, **{name: _plus(SUMS[name], a[name], b[name]) for name in a.keys() & b.keys()}}
+    both = {name: _plus(SUMS[name], one[name], other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
 
 
-def _plus(sum_: Sum, a: Array, b: Array) -> Array:
-    a = np.asarray(a, np.float64)
-    return _added_steps(a, b) if sum_.per_step else a + b
+def _plus(sum_: Sum, one: Array, other: Array) -> Array:
+    one = np.asarray(one, np.float64)
+    return _added_steps(one, other) if sum_.per_step else one + other
 
 
-def _added_steps(a: Array, b: Array) -> Array:
+def _added_steps(one: Array, other: Array) -> Array:
     """The sum of two batches whose numbers of steps may differ."""
-    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
     return longer + np.pad(shorter, (0, len(longer) - len(shorter)))
 
 

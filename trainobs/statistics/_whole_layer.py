@@ -38,6 +38,7 @@ class WholeLayerInfo:
 
     @classmethod
     def of(cls, record: WeightRecord) -> WholeLayerInfo:
+        """What a record says of its weight; fields of the same name are taken as they are."""
         own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
         return cls(connected=record.gradient is not None, **{name: getattr(record, name) for name in own})
 

@@ -221,18 +221,20 @@ class Thresholds:
                 f"Thresholds: `near_zero` must be a trainobs.NearZero. Received: {self.near_zero!r}."
             )
         for field in dataclasses.fields(self)[1:]:
-            value = getattr(self, field.name)
-            expected = expected_of(field.name, field.default)
-            if not (fits(value, expected) or (value is None and field.default is None)):
-                raise InvalidArgument(
-                    f"Thresholds: `{field.name}` must be {expected}. Received: {field.name}={value!r}. "
-                    f"The default is {field.default!r}."
-                )
+            self._check(field)
         if self.dead_units < self.dead_units_warning:
             raise InvalidArgument(
                 f"Thresholds: `dead_units` must be at least `dead_units_warning`. Received: "
                 f"dead_units={self.dead_units!r}, dead_units_warning={self.dead_units_warning!r}. Raise the "
                 f"former."
+            )
+
+    def _check(self, field: dataclasses.Field[object]) -> None:
+        value, expected = getattr(self, field.name), expected_of(field.name, field.default)
+        if not (fits(value, expected) or (value is None and field.default is None)):
+            raise InvalidArgument(
+                f"Thresholds: `{field.name}` must be {expected}. Received: {field.name}={value!r}. "
+                f"The default is {field.default!r}."
             )
 
     @classmethod

@@ -110,9 +110,9 @@ def _draw_references(ax: Axes, report: Explanation) -> None:
     """g* and the value below which a gradient is near zero."""
     scale, rtol = report.gradient_scale, report.near_zero.rtol
     limit = rtol * scale, ":", f"near zero ({rtol:g} g*)", 0, "left"  # the line starts high: free here
-    for value, style, text, x, side in ((scale, "--", "g*", 1, "right"), limit):
+    for value, style, text, across, side in ((scale, "--", "g*", 1, "right"), limit):
         ax.axhline(value, color=MUTED, linewidth=1, linestyle=style, zorder=1)
-        at = (x, value), (4 - 8 * x, 3)
+        at = (across, value), (4 - 8 * across, 3)
         label = ax.annotate(text, *at, xycoords=ax.get_yaxis_transform(), textcoords="offset points")
         label.set(ha=side, fontsize=8, color=MUTED, path_effects=_HALO, zorder=4)
 

@@ -170,7 +170,7 @@ def _check_form(rule: object) -> None:
 
 
 def _check_remedies(rule: type[Rule]) -> None:
-    remedies = getattr(rule, "remedies", None)
+    remedies = getattr(rule, "remedies", None)  # a class given to the decorator may have none
     if not isinstance(remedies, Mapping) or not remedies or not all(map(_is_pair_of_text, remedies.items())):
         raise InvalidArgument(
             f"{rule.__name__}: `remedies` must be a dict with an entry for each finding, its name and what "
