@@ -75,7 +75,7 @@ def _samples(x: Arrays, y: Arrays) -> int:
 
 def _dataset_length(x: Arrays, y: Arrays) -> int | None:
     if y is not None:
-        raise InvalidArgument("A dataset holds its own targets: call without `y`. Received both.")
+        raise InvalidArgument("A dataset has its own targets: call without `y`. Received both.")
     if isinstance(x, tf.data.Dataset):
         length = int(x.cardinality())
         if length == tf.data.INFINITE_CARDINALITY:

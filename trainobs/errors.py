@@ -16,7 +16,7 @@ class ModelNotReady(TrainobsError, ValueError):
 
 
 class NotRecorded(TrainobsError, LookupError):
-    """The step, layer or recording asked for holds nothing."""
+    """The step, layer or weight that was asked for was not recorded."""
 
 
 class UnsupportedBackend(TrainobsError, RuntimeError):

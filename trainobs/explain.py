@@ -133,7 +133,7 @@ def _recorded(
     if recording is not None:
         if x is not None:
             raise InvalidArgument(
-                "A recording holds its own data: call without `x` and `y`, or pass the model."
+                "A recording has its own data: call without `x` and `y`, or pass the model."
             )
         return recording.at(step)
     if step is not None:

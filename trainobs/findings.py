@@ -20,7 +20,7 @@ class Finding:
     cause : str
         The mechanism of an explanation (docs/findings.md), or the rule of a health check (docs/health.md).
     layer : str
-        The layer that holds it; "" for the whole model.
+        The layer where it is; "" for the whole model.
     share : float
         Part of the model's weights whose gradients it keeps near zero; nan where that was not asked.
     affects : tuple of str

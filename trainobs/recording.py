@@ -34,7 +34,7 @@ class Recording:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Numbers of the steps held."""
+        """Numbers of the recorded steps."""
         return tuple(record.step for record in self.records if record.step is not None)
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Recording:
         Raises
         ------
         NotRecorded
-            If the recording is empty or does not hold that step.
+            If the recording is empty or has no such step.
         """
         if not self.records:
             raise NotRecorded(

@@ -45,7 +45,7 @@ def save_records(records: tuple[object, ...], path: str | os.PathLike[str]) -> N
     """
     if not all(isinstance(record, StepRecord) for record in records):
         raise InvalidArgument(
-            'Only records with keep="tensors" can be saved. This recording holds statistics.'
+            'Only records with keep="tensors" can be saved. This recording has only statistics.'
         )
     packing = _Packing()
     text = json.dumps([packing.of(record) for record in records])

@@ -77,7 +77,7 @@ class Case:
 
     @functools.cached_property
     def learning_layers(self) -> frozenset[str]:
-        """Layers of unknown kind of which some weight gets a live gradient."""
+        """Layers of unknown kind with a weight that gets a live gradient."""
         asked = (f for f in self.whole_layers.values() if f.info.trainable and f.info.connected)
         return frozenset(f.info.layer for f in asked if f.near_zero_fraction <= self.thresholds.affected)
 

@@ -144,7 +144,7 @@ class Downstream:
         return silent_input(case, node) or Origin(*self._by_itself(node, powers))
 
     def _by_itself(self, node: int, powers: float) -> tuple[Mechanism, tuple[str, ...]]:
-        """The mechanism of a node that takes the gradient, and nothing else does."""
+        """The mechanism of a node that takes the gradient all by itself."""
         case, layer = self._case, self._case.layer_of(node)
         if not math.isinf(powers):
             return VanishingAtNode(layer, 10**-powers, layer in case.learning_layers), ()

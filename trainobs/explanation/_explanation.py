@@ -80,7 +80,7 @@ class Explanation(WeightTables):
 
     @property
     def unmeasured_nodes(self) -> tuple[str, ...]:
-        """The nodes of `flow` of which it is not known what arrives.
+        """The nodes of `flow` whose gradient is not known.
 
         It can't be measured at operations that are no layers; a recorded step leaves unread what it could
         not read without changing the training; an estimate (``backprop="pinv"``) knows kernels' nodes only.

@@ -20,7 +20,7 @@ def flow_table(facts: Facts) -> pd.DataFrame:
 
 
 def unmeasured_nodes(facts: Facts) -> tuple[str, ...]:
-    """The nodes of which it is not known what arrives."""
+    """The nodes whose gradient is not known."""
     estimated = facts.statistics.backprop == "pinv"
     silent = [node for node in facts.flow.nodes if np.isnan(node.zero)]
     return tuple(node.name for node in silent if node.unread or node.kind == OPERATIONS or estimated)

@@ -65,7 +65,7 @@ class GradientHealth(keras.callbacks.Callback):
     Raises
     ------
     InvalidArgument
-        If a value does not fit; in `fit` if the optimizer clips already and `act` holds "clip".
+        If a value does not fit; in `fit` if the optimizer clips already and `act` contains "clip".
 
     Notes
     -----
@@ -109,7 +109,7 @@ class GradientHealth(keras.callbacks.Callback):
         self._acts, self._logs = Acts(act), Logs(log_dir, log, explain)
         if self._acts.clips and layers is not None:
             raise InvalidArgument(
-                '`act` holds "clip", which needs the norm of all gradients. Leave `layers` out, or "clip".'
+                '`act` contains "clip", which needs the norm of all gradients. Leave `layers` out, or "clip".'
             )
         self._clipping = AdaptiveClipping(self._thresholds) if self._acts.clips else None
         self._due: collections.deque[CapturedStep] = collections.deque(maxlen=1)

@@ -88,7 +88,7 @@ def check_health(
 
 def _of_recording(recording: Recording, x: object, step: int | None, thresholds: Thresholds) -> HealthReport:
     if x is not None:
-        raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
+        raise InvalidArgument("A recording has its own data: call without `x` and `y`, or pass the model.")
     record = _with_tensors(recording.at(step))
     others = [other for other in recording if isinstance(other, StepRecord)]
     earlier = [other for other in others if other.step < record.step]
@@ -108,7 +108,7 @@ def _with_tensors(record: StepRecord | Statistics) -> StepRecord:
     if isinstance(record, StepRecord):
         return record
     raise InvalidArgument(
-        f"The recording holds statistics of step {record.step}, not its tensors. Record with "
+        f"The recording has only statistics of step {record.step}, not its tensors. Record with "
         f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
     )
 

@@ -80,7 +80,7 @@ class AdaptiveClipping:
             value = getattr(optimizer, name, None)  # by name, which the message says
             if value is not None:
                 raise InvalidArgument(
-                    f'`act` holds "clip", but the optimizer clips already: {name}={value!r}. Make the '
+                    f'`act` contains "clip", but the optimizer clips already: {name}={value!r}. Make the '
                     f'optimizer without it, or leave "clip" out.'
                 )
 

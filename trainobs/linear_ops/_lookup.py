@@ -15,7 +15,7 @@ from trainobs.linear_ops._base import LinearOp, Shape
 class LookupOp(LinearOp):
     """``Z[n, …, j] = table[input[n, …], j]``: a row's terms are the positions that look it up.
 
-    Arrays shaped like the table hold the rows that were looked up only; `rows_of` numbers them.
+    Arrays shaped like the table have only the rows that were looked up; `rows_of` numbers them.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ class Cancellation(Mechanism):
 
     When: the terms of a gradient are large, and their sum is near zero.
 
-    Where: the layer. A bias that the layers behind are invariant to by design is no finding: a normalisation
-    takes its mean away, attention's softmax what all scores have in common.
+    Where: the layer. A bias that the layers behind cancel by design is no finding: a normalisation
+    subtracts its mean, attention's softmax what all scores have in common.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class WeightlessPositions(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Outputs of which the loss leaves positions out."""
+        """Outputs with positions that the loss leaves out."""
         for output in case.statistics.outputs:
             if output.masked_fraction:
                 layer = case.layer_of(output.node) if output.node != DATA else "the output"

@@ -61,7 +61,7 @@ class ZeroInput(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Kernels that read data most of which is always zero."""
+        """Kernels that read data that is mostly always zero."""
         for figures in case.sites.values():
             if figures.info.trainable and figures.info.role == "kernel" and cls._holds(case, figures):
                 yield cls.of(figures)

@@ -6,7 +6,7 @@ import keras
 
 
 class StepCounter:
-    """Which steps the coming call of a train function holds, and which it turned out to hold.
+    """Which steps the coming call of a train function may run, and which it ran.
 
     Keras announces a call before it knows whether there is data for it: a dataset of unknown
     length ends with a call that runs nothing, and with several steps per execution
@@ -37,7 +37,7 @@ class StepCounter:
         return range(self.first, self.first + self._most)
 
     def ran(self) -> range:
-        """Numbers of the steps that the call, which is over, held; may be asked several times."""
+        """Numbers of the steps that the call ran; may be asked several times."""
         count = self._most
         now = _updates(self._optimizer) if count > 1 else None
         if now is not None and self._updates is not None:

@@ -66,7 +66,7 @@ class Situation:
         return list(dict.fromkeys(info.layer for info in self._kernel_infos() if info.consumers))
 
     def activations(self) -> list[str]:
-        """The layers that hold the activation functions of the targets."""
+        """The layers with the activation functions of the targets."""
         infos = self._kernel_infos(self.targets)
         return list(dict.fromkeys(i.activation.layer for i in infos if i.activation.name != "linear"))
 

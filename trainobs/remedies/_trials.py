@@ -60,7 +60,7 @@ def try_remedies(
         findings that are left, then by the loss after training. Rows of the same `call` share one trial.
         `cause`, `layer`: the finding; `remedy`; `gone`: whether it is; `findings_after`: errors and
         warnings left; `near_zero_before`, `near_zero_after`: part of all weights; `gradient_gain`: root
-        mean square of the gradients of the layers that the finding held down, against the one before;
+        mean square of the gradients of the layers that the finding held down, relative to the one before;
         `loss_before`: of the treated model, untrained; `loss_after`: mean over the last quarter of the
         steps; `loss_untreated`: the same without a remedy; `changes`; `call`; `failed`: why it could not
         be applied, else "".

@@ -1,7 +1,7 @@
 """What the step itself computed for a weight: all its calls and passes together.
 
 A step may take several gradients (passes, `SiteRecord.loss`), which are added. Within one pass every
-call of a shared layer holds the whole gradient; of a table, the rows that the call looked up.
+call of a shared layer has the whole gradient; of a table, the rows that the call looked up.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Delivered:
 
 
 def delivered(calls: Sequence[SiteRecord]) -> Delivered:
-    """Put together what the calls of one weight, or of one part of it, hold of it.
+    """Put together what the calls of one weight, or of one part of it, recorded.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ class Sum:
     power : int
         It is made of this power of gradients: 2 for their squares.
     additive : bool
-        Whether it can be added; what condensed statistics hold in place of sums can't.
+        Whether it can be added; what condensed statistics have in place of sums can't.
     """
 
     axes: str
@@ -71,7 +71,7 @@ class Sum:
 
     @property
     def per_step(self) -> bool:
-        """Whether it has a value for each time step, of which batches may have more or fewer."""
+        """Whether it has a value for each time step; batches may differ in their number of steps."""
         return self.axes == "t"
 
 
@@ -146,7 +146,7 @@ def names_over(*what: Over) -> tuple[str, ...]:
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """Raise for names that are no sums.
+    """Raise an error if one of the names is no sum.
 
     Raises
     ------

@@ -118,7 +118,7 @@ def _draw_references(ax: Axes, report: Explanation) -> None:
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
-    """A band behind each node that holds a finding, named above the picture; returns these nodes.
+    """A band behind each node with a finding, named above the picture; returns these nodes.
 
     Neighbours of one layer (the gates of a recurrent one) are one band, and named once.
     """

@@ -52,7 +52,7 @@ def draw_layer(report: Explanation, layer: str, ax: Axes | None = None) -> Axes:
     Raises
     ------
     NotRecorded
-        If the report holds no such layer.
+        If the report has no such layer.
     """
     verdict, row = report.weights(layer).grid, _row(report, layer)
     frozen = row is not None and pd.isna(row["near_zero"])
