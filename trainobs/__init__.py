@@ -8,7 +8,7 @@ Importing it is cheap: TensorFlow, pandas and matplotlib load when a name below 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainobs.analysis import Cause as Cause
@@ -72,7 +72,8 @@ __all__ = [  # noqa: RUF022 (in the order of a user's walk)
 _FOLDERS = ("health", "mechanisms", "remedies", "similarity")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first asked for (PEP 562)."""
     if name in _FOLDERS:
         return importlib.import_module(f"trainobs.{name}")
     if name not in _HOMES:

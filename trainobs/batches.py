@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from trainobs.errors import InvalidArgument
+
+#: Arrays in any structure, nested lists and dicts, as Keras takes them.
+Arrays = object
+Batch = tuple[Arrays, Arrays, Arrays]
 
 
 class Batches:
@@ -24,7 +27,7 @@ class Batches:
         For arrays.
     """
 
-    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
+    def __init__(self, x: Arrays, y: Arrays, batch_size: int) -> None:
         self._x, self._y, self._batch_size = x, y, batch_size
         self._is_arrays = not (isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, Iterator)))
         if self._is_arrays:
@@ -32,27 +35,30 @@ class Batches:
         else:
             self.length = _dataset_length(x, y)
 
-    def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self._slices() if self._is_arrays else self._unpacked()
 
-    def _slices(self) -> Iterator[tuple[Any, Any, Any]]:
+    def _slices(self) -> Iterator[Batch]:
         for start in range(0, _samples(self._x, self._y), self._batch_size):
             window = slice(start, start + self._batch_size)
-            yield *_cut((self._x, self._y), window), None
+            yield _cut(self._x, window), _cut(self._y, window), None
 
-    def _unpacked(self) -> Iterator[tuple[Any, Any, Any]]:
-        batches: Iterable[Any] = self._x
-        if isinstance(self._x, keras.utils.PyDataset):
-            batches = (self._x[index] for index in range(self.length or 0))
-        for batch in batches:
+    def _unpacked(self) -> Iterator[Batch]:
+        for batch in self._batches():
             yield keras.utils.unpack_x_y_sample_weight(batch)
 
+    def _batches(self) -> Iterable[object]:
+        if isinstance(self._x, keras.utils.PyDataset):
+            return (self._x[index] for index in range(self.length or 0))
+        assert isinstance(self._x, Iterable)
+        return self._x
 
-def _cut(arrays: Any, window: slice) -> Any:
+
+def _cut(arrays: Arrays, window: slice) -> Arrays:
     return keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[window], arrays)
 
 
-def _samples(x: Any, y: Any) -> int:
+def _samples(x: Arrays, y: Arrays) -> int:
     lengths = {
         int(np.shape(leaf)[0]) for leaf in keras.tree.flatten((x, y)) if leaf is not None and np.ndim(leaf)
     }
@@ -67,9 +73,9 @@ def _samples(x: Any, y: Any) -> int:
     return length
 
 
-def _dataset_length(x: Any, y: Any) -> int | None:
+def _dataset_length(x: Arrays, y: Arrays) -> int | None:
     if y is not None:
-        raise InvalidArgument("A dataset holds its own targets: call without `y`. Received both.")
+        raise InvalidArgument("A dataset has its own targets: call without `y`. Received both.")
     if isinstance(x, tf.data.Dataset):
         length = int(x.cardinality())
         if length == tf.data.INFINITE_CARDINALITY:

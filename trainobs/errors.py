@@ -4,7 +4,7 @@
 class TrainobsError(Exception):
     """Base of every error that trainobs raises on purpose."""
 
-    ag_pass_through = True  # inside of a `tf.function` too it is raised as it is
+    ag_pass_through = True  # so that a `tf.function` raises it unchanged
 
 
 class InvalidArgument(TrainobsError, ValueError):
@@ -16,7 +16,7 @@ class ModelNotReady(TrainobsError, ValueError):
 
 
 class NotRecorded(TrainobsError, LookupError):
-    """The step, layer or recording asked for holds nothing."""
+    """The step, layer or weight that was asked for was not recorded."""
 
 
 class UnsupportedBackend(TrainobsError, RuntimeError):

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainobs.analysis import condensed
+from trainobs.analysis import WeightInfo, condensed
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.recording import Recording
 from trainobs.report import Report
-from trainobs.selection import Selection
+from trainobs.selection import Layers, Selection
 from trainobs.statistics import Statistics, gather
 from trainobs.thresholds import NearZero, Thresholds
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainobs.recorder import Recorder
+    from trainobs.records import StepRecord
 
 _BACKPROPS = ("tape", "pinv")
 
 
 def explain_near_zero_gradients(
-    source: Any,
-    x: Any = None,
-    y: Any = None,
+    source: keras.Model | Recorder | Recording,
+    x: object = None,
+    y: object = None,
     *,
     step: int | None = None,
-    layers: Any = None,
+    layers: Layers = None,
     batch_size: int = 256,
     near_zero: NearZero | None = None,
     thresholds: Thresholds | None = None,
@@ -92,51 +98,68 @@ def explain_near_zero_gradients(
     selection = Selection(layers)
     record = _recorded(source, step, x)
     thresholds = _thresholds_for(record, thresholds, near_zero)
-    near_zero = thresholds.near_zero
-    if record is not None:
-        statistics = _of_record(record, near_zero, backprop)
-    elif step is not None:
-        raise InvalidArgument(
-            f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model."
-        )
+    if record is None:
+        statistics = _of_model(source, x, y, batch_size, thresholds.near_zero, backprop)
     else:
-        statistics = _of_model(source, x, y, batch_size, near_zero, backprop)
-    if not (statistics.sites or statistics.others):
+        statistics = _of_record(record, thresholds.near_zero, backprop)
+    _check_weights(statistics, selection)
+    return Report(statistics, thresholds, selection=selection)
+
+
+def _check_weights(statistics: Statistics, selection: Selection) -> None:
+    """Refuse a step without weights, and a selection that matches none."""
+    sites, others = statistics.sites.values(), statistics.others.values()
+    infos: list[WeightInfo] = [*(site.info for site in sites), *(weight.info for weight in others)]
+    if not infos:
         raise ModelNotReady(
             "The train step met no kernel that can be recorded: those it has are used inside a loop or a "
             "tf.function of their own. Call the layers outside of it."
         )
-    parts: list[Any] = [*statistics.sites.values(), *statistics.others.values()]
-    infos = [part.info for part in parts]
     selection.check({info.weight: (info.layer, info.bases or (info.kind,)) for info in infos})
-    return Report(statistics, thresholds, selection=selection)
 
 
-def _check(backprop: str, batch_size: Any) -> None:
+def _check(backprop: str, batch_size: object) -> None:
     if backprop not in _BACKPROPS:
         raise InvalidArgument(f"`backprop` must be one of {_BACKPROPS}. Received: {backprop!r}.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise InvalidArgument(f"`batch_size` must be a positive integer. Received: {batch_size!r}.")
 
 
-def _recorded(source: Any, step: int | None, x: Any) -> Any:
+def _recorded(
+    source: keras.Model | Recorder | Recording, step: int | None, x: object
+) -> StepRecord | Statistics | None:
     """The record to explain, or None if the source is a model."""
-    recording = getattr(source, "recording", source)
-    if not isinstance(recording, Recording):
-        return None
-    if x is not None:
-        raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
-    return recording.at(step)
+    recording = source if isinstance(source, Recording) else _recording_of(source)
+    if recording is not None:
+        if x is not None:
+            raise InvalidArgument(
+                "A recording has its own data: call without `x` and `y`, or pass the model."
+            )
+        return recording.at(step)
+    if step is not None:
+        raise InvalidArgument(
+            f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model."
+        )
+    return None
 
 
-def _thresholds_for(record: Any, thresholds: Thresholds | None, near_zero: NearZero | None) -> Thresholds:
-    """What to explain a record with; statistics without thresholds of the user's, with their own."""
+def _recording_of(source: keras.Model | Recorder) -> Recording | None:
+    """What a Recorder has recorded; None of a model."""
+    from trainobs.recorder import Recorder  # here, as a recording is explained without Keras
+
+    return source.recording if isinstance(source, Recorder) else None
+
+
+def _thresholds_for(
+    record: StepRecord | Statistics | None, thresholds: Thresholds | None, near_zero: NearZero | None
+) -> Thresholds:
+    """What to explain with: what the user gave; else what statistics were counted with, or the default."""
     if isinstance(record, Statistics) and thresholds is None and near_zero is None:
         return Thresholds(near_zero=record.near_zero)
     return Thresholds.of(thresholds, near_zero)
 
 
-def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
+def _of_record(record: StepRecord | Statistics, near_zero: NearZero, backprop: str) -> Statistics:
     if not isinstance(record, Statistics):
         return gather(record, near_zero, backprop=backprop, condense=condensed)
     if backprop == "pinv":
@@ -144,7 +167,9 @@ def _of_record(record: Any, near_zero: NearZero, backprop: str) -> Statistics:
     return record
 
 
-def _of_model(model: Any, x: Any, y: Any, batch_size: int, near_zero: NearZero, backprop: str) -> Statistics:
+def _of_model(
+    model: keras.Model, x: object, y: object, batch_size: int, near_zero: NearZero, backprop: str
+) -> Statistics:
     """Capture every batch and add the statistics up."""
     from trainobs.batches import Batches
     from trainobs.capture import BatchCapture, check_model
@@ -154,16 +179,10 @@ def _of_model(model: Any, x: Any, y: Any, batch_size: int, near_zero: NearZero, 
     if x is None:
         raise InvalidArgument("A model needs data: pass `x` and `y`, or a dataset of batches as `x`.")
     capture, batches = BatchCapture(model), Batches(x, y, batch_size)
+    condense = condensed if batches.length == 1 else None
     total: Statistics | None = None
     for batch in progress(batches, batches.length):
-        only = batches.length == 1
-        part = gather(
-            capture(*batch),
-            near_zero,
-            pinv=total is None,
-            backprop=backprop,
-            condense=condensed if only else None,
-        )
+        part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop, condense=condense)
         total = part if total is None else total + part
     if total is None:
         raise InvalidArgument("The data is empty: there is no batch to explain. Pass at least one sample.")

@@ -20,7 +20,7 @@ class Finding:
     cause : str
         The mechanism of an explanation (docs/findings.md), or the rule of a health check (docs/health.md).
     layer : str
-        The layer that holds it; "" for the whole model.
+        The layer where it is; "" for the whole model.
     share : float
         Part of the model's weights whose gradients it keeps near zero; nan where that was not asked.
     affects : tuple of str
@@ -32,7 +32,7 @@ class Finding:
     weight : str
         The path of the weight that it speaks of; "" where it speaks of a layer or the model.
     value, threshold : float
-        The figure that decided, and what it was held against; nan where no single figure did.
+        The figure that decided, and what it was compared with; nan where no single figure did.
     """
 
     severity: str

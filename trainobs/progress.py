@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import keras
 
 _QUIET_SECONDS = 2.0
+Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Any], length: int | None, unit: str = "batch") -> Iterator[Any]:
+def progress(items: Iterable[Item], length: int | None, unit: str = "batch") -> Iterator[Item]:
     """Pass `items` on; show a bar on the terminal or in the notebook once it takes long.
 
     Parameters

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainobs.errors import NotRecorded
 from trainobs.storage import load_records, save_records
+
+if TYPE_CHECKING:
+    from trainobs.records import StepRecord
+    from trainobs.statistics import Statistics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,26 +30,26 @@ class Recording:
     ()
     """
 
-    records: tuple[Any, ...]
+    records: tuple[StepRecord | Statistics, ...]
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Numbers of the steps held."""
-        return tuple(record.step for record in self.records)
+        """Numbers of the recorded steps."""
+        return tuple(record.step for record in self.records if record.step is not None)
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[StepRecord | Statistics]:
         return iter(self.records)
 
-    def at(self, step: int | None = None) -> Any:
+    def at(self, step: int | None = None) -> StepRecord | Statistics:
         """The record of a step, by default the last one.
 
         Raises
         ------
         NotRecorded
-            If the recording is empty or does not hold that step.
+            If the recording is empty or has no such step.
         """
         if not self.records:
             raise NotRecorded(
@@ -58,7 +63,7 @@ class Recording:
                 return record
         raise NotRecorded(f"Step {step} was not recorded. Recorded steps: {_listing(self.steps)}.")
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recording to one safetensors file (see `storage`).
 
         Parameters
@@ -69,7 +74,7 @@ class Recording:
         save_records(self.records, path)
 
     @classmethod
-    def load(cls, path: Any) -> Recording:
+    def load(cls, path: str | os.PathLike[str]) -> Recording:
         """Read a recording back; neither the model nor its code is needed to explain it.
 
         Parameters
@@ -87,6 +92,6 @@ class Recording:
         return f"Recording(steps={_listing(self.steps)})"
 
 
-def _listing(steps: tuple[Any, ...], most: int = 20) -> str:
+def _listing(steps: tuple[int, ...], most: int = 20) -> str:
     shown = ", ".join(map(str, steps[:most]))
     return f"[{shown}{', …' if len(steps) > most else ''}]"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from trainobs.remedies import Arrays
 
+#: Fields of a `Treatment`.
 _COLUMNS = ("cause", "layer", "remedy", "changes", "call")
 
 

@@ -42,7 +42,7 @@ class Selection:
         for item in self._wanted or ():
             if not isinstance(item, (str, type)):
                 raise InvalidArgument(
-                    f"`layers` must hold names, patterns or layer classes. Received: {item!r} "
+                    f"`layers` must contain names, patterns or layer classes. Received: {item!r} "
                     f"(of type {type(item).__name__}). For a layer object pass `layer.name`."
                 )
 

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -34,7 +33,7 @@ _KINDS: dict[str, type] = {
 }
 
 
-def save_records(records: tuple[Any, ...], path: str | os.PathLike[str]) -> None:
+def save_records(records: tuple[object, ...], path: str | os.PathLike[str]) -> None:
     """Write records to one file; a crash on the way leaves an older file as it was.
 
     Parameters
@@ -44,30 +43,43 @@ def save_records(records: tuple[Any, ...], path: str | os.PathLike[str]) -> None
     path : str or path-like
         The file; an existing one is replaced.
     """
-    arrays: dict[str, np.ndarray] = {}
-    names: dict[int, str] = {}
-
-    def pack(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            if id(value) not in names:
-                names[id(value)] = str(len(arrays))
-                arrays[names[id(value)]] = np.ascontiguousarray(value)
-            return {"array": names[id(value)]}
-        if hasattr(value, "to_config"):
-            return {"kind": "LinearOp", "config": value.to_config()}
-        if type(value).__name__ in _KINDS:
-            fields = {field.name: pack(getattr(value, field.name)) for field in dataclasses.fields(value)}
-            return {"kind": type(value).__name__, "fields": fields}
-        return [pack(item) for item in value] if isinstance(value, tuple) else value
-
     if not all(isinstance(record, StepRecord) for record in records):
         raise InvalidArgument(
-            'Only records with keep="tensors" can be saved. This recording holds statistics.'
+            'Only records with keep="tensors" can be saved. This recording has only statistics.'
         )
-    text = json.dumps([pack(record) for record in records])
+    packing = _Packing()
+    text = json.dumps([packing.of(record) for record in records])
     partial = Path(f"{os.fspath(path)}.partial")
-    save_file(arrays, partial, metadata={"format": FORMAT, "records": text})
+    save_file(packing.arrays, partial, metadata={"format": FORMAT, "records": text})
     os.replace(partial, path)
+
+
+class _Packing:
+    """Makes plain values of records; each array is put aside once."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self._names: dict[int, str] = {}
+
+    def of(self, value: object) -> object:
+        """A value as JSON can have it."""
+        from trainobs.linear_ops import LinearOp  # here, as it loads TensorFlow
+
+        if isinstance(value, np.ndarray):
+            return {"array": self._name(value)}
+        if isinstance(value, LinearOp):
+            return {"kind": "LinearOp", "config": value.to_config()}
+        if dataclasses.is_dataclass(value) and type(value) in _KINDS.values():
+            fields = dataclasses.fields(value)
+            packed = {field.name: self.of(getattr(value, field.name)) for field in fields}
+            return {"kind": type(value).__name__, "fields": packed}
+        return [self.of(item) for item in value] if isinstance(value, tuple) else value
+
+    def _name(self, array: np.ndarray) -> str:
+        if id(array) not in self._names:
+            self._names[id(array)] = str(len(self.arrays))
+            self.arrays[self._names[id(array)]] = np.ascontiguousarray(array)
+        return self._names[id(array)]
 
 
 def load_records(path: str | os.PathLike[str]) -> tuple[StepRecord, ...]:
@@ -95,10 +107,11 @@ def load_records(path: str | os.PathLike[str]) -> tuple[StepRecord, ...]:
                 f"received {metadata.get('format')!r}."
             )
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    return tuple(_unpack(item, arrays) for item in json.loads(metadata["records"]))
+    records = (_unpack(item, arrays) for item in json.loads(metadata["records"]))
+    return tuple(record for record in records if isinstance(record, StepRecord))
 
 
-def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _unpack(value: object, arrays: dict[str, np.ndarray]) -> object:
     if isinstance(value, list):
         return tuple(_unpack(item, arrays) for item in value)
     if not isinstance(value, dict):
@@ -106,7 +119,7 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if "array" in value:
         return arrays[value["array"]]
     if value["kind"] == "LinearOp":
-        from trainobs.linear_ops import op_from_config
+        from trainobs.linear_ops import op_from_config  # here, as it loads TensorFlow
 
         return op_from_config(value["config"])
     return _KINDS[value["kind"]](**{name: _unpack(item, arrays) for name, item in value["fields"].items()})

@@ -106,7 +106,7 @@ def test_dataset_without_batches():
 
 def test_generator_with_y():
     """A generator brings its own targets."""
-    with pytest.raises(InvalidArgument, match="holds its own targets"):
+    with pytest.raises(InvalidArgument, match="has its own targets"):
         trainobs.explain_near_zero_gradients(zoo.compiled(zoo.net()), zoo.batches(), zoo.digits()[1])
 
 

@@ -184,7 +184,7 @@ def test_zero_loss_gradient():
 
 def test_quiet_output():
     """What another output gets."""
-    assert "gets 1e-07" in m.QuietOutput("b", 1e-7).evidence()
+    assert "gets only 1e-07" in m.QuietOutput("b", 1e-7).evidence()
 
 
 @pytest.mark.parametrize(

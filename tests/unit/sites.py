@@ -28,7 +28,6 @@ from trainobs.records import SiteRecord, StepRecord
 RTOL = 1e-3  # of NearZero
 CONVOLUTIONS = layers.Conv1D, layers.Conv2D, layers.Conv3D
 TRANSPOSED = layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose
-DEPTHWISE = layers.DepthwiseConv1D, layers.DepthwiseConv2D
 SEPARABLE = layers.SeparableConv1D, layers.SeparableConv2D
 #: Their input is worked out from what the layer received.
 STANDARDISED = ("gamma", "scale")

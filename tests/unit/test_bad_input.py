@@ -193,7 +193,7 @@ class TestRecordings:
         """A recording holds its own data."""
         recorder = trainobs.Recorder()
         dense_model().fit(X, Y, verbose=0, callbacks=[recorder])
-        with pytest.raises(InvalidArgument, match="holds its own data"):
+        with pytest.raises(InvalidArgument, match="has its own data"):
             explain(recorder, X, Y)
 
 

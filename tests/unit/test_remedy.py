@@ -117,5 +117,5 @@ def test_a_treatment_that_does_not_exist_is_told():
 
         treatments = ("surgery",)
 
-    with pytest.raises(InvalidArgument, match=r"lists \['surgery'\], but no remedy is called so"):
+    with pytest.raises(InvalidArgument, match=r"lists \['surgery'\], but no remedy has such a name"):
         remedies_against(off(Odd, "bias"))

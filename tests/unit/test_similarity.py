@@ -487,5 +487,5 @@ def test_arguments_that_cannot_work_are_refused():
         with pytest.raises(InvalidArgument, match=f"table_loss: `temperature` must be.*{value!r}"):
             table_loss(np.eye(3), value)
     for table in (np.ones(3), np.ones((2, 3)), np.ones((2, 2), int)):
-        with pytest.raises(InvalidArgument, match=r"`table` must hold floats and have n >= 2 axes"):
+        with pytest.raises(InvalidArgument, match=r"`table` must be of floats and have n >= 2 axes"):
             table_loss(table)

@@ -8,7 +8,7 @@ May import `errors`, `thresholds`, `activations`, `linear_ops`, `records` and `s
    are known, with `_gradient_figures`, `_likelihoods`, `_off_figures`, `_input_figures`, `_time_figures` and
    `_per_unit`; `_whole_layer_figures` where they are not. `_condensed` lets go of what led to verdicts.
 3. `_flow` is the way of the gradient from node to node, `_paths` what is lost on it.
-4. `_case` holds all of it together.
+4. `_case` puts all of it together.
 """
 
 from trainobs.analysis._case import Case

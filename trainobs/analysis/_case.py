@@ -77,7 +77,7 @@ class Case:
 
     @functools.cached_property
     def learning_layers(self) -> frozenset[str]:
-        """Layers of unknown kind of which some weight gets a live gradient."""
+        """Layers of unknown kind with a weight that gets a live gradient."""
         asked = (f for f in self.whole_layers.values() if f.info.trainable and f.info.connected)
         return frozenset(f.info.layer for f in asked if f.near_zero_fraction <= self.thresholds.affected)
 
@@ -99,11 +99,11 @@ class Case:
     @functools.cached_property
     def depths(self) -> dict[int, int]:
         """Of each node with a kernel: how many kernels the signal has passed, from the data on."""
-        found: dict[int, int] = {}
+        depths: dict[int, int] = {}
         for site in self.kernels:
             before = self.flow.upstream_sites(site.info.node)
-            found[site.info.node] = 1 + max((found[b.info.node] for b in before), default=0)
-        return found
+            depths[site.info.node] = 1 + max((depths[b.info.node] for b in before), default=0)
+        return depths
 
     def is_near_zero(self, rms: float) -> bool:
         """Whether values of this size are near zero, as activations."""

@@ -62,8 +62,8 @@ def verdict(sufficient: dict[Cause, np.ndarray], terms: np.ndarray) -> np.ndarra
 
 def _minimal(code: int) -> int:
     """Bits of the minimal ones of the sufficient sets, which `code` has by their place in `_FACTORS`."""
-    found = {cause: its for place, (cause, its) in enumerate(_FACTORS.items()) if code >> place & 1}
-    minimal = [cause for cause, its in found.items() if not any(other < its for other in found.values())]
+    sets = {cause: its for place, (cause, its) in enumerate(_FACTORS.items()) if code >> place & 1}
+    minimal = [cause for cause, its in sets.items() if not any(other < its for other in sets.values())]
     return sum(minimal) or int(Cause.CANCELLATION)
 
 

@@ -16,7 +16,8 @@ _LEAD_TO_VERDICT = PER_WEIGHT - {"gradient"}
 def condensed(statistics: SiteStatistics, near_zero: NearZero, gradient_scale: float) -> SiteStatistics:
     """The statistics with a byte of verdict per weight in place of the sums that led to it.
 
-    `gather` calls it as soon as the sums of a weight are there, so that those of two are never held at once.
+    `gather` calls it as soon as the sums of a weight are there, so that no two weights have theirs in memory
+    at once.
     """
     verdict = Verdicts(statistics, near_zero, gradient_scale).verdict
     sums = {name: values for name, values in statistics.sums.items() if name not in _LEAD_TO_VERDICT}

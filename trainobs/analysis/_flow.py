@@ -100,15 +100,15 @@ class Flow:
 
     def between(self, figures: SiteFigures) -> list[int]:
         """The nodes between a kernel and the activation that its units go through."""
-        found: list[int] = []
+        behind: list[int] = []
         node, last = figures.info.node, figures.info.activation_node
         while node != last and self.consumers[node]:
             node = self.consumers[node][0]
-            found.append(node)
-        return found[:-1]
+            behind.append(node)
+        return behind[:-1]
 
     def is_normalised(self, node: int) -> bool:
-        """Whether all that reads a node is normalisations."""
+        """Whether only normalisations read a node."""
         readers = self.consumers[node]
         return bool(readers) and all(map(self.normalises, readers))
 
@@ -128,12 +128,12 @@ class Flow:
     @functools.cached_property
     def consumers(self) -> list[list[int]]:
         """For each node, the nodes that read its output."""
-        found: list[list[int]] = [[] for _ in self.records]
+        readers: list[list[int]] = [[] for _ in self.records]
         for index, record in enumerate(self.records):
             for producer in dict.fromkeys(record.producers):
                 if producer != DATA:
-                    found[producer].append(index)
-        return found
+                    readers[producer].append(index)
+        return readers
 
     @functools.cached_property
     def nodes(self) -> list[FlowNode]:
@@ -211,7 +211,7 @@ class Flow:
 
     def upstream_sites(self, node: int) -> list[SiteFigures]:
         """The kernels whose output this node reads, directly or through layers without a kernel."""
-        found, todo, seen = [], list(self.records[node].producers), set()
+        sites, todo, seen = [], list(self.records[node].producers), set()
         while todo:
             current = todo.pop(0)
             if current == DATA or current in seen:
@@ -219,10 +219,10 @@ class Flow:
             seen.add(current)
             site = self.site_at(current)
             if site is not None:
-                found.append(site)
+                sites.append(site)
             else:
                 todo.extend(self.records[current].producers)
-        return found
+        return sites
 
     def reads_only(self, reader: int, node: int) -> bool:
         """Whether all that `reader` reads comes from `node`, through layers of one input each."""

@@ -135,7 +135,7 @@ class GradientFigures(WeightFigures):
         axes = (*range(len(self.shape) - 2), len(self.shape) - 1)
         return np.asarray(self.near_zero.mean(axis=axes))
 
-    # ---- what holds it -----------------------------------------------------------------------
+    # ---- what keeps it small -----------------------------------------------------------------------
 
     @property
     def verdict(self) -> Array:

@@ -50,10 +50,10 @@ class OffFigures:
         return float(np.sum(self._sums[f"off_{reason}"][unit]) / total) if total else math.nan
 
     def main_reason(self, firing: float) -> tuple[str, float]:
-        """Why units are off, in a word: dead units if there are any, else all; by majority.
+        """The most frequent reason why units are off, of dead units if there are any; and its share.
 
-        And the part that this reason has of the off pairs: where units rectify, of those that live input
-        reaches, unless missing input is the reason. For `firing` see `Thresholds`.
+        The share is that of the off (position, unit) pairs. Where units rectify, only pairs that live input
+        reaches count, unless missing input is the reason. For `firing` see `Thresholds`.
         """
         units = self.dead if np.any(self.dead) else slice(None)
         counts = np.stack([self._sums[f"off_{reason}"][units] for reason in OFF_REASONS])

@@ -89,26 +89,26 @@ class Paths:
 
     def loudest(self, way: Iterable[Piece]) -> list[Edge]:
         """The edges of a way, on each stretch those of the (shortest) branch that loses least."""
-        found: list[Edge] = []
+        edges: list[Edge] = []
         todo = [*way][::-1]
         while todo:
             piece = todo.pop()
             if isinstance(piece, Edge):
-                found.append(piece)
+                edges.append(piece)
             else:
                 losses = [self._on(branch, self._least) for branch in piece.branches]
                 least = min(range(len(losses)), key=lambda at: (losses[at], len(piece.branches[at])))
                 todo += piece.branches[least][::-1]
-        return found
+        return edges
 
     @functools.cached_property
     def _least(self) -> dict[int, float]:
         """By start: what is lost on a stretch. From the loss on, so that those within it are known."""
-        found: dict[int, float] = {}
+        least: dict[int, float] = {}
         for node, piece in self._pieces.items():
             if isinstance(piece, Stretch):
-                found[node] = min(self._on(branch, found) for branch in piece.branches)
-        return found
+                least[node] = min(self._on(branch, least) for branch in piece.branches)
+        return least
 
     def _on(self, way: Iterable[Piece], least: Mapping[int, float]) -> float:
         return sum(self._at(p).powers if isinstance(p, Edge) else least[p.start] for p in way)
@@ -126,38 +126,38 @@ class Paths:
         return Loss(slope, "slope") if slope >= kernel else Loss(kernel, "kernel")
 
     def _until(self, node: int, end: int, pieces: Mapping[int, Piece]) -> tuple[Piece, ...]:
-        found: list[Piece] = []
+        way: list[Piece] = []
         while node != end and node in self._meeting:
-            found.append(pieces[node])
+            way.append(pieces[node])
             node = self._meeting[node]
-        return tuple(found)
+        return tuple(way)
 
     @functools.cached_property
     def _pieces(self) -> dict[int, Piece]:
         """Of each node the piece that begins there, from the loss on."""
-        found: dict[int, Piece] = {}
+        begun: dict[int, Piece] = {}
         for node, readers in self._readers.items():
             end = self._meeting[node]
             branches = tuple(
-                (Edge(reader, node), *(() if reader == LOSS else self._until(reader, end, found)))
+                (Edge(reader, node), *(() if reader == LOSS else self._until(reader, end, begun)))
                 for reader in readers
             )
-            found[node] = Stretch(node, end, branches) if len(readers) > 1 else Edge(end, node)
-        return found
+            begun[node] = Stretch(node, end, branches) if len(readers) > 1 else Edge(end, node)
+        return begun
 
     @functools.cached_property
     def _readers(self) -> dict[int, tuple[int, ...]]:
-        """Of each node, by whom the loss depends on it; the loss itself is one of them at an output.
+        """For each node, the readers by which the loss depends on it; at an output the loss itself is one.
 
         A node that nobody reads, though a gradient comes to it, is read by a loss that was not seen.
         """
-        found: dict[int, tuple[int, ...]] = {}
+        readers: dict[int, tuple[int, ...]] = {}
         for node in reversed(range(len(self._flow.records))):
-            later = tuple(n for n in self._flow.consumers[node] if n in found)
+            later = tuple(n for n in self._flow.consumers[node] if n in readers)
             here = (LOSS,) if node in self._outputs or not self._flow.consumers[node] else ()
             if (later or here) and self._gets_gradient(node, later):
-                found[node] = (*later, *here)
-        return found
+                readers[node] = (*later, *here)
+        return readers
 
     def _gets_gradient(self, node: int, readers: tuple[int, ...]) -> bool:
         """Whether backprop came to a node, as far as is known."""
@@ -168,23 +168,23 @@ class Paths:
     @functools.cached_property
     def _meeting(self) -> dict[int, int]:
         """Of each node, the first one that all ways to the loss pass: its immediate post-dominator."""
-        found: dict[int, int] = {}
+        meetings: dict[int, int] = {}
         for node, readers in self._readers.items():  # from the loss on
             meeting = readers[0]
             for reader in readers[1:]:
-                meeting = self._common(meeting, reader, found)
-            found[node] = meeting
-        return found
+                meeting = self._common(meeting, reader, meetings)
+            meetings[node] = meeting
+        return meetings
 
     @staticmethod
-    def _common(a: int, b: int, found: dict[int, int]) -> int:
+    def _common(one: int, other: int, meetings: dict[int, int]) -> int:
         """The first node on both ways; those of later nodes are known."""
-        while a != b:
-            if a != LOSS and (b == LOSS or a < b):
-                a = found[a]
+        while one != other:
+            if one != LOSS and (other == LOSS or one < other):
+                one = meetings[one]
             else:
-                b = found[b]
-        return a
+                other = meetings[other]
+        return one
 
 
 def powers(gain: float) -> float:

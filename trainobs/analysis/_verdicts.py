@@ -5,7 +5,8 @@
 | k      | kernel window               |
 | i, j   | inputs of a group, units    |
 
-Arrays are compact where a figure is the same along an axis: (*k, i, 1) or (*k, 1, j).
+In references a, s and g are a*, s* and g*. Arrays are compact where a figure is the same along an
+axis: (*k, i, 1) or (*k, 1, j).
 """
 
 from __future__ import annotations

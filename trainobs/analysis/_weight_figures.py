@@ -77,7 +77,7 @@ class WeightInfo(Protocol):
 
 
 class WeightFigures(abc.ABC):
-    """What a report says about one weight; nan stands for a figure that is not known of it.
+    """What a report says about one weight; nan stands for a figure that is not known.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ class WeightFigures(abc.ABC):
     def is_finite(self) -> bool:
         """Whether no gradient is NaN or infinite."""
 
-    # ---- what holds it -----------------------------------------------------------------------
+    # ---- what keeps it small -----------------------------------------------------------------------
 
     @property
     @abc.abstractmethod

@@ -54,7 +54,7 @@ class WholeLayerFigures(WeightFigures):
 
     @property
     def positions(self) -> int:
-        """Samples: of the layer's positions nothing is known."""
+        """The number of samples: nothing is known of the layer's positions."""
         return int(self.samples)
 
     @property

@@ -6,7 +6,7 @@ from trainobs.diagnosis._origin import Origin
 
 
 def chain(origins: tuple[Origin, ...]) -> str:
-    """The way of a weight; of several each with its share."""
+    """The way of a weight; if there are several, each with its share."""
     if len(origins) == 1:
         return _way(origins[0])
     return " | ".join(f"{origin.share:.0%}: {_way(origin)}" for origin in origins)
@@ -28,9 +28,9 @@ def _way(origin: Origin, most: int = 8) -> str:
 
 def _distinct(steps: tuple[str, ...]) -> list[str]:
     """The steps, each layer once in a row, and what is said of one as a step of its own."""
-    found: list[str] = []
+    distinct: list[str] = []
     for step in steps:
         layer, off, reason = step.partition(" off: ")
-        found += [layer] if found[-1:] != [layer] else []
-        found += [f"off: {reason}"] if off else []
-    return found
+        distinct += [layer] if distinct[-1:] != [layer] else []
+        distinct += [f"off: {reason}"] if off else []
+    return distinct

@@ -30,7 +30,7 @@ def where_cut(case: Case, figures: SiteFigures) -> Origin:
 
 
 def _cut_before(case: Case, between: tuple[int, ...], reader: int) -> Disconnected:
-    """Name the layer that lets no gradient through: `reader` has one, `between` has not."""
+    """Name the layer that lets no gradient through: one comes to `reader`, but none to `between`."""
     suspects = [node for node in between if case.flow.records[node].cuts_gradient]
     if not suspects and len(between) == 1:
         suspects = [between[0]]

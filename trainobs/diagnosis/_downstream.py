@@ -80,7 +80,7 @@ class Downstream:
         return tuple(origin.after(*steps) for origin in self._lost_on_branches(piece))
 
     def _kills(self, loss: float, losses: list[float]) -> bool:
-        """Whether one loss of several is that of a killer, and the others no part of a slow decay."""
+        """Whether one of several losses is that of a killer, and not part of a slow decay."""
         total = sum(loss for loss in losses if loss > 0)
         return math.isinf(loss) or (loss >= self._case.thresholds.killer and loss > 0.5 * total)
 
@@ -89,7 +89,7 @@ class Downstream:
     def _lost_on_branches(self, stretch: Stretch) -> Origins:
         """The origins of all branches, the same ones as one; each branch has the same share.
 
-        A branch that is cut off is none, as long as there are others: nothing was to come from there.
+        A branch that is cut off does not count as long as there are others: nothing was to come from it.
         """
         if stretch.start not in self._lost_on_stretches:
             origins = [self._lost_on(branch) for branch in stretch.branches]
@@ -108,7 +108,7 @@ class Downstream:
         if edge.reader == LOSS and killer:
             return Origin(QuietOutput.at(case, edge.maker), ("loss",))
         path = [e.reader for e in edges if e.reader != LOSS]
-        if not path:  # nothing stands between: what the loss sends is little
+        if not path:  # nothing stands between: the loss itself sends little
             return Origin(ZeroLossGradient.at(case, case.layer_of(edge.maker)), ("loss",))
         steps = [case.layer_of(node) for node in path[: edges.index(edge) + 1]]
         origin = None if edge.reader == LOSS else self._lost_at_node(edge.reader, worst, killer)
@@ -144,7 +144,7 @@ class Downstream:
         return silent_input(case, node) or Origin(*self._by_itself(node, powers))
 
     def _by_itself(self, node: int, powers: float) -> tuple[Mechanism, tuple[str, ...]]:
-        """The mechanism of a node that takes the gradient, and nothing else does."""
+        """The mechanism of a node that takes the gradient all by itself."""
         case, layer = self._case, self._case.layer_of(node)
         if not math.isinf(powers):
             return VanishingAtNode(layer, 10**-powers, layer in case.learning_layers), ()

@@ -16,7 +16,7 @@ _MEMBERS = {
 
 
 def main_factor(figures: SiteFigures) -> str:
-    """Which factor holds most of a weight's near-zero gradients; "cancellation" if none does.
+    """Which factor keeps most of a weight's near-zero gradients there; "cancellation" if none does.
 
     Sets that share a weight have equal parts of it. Of a set of several factors, none of which would
     do alone, the part goes to the one that is smallest against its reference.

@@ -1,4 +1,4 @@
-"""One mechanism, one finding: what the walks found, put together by rules, each pure and named."""
+"""One mechanism, one finding: the origins of all walks, put together by rules, each pure and named."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Traces:
     asking: frozenset[str]
 
     def roots(self) -> dict[Key, Origin]:
-        """The mechanisms that become findings: those that show, and those of weights that ask."""
+        """What becomes a finding: mechanisms that show by themselves, and those of weights that ask."""
         asked = (o for weight, origins in self.walked.items() if weight in self.asking for o in origins)
         roots: dict[Key, Origin] = {}
         for origin in (*self.direct, *(o for o in asked if not is_by_design(o))):
@@ -57,7 +57,7 @@ Rule = Callable[[Traces, Case], Traces]
 
 
 def outputs_explain_silence(traces: Traces, case: Case) -> Traces:
-    """What an output's mismatch or mask explains better: a silent loss, and its own layer's troubles."""
+    """A mismatch or mask of an output explains a silent loss, and the other mechanisms at its layer."""
     explaining = [o.mechanism for o in traces.direct if o.mechanism.explains_output]
     if not explaining:
         return traces
@@ -97,7 +97,7 @@ def is_by_design(origin: Origin) -> bool:
 
 
 def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
-    """A layer that puts out zeros only is one that cuts gradients off, if it does: rounding, say."""
+    """Where a layer cuts gradients off, by rounding say, that explains why it puts out zeros only."""
     cuts = {
         origin.mechanism.layer: origin.mechanism
         for origin in traces.roots().values()
@@ -113,7 +113,7 @@ def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
 
 
 def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
-    """Of weights that do not ask, only origins count that are findings; a bias that cancels keeps its own."""
+    """Of weights that do not ask, only origins that are findings count; a bias that cancels keeps its own."""
     roots = traces.roots()
     walked = {
         weight: tuple(o for o in origins if o.key in roots or is_by_design(o))

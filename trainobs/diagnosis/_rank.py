@@ -61,5 +61,5 @@ def _over_determined(held: dict[str, Origin], case: Case) -> list[str]:
         lost.update(dict.fromkeys(origin.also, case.weights[weight].near_zero_count))
     total = sum(case.weights[weight].near_zero_count for weight in held)
     also = [f"{cause} at {layer}" for (cause, layer), number in lost.items() if number > 0.5 * total]
-    told = f"Over-determined: most of them would be near zero without it, too, by {', '.join(also)}."
+    told = f"Over-determined: without it, most of these gradients would be near zero by {', '.join(also)}."
     return [told] if also else []

@@ -24,7 +24,7 @@ from trainobs.mechanisms import (
 )
 from trainobs.records import DATA
 
-#: Keys of the weights that a walk came by.
+#: Keys of the weights that a walk has passed.
 Seen = frozenset[str]
 
 

@@ -80,10 +80,10 @@ class Explanation(WeightTables):
 
     @property
     def unmeasured_nodes(self) -> tuple[str, ...]:
-        """The nodes of `flow` of which it is not known what arrives.
+        """The nodes of `flow` whose gradient is not known.
 
-        Operations that are no layers have nothing to measure it by, a recorded step leaves unread what
-        would change the training, and an estimate (``backprop="pinv"``) knows the kernels' nodes only.
+        It can't be measured at operations that are no layers; a recorded step leaves unread what it could
+        not read without changing the training; an estimate (``backprop="pinv"``) knows kernels' nodes only.
         """
         return unmeasured_nodes(self._facts)
 
@@ -100,7 +100,8 @@ class Explanation(WeightTables):
         str
             Steps from the weight on, the cause with its numbers last, and what alone would do the same
             ("also"); several with their shares, where the gradient is lost on several branches. "" for a
-            weight whose gradient is not lost. Of a weight in parts, the first lost one's.
+            weight whose gradient is not lost. For a weight in parts, the way of the first part whose
+            gradient is lost.
 
         Raises
         ------

@@ -35,7 +35,7 @@ class Facts:
             raise InvalidArgument(
                 f"Statistics can be explained only with the thresholds that they were counted with. Those "
                 f"were {statistics.near_zero}. Received: {thresholds.near_zero}. Leave `near_zero` and "
-                f"`thresholds` out, pass thresholds that hold that `near_zero`, or record with "
+                f"`thresholds` out, pass thresholds with that `near_zero`, or record with "
                 f'keep="tensors", which any thresholds can explain.'
             )
         self.statistics, self.thresholds, self._selection = statistics, thresholds, selection
@@ -65,7 +65,7 @@ class Facts:
 
     @property
     def sites(self) -> dict[str, SiteFigures]:
-        """The weights of which it is known how they enter their layers, by key."""
+        """The weights whose way into their layers is known, by key."""
         return self.case.sites
 
     @property

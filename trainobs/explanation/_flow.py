@@ -9,6 +9,7 @@ from trainobs.diagnosis import chain
 from trainobs.explanation._facts import Facts
 from trainobs.records import OPERATIONS
 
+#: Fields of a `FlowNode`.
 _COLUMNS = ("name", "layer", "kind", "gradient_rms", "gain", "slope_gain", "kernel_gain", "zero")
 
 
@@ -19,14 +20,14 @@ def flow_table(facts: Facts) -> pd.DataFrame:
 
 
 def unmeasured_nodes(facts: Facts) -> tuple[str, ...]:
-    """The nodes of which it is not known what arrives."""
+    """The nodes whose gradient is not known."""
     estimated = facts.statistics.backprop == "pinv"
     silent = [node for node in facts.flow.nodes if np.isnan(node.zero)]
     return tuple(node.name for node in silent if node.unread or node.kind == OPERATIONS or estimated)
 
 
 def chain_of(weight: str, facts: Facts) -> str:
-    """The way from a weight to where its gradient is lost: of one in parts, that of the first lost one."""
+    """The way from a weight to where its gradient is lost; for one in parts, that of the first part lost."""
     origins = (facts.diagnosis.origins.get(key, ()) for key in facts.keys(weight))
     lost = next(filter(None, origins), ())
     return chain(lost) if lost else ""

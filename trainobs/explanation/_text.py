@@ -58,7 +58,8 @@ def scope_text(facts: Facts) -> str:
     where = "" if statistics.step is None else f"recorded step {statistics.step}: "
     positions = max((figures.positions for figures in facts.sites.values()), default=0)
     batches = f"{statistics.batches} batch{'es' if statistics.batches > 1 else ''}"
-    scope = f"{where}{batches}, up to {positions:,} positions per kernel · loss {statistics.loss:.4g}"
+    most = f"up to {positions:,} position{'' if positions == 1 else 's'} per kernel"
+    scope = f"{where}{batches}, {most} · loss {statistics.loss:.4g}"
     return f"{scope} · backprop by pseudo-inverse" if statistics.backprop == "pinv" else scope
 
 

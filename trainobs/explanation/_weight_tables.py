@@ -52,7 +52,7 @@ class WeightTables:
         -------
         pandas.DataFrame
             Index (`weight`, `part`); columns as in `layers`. A weight that is one piece has one row,
-            its part is "".
+            with "" as its part.
         """
         return parts_table(layer, self._facts)
 
@@ -117,7 +117,7 @@ class WeightTables:
         -------
         pandas.DataFrame
             Index (`part`, `time_step`); `off` (fraction of the gate's values with a slope near zero),
-            `gradient_rms` (of n · dJ/dZ, to be held against g*) and `near_zero` (whether that is at most
+            `gradient_rms` (of n · dJ/dZ, to be compared with g*) and `near_zero` (whether that is at most
             rtol · g*).
 
         Raises

@@ -32,6 +32,7 @@ class WeightView:
     grid: np.ndarray
 
     def __getitem__(self, name: str) -> np.ndarray:
+        """An array by its name, like a column of a table."""
         return getattr(self, name)
 
 

@@ -41,7 +41,7 @@ class GradientHealth(keras.callbacks.Callback):
     every : int, default 100
         Check steps 0, every, 2·every, …, counted over all `fit` calls.
     thresholds : Thresholds, optional
-        What figures are held against.
+        What figures are compared with.
     log_dir : str or path-like, optional
         Where TensorBoard's event files are written: a scalar "health/…" per figure, and the heatmap of causes
         as an image.
@@ -65,7 +65,7 @@ class GradientHealth(keras.callbacks.Callback):
     Raises
     ------
     InvalidArgument
-        If a value does not fit; in `fit` if the optimizer clips already and `act` holds "clip".
+        If a value does not fit; in `fit` if the optimizer clips already and `act` contains "clip".
 
     Notes
     -----
@@ -109,7 +109,7 @@ class GradientHealth(keras.callbacks.Callback):
         self._acts, self._logs = Acts(act), Logs(log_dir, log, explain)
         if self._acts.clips and layers is not None:
             raise InvalidArgument(
-                '`act` holds "clip", which needs the norm of all gradients. Leave `layers` out, or "clip".'
+                '`act` contains "clip", which needs the norm of all gradients. Leave `layers` out, or "clip".'
             )
         self._clipping = AdaptiveClipping(self._thresholds) if self._acts.clips else None
         self._due: collections.deque[CapturedStep] = collections.deque(maxlen=1)

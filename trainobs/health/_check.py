@@ -36,7 +36,7 @@ def check_health(
     x, y : array or structure of arrays, first axis n, optional
         The batch for a model.
     thresholds : Thresholds, optional
-        What figures are held against.
+        What figures are compared with.
     near_zero : NearZero, optional
         Short for ``Thresholds(near_zero=near_zero)``: only its `slope_atol` matters here.
     step : int, optional
@@ -58,7 +58,7 @@ def check_health(
     Notes
     -----
     The update ratio is ‖ΔW‖ / ‖W‖ where the next step was recorded too; of a model it is that of plain
-    gradient descent, ``learning_rate * ‖g‖ / ‖W‖``; otherwise it is not known. Activations are held against
+    gradient descent, ``learning_rate * ‖g‖ / ‖W‖``; otherwise it is not known. Activations are compared with
     those of the step recorded before. A model's weights are taken as initial ones while its optimizer has
     done no step, a recording's in step 0.
 
@@ -88,10 +88,11 @@ def check_health(
 
 def _of_recording(recording: Recording, x: object, step: int | None, thresholds: Thresholds) -> HealthReport:
     if x is not None:
-        raise InvalidArgument("A recording holds its own data: call without `x` and `y`, or pass the model.")
+        raise InvalidArgument("A recording has its own data: call without `x` and `y`, or pass the model.")
     record = _with_tensors(recording.at(step))
-    earlier = [other for other in recording if other.step < record.step]
-    following = next((other for other in recording if other.step == record.step + 1), None)
+    others = [other for other in recording if isinstance(other, StepRecord)]
+    earlier = [other for other in others if other.step < record.step]
+    following = next((other for other in others if other.step == record.step + 1), None)
     return report_of(
         record,
         thresholds,
@@ -107,7 +108,7 @@ def _with_tensors(record: StepRecord | Statistics) -> StepRecord:
     if isinstance(record, StepRecord):
         return record
     raise InvalidArgument(
-        f"The recording holds statistics of step {record.step}, not its tensors. Record with "
+        f"The recording has only statistics of step {record.step}, not its tensors. Record with "
         f'`Recorder(keep="tensors")`, or use `GradientHealth` in `fit`.'
     )
 

@@ -77,10 +77,10 @@ class AdaptiveClipping:
         self.value, self._begun, self._calm = None, 0, 0
         optimizer = updating_optimizer(model.optimizer)
         for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-            value = getattr(optimizer, name, None)
+            value = getattr(optimizer, name, None)  # by name, which the message says
             if value is not None:
                 raise InvalidArgument(
-                    f'`act` holds "clip", but the optimizer clips already: {name}={value!r}. Make the '
+                    f'`act` contains "clip", but the optimizer clips already: {name}={value!r}. Make the '
                     f'optimizer without it, or leave "clip" out.'
                 )
 
@@ -100,7 +100,8 @@ class AdaptiveClipping:
                 return self._begin(norm)
         elif self._calm >= self._thresholds.clip_release and self._begun < self._thresholds.clip_most:
             self.value = None
-            return f"gradient norms were healthy in {self._calm} checks: gradients are no longer clipped"
+            checks = f"{self._calm} check" + ("" if self._calm == 1 else "s")
+            return f"gradient norms were healthy in {checks}: gradients are no longer clipped"
         return None
 
     def _begin(self, norm: float) -> str:

@@ -97,7 +97,7 @@ def _identity(sites: Sequence[SiteRecord], outputs: set[int]) -> WeightHealth:
 
 
 def _of_weight(weight: WeightRecord) -> WeightHealth:
-    """Of a weight whose layer is not known there is the gradient alone."""
+    """Only the gradient is known of a weight whose layer is not known."""
     health = WeightHealth(
         weight=weight.weight,
         layer=weight.layer,

@@ -14,7 +14,7 @@ _KEPT_REPORTS = 100
 
 
 class History:
-    """Grows with each check; reports hold no tensors, and only the last 100 are kept."""
+    """Grows with each check; reports have no tensors, and only the last 100 are kept."""
 
     def __init__(self) -> None:
         self._reports: collections.deque[HealthReport] = collections.deque(maxlen=_KEPT_REPORTS)

@@ -1,4 +1,4 @@
-"""All that the rules look at: the figures of one check, and what they are held against."""
+"""All that the rules look at: the figures of one check, and what they are compared with."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Whole:
 
     @classmethod
     def of(cls, sites: Sequence[SiteRecord]) -> Whole:
-        """Put together what all sites of one weight hold."""
+        """Put together what all sites of one weight recorded."""
         parts = parts_of(sites)
         pieces = [delivered(calls) for calls in parts.values()]
         firsts = tuple(calls[0] for calls in parts.values())

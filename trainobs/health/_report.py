@@ -33,7 +33,7 @@ _LOGGED = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HealthReport:
-    """What one check of a training says. Holds tables of numbers, no tensors.
+    """What one check of a training says. It has tables of numbers, no tensors.
 
     Made by `check_health` and `GradientHealth`; not meant to be constructed by hand.
 
@@ -56,7 +56,7 @@ class HealthReport:
     oscillation : float
         See `Thresholds.oscillation_swing`; nan while it is not known.
     thresholds : Thresholds
-        What figures were held against.
+        What figures were compared with.
     """
 
     step: int | None

@@ -21,7 +21,7 @@ SAMPLE = 4096
 #: Kolmogorov's critical value at a level of 0.001: √(−ln(0.001 / 2) / 2).
 _CRITICAL = math.sqrt(-math.log(0.001 / 2) / 2)
 
-#: By layer, and by what of the layer: a sorted sample.
+#: By layer, and by part and call of the layer: a sorted sample.
 Samples = dict[str, dict[str, np.ndarray]]
 
 
@@ -38,13 +38,13 @@ def samples_of(sites: Iterable[SiteRecord]) -> Samples:
         By layer, and by part and call; only finite values. An activation that several weights share is
         taken once.
     """
-    found: Samples = {}
+    samples: Samples = {}
     seen = set()
     for site in sites:
         if id(site.output) not in seen:
             seen.add(id(site.output))
-            found.setdefault(site.layer, {})[f"{site.key}#{site.call}#{site.loss}"] = _sample(site.output)
-    return found
+            samples.setdefault(site.layer, {})[f"{site.key}#{site.call}#{site.loss}"] = _sample(site.output)
+    return samples
 
 
 def _sample(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ Every spec is bilinear, ``preactivation = apply(input, kernel)``, and both deriv
 `tf.GradientTape`: no backward rule is written by hand. Counting is the same VJP on other arrays
 (`weight_vjp(1, 1)` is the number of terms of each weight).
 
-May import `tensors`; never anything else of the package. `_base` says what a spec is; `_einsum` holds
+May import `tensors`; never anything else of the package. `_base` says what a spec is; `_einsum` has
 the specs that are matrix products (dense, attention's projections, biases, scales), `_conv` those
 with a window, `_lookup` the table of an embedding.
 """
@@ -19,11 +19,10 @@ from trainobs.linear_ops._base import (
     windows,
 )
 from trainobs.linear_ops._conv import ConvOp, ConvTransposeOp, DepthwiseConvOp
-from trainobs.linear_ops._einsum import BiasOp, DenseOp, EinsumOp, bias_op, scale_op
+from trainobs.linear_ops._einsum import DenseOp, EinsumOp, bias_op, scale_op
 from trainobs.linear_ops._lookup import LookupOp
 
 __all__ = [
-    "BiasOp",
     "ConvOp",
     "ConvTransposeOp",
     "DenseOp",

@@ -15,14 +15,16 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from trainobs.tensors import as_array, as_tensor
+from trainobs.tensors import Array, as_array, as_tensor
 
 Shape = tuple[int, ...]
+#: What a spec is made of, as JSON has it.
+Config = dict[str, str | int | Shape | None]
 _SPECS: dict[str, type[LinearOp]] = {}
 
 
@@ -56,29 +58,29 @@ class LinearOp(abc.ABC):
 
     # ---- the layer's own layout, and back ----------------------------------------------------
 
-    def canonical_input(self, array: Any) -> Any:
+    def canonical_input(self, array: Array) -> Array:
         """Bring what the kernel meets to (n, *p, G·i)."""
         return array
 
-    def canonical_units(self, array: Any) -> Any:
+    def canonical_units(self, array: Array) -> Array:
         """Bring an array shaped like the preactivation to (n, *q, G·j)."""
         return array
 
-    def canonical_kernel(self, array: Any) -> Any:
+    def canonical_kernel(self, array: Array) -> Array:
         """Bring an array shaped like the weight to (*k, i, G·j)."""
         return array
 
-    def own_input(self, array: Any, shape: Shape) -> Any:
+    def own_input(self, array: Array, shape: Shape) -> Array:
         """Inverse of `canonical_input`; `shape` is the layer's own."""
         del shape
         return array
 
-    def own_units(self, array: Any, shape: Shape) -> Any:
+    def own_units(self, array: Array, shape: Shape) -> Array:
         """Inverse of `canonical_units`; `shape` is the layer's own."""
         del shape
         return array
 
-    def own_kernel(self, array: Any, shape: Shape) -> Any:
+    def own_kernel(self, array: Array, shape: Shape) -> Array:
         """Inverse of `canonical_kernel`; `shape` is the layer's own."""
         del shape
         return array
@@ -96,18 +98,18 @@ class LinearOp(abc.ABC):
         """w* = √(2/fan_in), He's scale, for a kernel of this canonical shape; nan if it has none."""
         return math.sqrt(2.0 / math.prod(kernel_shape[:-1]))
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         """Plain values from which `op_from_config` makes an equal spec."""
         return {"op": type(self).__name__, **dataclasses.asdict(self)}  # type: ignore[call-overload]
 
 
-def op_from_config(config: dict[str, Any]) -> LinearOp:
+def op_from_config(config: Config) -> LinearOp:
     """Make the spec that `LinearOp.to_config` described."""
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "op"}
-    return _SPECS[config["op"]](**fields)
+    return _SPECS[str(config["op"])](**fields)
 
 
-def weight_vjp(op: LinearOp, input: tf.Tensor, cotangent: tf.Tensor, kernel_shape: Shape) -> Any:
+def weight_vjp(op: LinearOp, input: tf.Tensor, cotangent: tf.Tensor, kernel_shape: Shape) -> tf.Tensor:
     """Sum over the terms of each weight: ``Σ_t input_t · cotangent_t``.
 
     Parameters
@@ -136,7 +138,7 @@ def weight_vjp(op: LinearOp, input: tf.Tensor, cotangent: tf.Tensor, kernel_shap
     return tf.convert_to_tensor(tape.gradient(preactivation, kernel, cotangent))
 
 
-def input_vjp(op: LinearOp, kernel: tf.Tensor, cotangent: tf.Tensor, input_shape: Any) -> Any:
+def input_vjp(op: LinearOp, kernel: tf.Tensor, cotangent: tf.Tensor, input_shape: Shape) -> tf.Tensor:
     """Backpropagate a cotangent of the preactivation to the input: ``cotangent ∘ᵀ kernel``.
 
     Parameters
@@ -161,7 +163,7 @@ def input_vjp(op: LinearOp, kernel: tf.Tensor, cotangent: tf.Tensor, input_shape
     return tape.gradient(preactivation, input, cotangent)
 
 
-def sent_back(op: LinearOp, kernel: Any, cotangent: Any, input_shape: Shape) -> Any:
+def sent_back(op: LinearOp, kernel: Array, cotangent: Array, input_shape: Shape) -> Array:
     """`input_vjp` of arrays in the layer's own layout, in float32.
 
     Parameters
@@ -182,7 +184,7 @@ def sent_back(op: LinearOp, kernel: Any, cotangent: Any, input_shape: Shape) -> 
     return op.own_input(as_array(input_vjp(op, weights, arriving, shape)), input_shape)
 
 
-def windows(op: LinearOp, input: tf.Tensor, window: Shape) -> Any:
+def windows(op: LinearOp, input: tf.Tensor, window: Shape) -> tf.Tensor:
     """Lay out what each position multiplies: the rows of the matrix that a kernel is applied to.
 
     Parameters
@@ -210,7 +212,7 @@ def windows(op: LinearOp, input: tf.Tensor, window: Shape) -> Any:
     return tf.reshape(together, (-1, *pixels, taps * channels))
 
 
-def reordered(array: Any, order: Shape, merged: int) -> Any:
+def reordered(array: Array, order: Shape, merged: int) -> Array:
     """Put axes into this order and make one of the last `merged` ones."""
     sizes = [array.shape[axis] for axis in order]
     lead, rest = sizes[: len(sizes) - merged], sizes[len(sizes) - merged :]
@@ -220,7 +222,7 @@ def reordered(array: Any, order: Shape, merged: int) -> Any:
     return array.transpose(order).reshape(shape)
 
 
-def restored(array: Any, order: Shape, shape: Shape) -> Any:
+def restored(array: Array, order: Shape, shape: Shape) -> Array:
     """Inverse of `reordered` for an array that had this shape."""
     inverse = sorted(range(len(order)), key=lambda axis: order[axis])
     sizes = tuple(shape[axis] for axis in order)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
 from trainobs.linear_ops._base import LinearOp, Shape, reordered, restored
+from trainobs.tensors import Array
 
 _LAYOUTS = ("NWC", "NHWC", "NDHWC")  # named, because without it Conv3D's gradient fails
 
@@ -22,17 +22,17 @@ class _WindowOp(LinearOp):
     groups: int = 1
     data_format: str = "channels_last"
 
-    def canonical_input(self, array: Any) -> Any:
+    def canonical_input(self, array: Array) -> Array:
         return array if self.data_format == "channels_last" else _move_axis(array, 1, -1)
 
-    def canonical_units(self, array: Any) -> Any:
+    def canonical_units(self, array: Array) -> Array:
         return self.canonical_input(array)
 
-    def own_input(self, array: Any, shape: Shape) -> Any:
+    def own_input(self, array: Array, shape: Shape) -> Array:
         del shape
         return array if self.data_format == "channels_last" else _move_axis(array, -1, 1)
 
-    def own_units(self, array: Any, shape: Shape) -> Any:
+    def own_units(self, array: Array, shape: Shape) -> Array:
         return self.own_input(array, shape)
 
     def unit_order(self, rank: int) -> tuple[Shape, int]:
@@ -94,19 +94,19 @@ class DepthwiseConvOp(_WindowOp):
         if one_axis:  # TensorFlow has it for images only
             input, kernel = input[:, None], kernel[None]
             strides, dilation = strides * 2, (1, *dilation)
-        found = tf.nn.depthwise_conv2d(
+        preactivation = tf.nn.depthwise_conv2d(
             input, kernel, (1, *strides, 1), self.padding.upper(), dilations=dilation
         )
-        return tf.squeeze(found, 1) if one_axis else found
+        return tf.squeeze(preactivation, 1) if one_axis else preactivation
 
     def ungrouped(self) -> ConvOp:
         return ConvOp(self.strides, self.padding, self.dilation)
 
-    def canonical_kernel(self, array: Any) -> Any:
+    def canonical_kernel(self, array: Array) -> Array:
         window = array.shape[:-2]
         return array.reshape(*window, 1, array.shape[-2] * array.shape[-1])
 
-    def own_kernel(self, array: Any, shape: Shape) -> Any:
+    def own_kernel(self, array: Array, shape: Shape) -> Array:
         return array.reshape(shape)
 
 
@@ -127,7 +127,7 @@ class ConvTransposeOp(_WindowOp):
         shape = [tf.shape(input)[0], *spatial, own.shape[-2]]
         return tf.nn.conv_transpose(input, own, shape, self.strides, self.padding.upper(), self._layout)
 
-    def _size(self, axis: int, input: Any, reach: int) -> Any:
+    def _size(self, axis: int, input: tf.Tensor, reach: int) -> tf.Tensor:
         """Output size along an axis, as Keras has it."""
         stride = self.strides[axis]
         if self.output_padding is None:
@@ -135,11 +135,11 @@ class ConvTransposeOp(_WindowOp):
         margin = 0 if self.padding == "valid" else reach // 2
         return (input - 1) * stride + reach - 2 * margin + self.output_padding[axis]
 
-    def canonical_kernel(self, array: Any) -> Any:
+    def canonical_kernel(self, array: Array) -> Array:
         rank = len(array.shape)
         return reordered(array, (*range(rank - 2), rank - 1, rank - 2), 1)
 
-    def own_kernel(self, array: Any, shape: Shape) -> Any:
+    def own_kernel(self, array: Array, shape: Shape) -> Array:
         rank = len(shape)
         return restored(array, (*range(rank - 2), rank - 1, rank - 2), shape)
 
@@ -168,7 +168,7 @@ def _move_axis_of(order: Shape) -> Shape:
     return (order[0], *order[2:], order[1])
 
 
-def _move_axis(array: Any, source: int, target: int) -> Any:
+def _move_axis(array: Array, source: int, target: int) -> Array:
     axes = list(range(len(array.shape)))
     axes.insert(target % len(axes), axes.pop(source))
     return tf.transpose(array, axes) if tf.is_tensor(array) else array.transpose(axes)

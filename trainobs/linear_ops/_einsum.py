@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import string
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
 
 from trainobs.linear_ops._base import LinearOp, Shape, reordered, restored
+from trainobs.tensors import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,24 +63,24 @@ class EinsumOp(LinearOp):
     def ungrouped(self) -> DenseOp:
         return DenseOp()
 
-    def canonical_input(self, array: Any) -> Any:
+    def canonical_input(self, array: Array) -> Array:
         return reordered(array, *self._input_axes)
 
-    def canonical_units(self, array: Any) -> Any:
+    def canonical_units(self, array: Array) -> Array:
         return reordered(array, *self._unit_axes)
 
-    def canonical_kernel(self, array: Any) -> Any:
+    def canonical_kernel(self, array: Array) -> Array:
         order, inputs = self._kernel_axes
         rows = reordered(array, order, len(order) - inputs)
         return rows.reshape(-1, rows.shape[-1])
 
-    def own_input(self, array: Any, shape: Shape) -> Any:
+    def own_input(self, array: Array, shape: Shape) -> Array:
         return restored(array, self._input_axes[0], shape)
 
-    def own_units(self, array: Any, shape: Shape) -> Any:
+    def own_units(self, array: Array, shape: Shape) -> Array:
         return restored(array, self._unit_axes[0], shape)
 
-    def own_kernel(self, array: Any, shape: Shape) -> Any:
+    def own_kernel(self, array: Array, shape: Shape) -> Array:
         return restored(array, self._kernel_axes[0], shape)
 
     def unit_order(self, rank: int) -> tuple[Shape, int]:

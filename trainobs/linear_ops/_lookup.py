@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ from trainobs.linear_ops._base import LinearOp, Shape
 class LookupOp(LinearOp):
     """``Z[n, …, j] = table[input[n, …], j]``: a row's terms are the positions that look it up.
 
-    Arrays shaped like the table hold the rows that were looked up only; `rows_of` numbers them.
+    Arrays shaped like the table have only the rows that were looked up; `rows_of` numbers them.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class LookupOp(LinearOp):
         return float("nan")
 
     @staticmethod
-    def rows_of(ids: np.ndarray) -> tuple[np.ndarray, Any]:
+    def rows_of(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that are looked up, in order, and the input with their places in that list."""
         rows, places = np.unique(ids, return_inverse=True)
         return rows, places.reshape(ids.shape)

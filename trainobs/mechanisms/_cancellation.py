@@ -15,8 +15,8 @@ class Cancellation(Mechanism):
 
     When: the terms of a gradient are large, and their sum is near zero.
 
-    Where: the layer. A bias that the layers behind are invariant to by design is no finding: a normalisation
-    takes its mean away, attention's softmax what all scores have in common.
+    Where: the layer. A bias that the layers behind cancel by design is no finding: a normalisation
+    subtracts its mean, attention's softmax what all scores have in common.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class Cancellation(Mechanism):
 
     @property
     def severity(self) -> str:
-        """On another batch they may not."""
+        """An info: on another batch the terms may not cancel."""
         return "info"
 
     def evidence(self) -> str:
-        """That they do."""
+        """That the terms cancel."""
         return f"The terms of the gradients of {self.layer} are large, but cancel in the sum."
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Use a larger or more varied batch."

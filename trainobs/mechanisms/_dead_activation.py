@@ -10,13 +10,13 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._words import counted
+from trainobs.mechanisms._words import are, everywhere, part_of
 
 _REASONS = {
-    "input": "no live input ever reaches them",
+    "input": "no live input ever reaches {them}",
     "weights": "no live input meets a weight of its own sign",
-    "bias": "the bias pushes them below zero",
-    "combination": "inputs, weights and bias together push them below zero",
+    "bias": "the bias pushes {them} below zero",
+    "combination": "inputs, weights and bias together push {them} below zero",
 }
 
 
@@ -27,7 +27,7 @@ class DeadActivation(OffUnits):
     Severity: error
 
     When: a layer's rectifying units are off at all positions: more than half of them (`dead_units`) by their
-    bias, more than 70 % (`dead_units_by_chance`) for other reasons; or a lost gradient leads there.
+    bias, more than 70 % (`dead_units_by_chance`) for other reasons; or a lost gradient is traced to them.
 
     Where: the layer; the evidence says why the units are off.
     """
@@ -55,7 +55,7 @@ class DeadActivation(OffUnits):
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
-        """Layers with so many dead units."""
+        """Layers with more dead units than a healthy one has."""
         return (figures for figures in case.sites.values() if cls.holds(case, figures))
 
     @classmethod
@@ -77,17 +77,16 @@ class DeadActivation(OffUnits):
         return case.thresholds.dead_units if by_bias else case.thresholds.dead_units_by_chance
 
     def evidence(self) -> str:
-        """How many, and why."""
-        return (
-            f"{counted(self.dead)} of the {counted(self.units)} {self.activation} units of {self.place} are "
-            f"off at all {counted(self.positions)} positions; {self._reached()}{_REASONS[self.reason]}"
-            f"{self._sizes()}."
-        )
+        """How many units are off, and why."""
+        units = part_of(self.dead, self.units, f"{self.activation} unit")
+        off = f"{are(self.dead)} off {everywhere(self.positions)}"
+        why = f"{self._reached()}{_REASONS[self.reason]}".format(them="it" if self.dead == 1 else "them")
+        return f"{units} of {self.place} {off}; {why}{self._sizes()}."
 
     def _reached(self) -> str:
         if self.reason == "input":
             return ""
-        return f"where live input reaches them, in {self.reason_share:.0%} of the cases "
+        return f"where live input reaches {{them}}, in {self.reason_share:.0%} of the cases "
 
     def _sizes(self) -> str:
         if self.reason == "bias":
@@ -96,7 +95,7 @@ class DeadActivation(OffUnits):
         return f" (rms of the inputs {self.input_rms:.2g})" if self.reason == "input" else ""
 
     def advice(self) -> str:
-        """By the reason."""
+        """Depends on why the units are off."""
         if self.reason == "bias":
             return "Reset the bias to 0 and lower the learning rate."
         return "Re-initialise the layer (He) and lower the learning rate; or use leaky_relu, elu or gelu."

@@ -61,14 +61,14 @@ class Exploding(Mechanism):
             growth, mean = _growth(case, figures), figures.mean_gradient
             grows = growth > case.thresholds.exploding_growth
             if grows or mean > case.thresholds.exploding_mean:
-                # if it has not grown, not the gradient is large here, but the input
+                # if it has not grown, the input is large here, not the gradient
                 at = figures if grows else max(kernels, key=lambda f: f.kernel_rms / f.healthy_weight)
                 yield cls(at.info.layer, growth, mean, at.kernel_rms, at.healthy_weight)
                 return
 
     @property
     def severity(self) -> str:
-        """It may still train."""
+        """A warning: it may still train."""
         return "warning"
 
     @property
@@ -81,7 +81,7 @@ class Exploding(Mechanism):
         return case.thresholds.exploding_growth
 
     def evidence(self) -> str:
-        """How much, and how large the kernel is."""
+        """How much the gradient grows, and how large the kernel is."""
         return (
             f"Going back from the output, the gradient grows to {self.growth:.3g} times its size, with "
             f"kernel gradients of {self.mean:.3g} on average; the kernel of {self.layer} has an rms of "
@@ -89,7 +89,7 @@ class Exploding(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Clip gradients (clipnorm=1.0), scale the targets, or lower learning rate and weights."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted
+from trainobs.mechanisms._words import several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +42,14 @@ class Frozen(Mechanism):
 
     @property
     def severity(self) -> str:
-        """It is what somebody asked for."""
+        """An info: somebody asked for it."""
         return "info"
 
     def evidence(self) -> str:
         """How large the layer is."""
-        return f"{self.layer} is not trainable: no gradient is taken of its {counted(self.weights)} weights."
+        weights = several(self.weights, "weight")
+        return f"{self.layer} is not trainable: no gradient is taken of its {weights}."
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Set `layer.trainable = True` and compile again, if it should learn."

@@ -44,7 +44,7 @@ class Masked(Mechanism):
         return zeros + (levels if self.normalises else "")
 
     def advice(self) -> str:
-        """By what it is."""
+        """Depends on what the layer is."""
         if self.normalises:
             return "Normalise over an axis of more than one element, or leave this layer out."
         return "Check the mask, or whatever this layer multiplies with."
@@ -68,7 +68,7 @@ class WeightlessPositions(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Outputs of which the loss leaves positions out."""
+        """Outputs with positions that the loss leaves out."""
         for output in case.statistics.outputs:
             if output.masked_fraction:
                 layer = case.layer_of(output.node) if output.node != DATA else "the output"
@@ -86,24 +86,24 @@ class WeightlessPositions(Mechanism):
         return f"{which} positions of {self.layer} have weight 0 in the loss: they send no gradient."
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Check the sample weights, class weights or mask that the loss is given."
 
 
 class SomeWeightlessPositions(WeightlessPositions):
-    """Some of them (see `Masked`)."""
+    """The loss gives some positions of an output weight 0 (see `Masked`)."""
 
     explains_output = False
     rank = 85
 
     @property
     def severity(self) -> str:
-        """As padding, say."""
+        """An info: it may be padding."""
         return "info"
 
 
 def levels_its_input(case: Case, figures: SiteFigures) -> bool:
-    """Whether a normalisation makes near-zero values of others: of one element each, or of equal ones."""
+    """Whether a normalisation levels live values to near zero: groups of one element, or of equal ones."""
     node = figures.info.node
     if figures.info.role != "scale" or not case.flow.normalises(node):
         return False

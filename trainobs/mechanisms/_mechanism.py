@@ -19,14 +19,14 @@ Key = tuple[str, str]
 class Mechanism(abc.ABC):
     """A cause at its place, with the numbers that show it.
 
-    A subclass with a `cause` is registered by its class statement: all that is to be known of the cause
-    stands in its file. Its docstring is its entry in docs/findings.md, with paragraphs that begin with
+    A subclass with a `cause` is registered by its class statement: its file says all there is to know of the
+    cause. Its docstring is its entry in docs/findings.md, with paragraphs that begin with
     "Severity:", "When:" and "Where:".
 
     Parameters
     ----------
     layer : str
-        The layer that holds the mechanism.
+        Where it is.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Mechanism(abc.ABC):
         return math.nan
 
     def threshold(self, case: Case) -> float:
-        """What the figure is held against; nan where it is not one number."""
+        """What the figure is compared with; nan where it is not one number."""
         return math.nan
 
     @abc.abstractmethod
@@ -113,7 +113,7 @@ class Mechanism(abc.ABC):
 
     @property
     def is_slow(self) -> bool:
-        """Whether a gradient is lost little by little on its way, and not at the layer."""
+        """Whether a gradient is lost little by little on its way, not at the layer."""
         return False
 
 
@@ -144,7 +144,7 @@ def register_mechanism(mechanism: type[Mechanism]) -> type[Mechanism]:
             f"`register_mechanism` takes a subclass of trainobs.mechanisms.Mechanism. Received: "
             f"{mechanism!r}. Write a class whose base is Mechanism."
         )
-    cause = getattr(mechanism, "cause", None)
+    cause = getattr(mechanism, "cause", None)  # a class given to the decorator may have none
     if not isinstance(cause, str) or not cause.isidentifier():
         raise InvalidArgument(
             f"{mechanism.__name__}: `cause` must be a word such as 'dead_activation'. Received: {cause!r}."

@@ -11,11 +11,11 @@ from trainobs.mechanisms._mechanism import Mechanism
 
 Place = Literal["input", "kernel", "output", "gradient", "kernel gradient"]
 _PLACES: dict[Place, str] = {
-    "input": "The data that {} reads holds",
-    "kernel": "The kernel of {} holds",
-    "output": "The output of {} is the first to hold",
-    "gradient": "Going back from the loss, the gradient at {} is the first to hold",
-    "kernel gradient": "The kernel gradient of {} holds",
+    "input": "The data that {} reads contains",
+    "kernel": "The kernel of {} contains",
+    "output": "The output of {} is the first to contain",
+    "gradient": "Going back from the loss, the gradient at {} is the first to contain",
+    "kernel gradient": "The kernel gradient of {} contains",
 }
 
 
@@ -27,12 +27,12 @@ class NonFinite(Mechanism):
 
     When: a value is NaN or infinite.
 
-    Where: the first layer, forward, then backward, that holds one.
+    Where: the first layer, forward, then backward, that contains one.
 
     Parameters
     ----------
     place : {"input", "kernel", "output", "gradient", "kernel gradient"}
-        What holds it.
+        What contains it.
     """
 
     place: Place
@@ -51,11 +51,11 @@ class NonFinite(Mechanism):
         yield from (cls(layer, place) for layer, place in places[:1])
 
     def evidence(self) -> str:
-        """What holds it."""
+        """What contains them."""
         return f"{_PLACES[self.place].format(self.layer)} NaN or infinite values."
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Look at this layer first: its data, its learning rate, logarithms and divisions."
 
 

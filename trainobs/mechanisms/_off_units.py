@@ -9,7 +9,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted
+from trainobs.mechanisms._words import counted, several
 
 Self = TypeVar("Self", bound="OffUnits")
 
@@ -82,9 +82,9 @@ class OffUnits(Mechanism):
 
     def summary(self) -> str:
         """How many units are off, or what part of their values."""
-        where = f"{counted(self.positions)} positions"
+        where = several(self.positions, "position")
         if self.dead:
-            return f"{counted(self.dead)} of {counted(self.units)} units, {where}"
+            return f"{counted(self.dead)} of {several(self.units, 'unit')}, {where}"
         return f"{self.off:.0%} of the values, {where}"
 
 

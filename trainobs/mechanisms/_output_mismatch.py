@@ -67,13 +67,13 @@ class OutputMismatch(Mechanism):
         return f"At {self.layer}, {self.why}.{reach}"
 
     def advice(self) -> str:
-        """By the rule."""
+        """Depends on the rule."""
         return _ADVICE[self.rule]
 
 
 @dataclasses.dataclass(frozen=True)
 class AppliedTwice(Mechanism):
-    """Probabilities are made of what is one already, or where the loss expects logits (see `OutputMismatch`).
+    """Probabilities are made of probabilities, or where the loss expects logits (see `OutputMismatch`).
 
     Parameters
     ----------
@@ -99,9 +99,8 @@ class AppliedTwice(Mechanism):
             record = case.flow.records[output.node]
             before = _activation_before(case, record)
             if case.flow.site_at(output.node) is None and before in _PROBABILITIES:
-                yield cls(
-                    record.layer, f"{record.activation} is applied to what {before} has made already", False
-                )
+                why = f"{record.activation} is applied to the probabilities that {before} has made already"
+                yield cls(record.layer, why, False)
             elif output.from_logits and "crossentropy" in output.loss_name:
                 yield cls._where_logits_belong(record, output.logits)
 
@@ -121,7 +120,7 @@ class AppliedTwice(Mechanism):
         return f"At {self.layer}, {self.why}."
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Leave one of the two out: the activation, or from_logits=True."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._words import counted
+from trainobs.mechanisms._words import several
 
 _REASONS = {
     "input": "the inputs are too large",
@@ -37,7 +37,7 @@ class SaturatedActivation(OffUnits):
     Severity: error
 
     When: more than half (`saturated`) of a bounded activation's values are off; at the model's output only
-    where the error is cut off (slope gain at most 0.01, `stuck_slope_gain`), for outputs that saturate where
+    where the error is cut off (slope gain at most 0.01, `stuck_slope_gain`), as outputs that saturate where
     they are right are healthy.
 
     Where: the layer.
@@ -80,19 +80,19 @@ class SaturatedActivation(OffUnits):
         return case.thresholds.saturated
 
     def evidence(self) -> str:
-        """How much, and why."""
+        """How many values are off, and why."""
         return (
             f"{self.off:.0%} of the {self.activation} values of {self.place} are saturated over "
-            f"{counted(self.positions)} positions; in {self.reason_share:.0%} of the cases "
+            f"{several(self.positions, 'position')}; in {self.reason_share:.0%} of the cases "
             f"{_REASONS[self.reason]} (rms of inputs {self.input_rms:.2g}, of weights {self.kernel_rms:.2g}, "
             f"He's scale {self.healthy_weight:.2g})."
         )
 
     def advice(self) -> str:
-        """By the reason."""
+        """Depends on why the values are off."""
         return _ADVICE[self.reason]
 
     @property
     def ordered_treatments(self) -> tuple[str, ...]:
-        """By the reason."""
+        """Depends on why the values are off."""
         return tuple(dict.fromkeys([_FIRST[self.reason], *self.treatments]))

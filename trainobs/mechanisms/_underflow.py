@@ -74,5 +74,5 @@ class Underflow(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16."

@@ -46,7 +46,7 @@ class Unexplained(Mechanism):
 
     @property
     def severity(self) -> str:
-        """Nothing is known to be wrong."""
+        """A warning: nothing is known to be wrong."""
         return "warning"
 
     @property
@@ -62,11 +62,11 @@ class Unexplained(Mechanism):
         """The residual."""
         return (
             f"The terms of the weights of {self.layer} do not add up to their gradient (relative residual "
-            f"{self.residual:.2g}): something else than its layer's calls contributes to it."
+            f"{self.residual:.2g}): something other than its layer's calls contributes to it."
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return _ADVICE
 
 
@@ -89,5 +89,5 @@ class UnexplainedLayer(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return _ADVICE

@@ -20,8 +20,8 @@ _SCALE = "Scale what this layer reads to unit size (embeddings times √d, or a 
 class VanishingGradient(Mechanism):
     """Gradients shrink on their way from the loss, over several layers, or signals on their way to it.
 
-    Severity: error; info where less than 3 powers of ten (rtol) are lost on the whole way, or where weights
-    of the one node that takes the gradient get one themselves: they will grow
+    Severity: error; info where less than 3 powers of ten (rtol) are lost on the whole way, or where the
+    one node that takes the gradient has weights that get a gradient themselves: they will grow
 
     When: gradients or signals shrink over several layers, no single one of which kills them; or one node
     without a kernel (a normalisation, attention scores, operations) takes a factor of 32 (10^`killer`) or
@@ -114,7 +114,7 @@ class VanishingGradient(Mechanism):
         return f"{small} (most by that of {self.kernel_layer}: {sizes})"
 
     def advice(self) -> str:
-        """By what drives it."""
+        """Depends on what drives it."""
         if self.by_slopes and not self.rectifying:
             return "Use ReLU-like activations, normalisation or residual connections."
         return _INITIALISE
@@ -165,7 +165,7 @@ class VanishingAtNode(Mechanism):
         return f"{self.layer} passes on only {self.gain:.2g} of the gradient that arrives at it.{grows}"
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return _SCALE
 
 

@@ -15,6 +15,23 @@ def several(number: float, what: str) -> str:
     return f"{counted(number)} {what}" + ("" if number == 1 else "s")
 
 
+def are(number: float) -> str:
+    """The verb for so many things."""
+    return "is" if number == 1 else "are"
+
+
+def part_of(number: float, total: float, what: str) -> str:
+    """Some of all things: "3 of the 8 inputs", "The only input"."""
+    if number == total == 1:
+        return f"The only {what}"
+    return f"{counted(number)} of the {several(total, what)}"
+
+
+def everywhere(positions: float) -> str:
+    """All positions: "at all 64 positions", "at the only position"."""
+    return "at the only position" if positions == 1 else f"at all {several(positions, 'position')}"
+
+
 def ranges(mask: np.ndarray, most: int = 12) -> str:
     """Positions of the true values: "0–27, 31, 40–44"."""
     hits = np.flatnonzero(mask)

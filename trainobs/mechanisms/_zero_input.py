@@ -9,7 +9,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted, ranges
+from trainobs.mechanisms._words import are, everywhere, part_of, ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ZeroInput(Mechanism):
     slope that met no negative input)
 
     When: the data a kernel reads is near zero (more than half of its inputs, `zero_inputs`, at all positions;
-    or all that it reads, and its gradients are lost by it); or all that a layer of unknown kind reads.
+    or all that it reads, and its gradients are lost by it); or all that a layer of unknown kind reads is.
 
     Where: the first layer that reads the data.
 
@@ -61,7 +61,7 @@ class ZeroInput(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Kernels that read data most of which is always zero."""
+        """Kernels that read data that is mostly always zero."""
         for figures in case.sites.values():
             if figures.info.trainable and figures.info.role == "kernel" and cls._holds(case, figures):
                 yield cls.of(figures)
@@ -92,14 +92,15 @@ class ZeroInput(Mechanism):
                 f"What {self.multiplied_by} of {self.layer} multiplies is near zero, though what "
                 f"{self.layer} reads is not."
             )
-        which = f" (inputs {self.named})" if self.named else ""
+        inputs = part_of(self.zero, self.inputs, "input")
+        which = f" (input{'' if self.zero == 1 else 's'} {self.named})" if self.named else ""
         return (
-            f"{counted(self.zero)} of the {counted(self.inputs)} inputs of {self.layer} are near zero at all "
-            f"{counted(self.positions)} positions{which}; the input's rms is {self.input_rms:.2g}."
+            f"{inputs} of {self.layer} {are(self.zero)} near zero {everywhere(self.positions)}{which}; "
+            f"the input's rms is {self.input_rms:.2g}."
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
 
 
@@ -111,7 +112,7 @@ class ZeroLayerInput(Mechanism):
     treatments = ZeroInput.treatments
 
     def evidence(self) -> str:
-        """All of it."""
+        """That all of it is near zero."""
         return f"All that {self.layer} reads is near zero."
 
     def advice(self) -> str:

@@ -42,13 +42,13 @@ class ZeroLossGradient(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """A loss that is silent."""
+        """Models whose loss sends next to no gradient."""
         if case.loss_is_silent:
             yield cls.at(case, case.output_layer())
 
     @property
     def severity(self) -> str:
-        """It may be that training is done."""
+        """A warning: training may be done."""
         return "warning"
 
     @property
@@ -68,7 +68,7 @@ class ZeroLossGradient(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "If the loss is as low as it should be, training is done; else check the head."
 
 
@@ -104,8 +104,10 @@ class QuietOutput(Mechanism):
 
     def evidence(self) -> str:
         """How small the part is."""
-        return f"Of the gradient that the loss sends to another output, {self.layer} gets {self.part:.2g}."
+        return (
+            f"{self.layer} gets only {self.part:.2g} of the gradient that the loss sends to another output."
+        )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Check loss_weights: this output's loss counts next to nothing."

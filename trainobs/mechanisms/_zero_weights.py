@@ -20,8 +20,8 @@ class ZeroWeights(Mechanism):
 
     Severity: error; info where a scale gets a gradient itself: it will grow
 
-    When: a kernel is zero, or the one kernel near zero, and gradients are lost by it; or a table or a scale
-    (gamma) is, with an rms of at most rtol, and gradients are lost by it; or all units of a kernel have the
+    When: a kernel is zero, or is the only one near zero, and gradients are lost by it; or a table or a scale
+    (gamma) has an rms of at most rtol, and gradients are lost by it; or all units of a kernel have the
     same weights.
 
     Where: the layer of the weight.
@@ -71,7 +71,7 @@ class ZeroWeights(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return _ADVICE
 
 
@@ -162,7 +162,7 @@ class ZeroScale(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same for all."""
+        """The same in all cases."""
         return "Initialise the scale with ones."
 
 

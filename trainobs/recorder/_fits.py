@@ -79,7 +79,7 @@ class DueSteps:
             self._selection.check(check_weights(model))
 
     def _caught(self, catch: Catch) -> None:
-        """Keep what a step handed over if, of those that ran, one was due."""
+        """Keep what was handed over if one of the steps that ran was due."""
         ran = self._counter.ran()
         if self._schedule.is_due(ran):
             self._keep(catch(ran[-1], self._epoch, self._selection.of_record))

@@ -25,7 +25,7 @@ class Memory:
     near_zero : NearZero or None
         Thresholds for the statistics.
     max_bytes : int
-        The newest step always stays; older ones go when more is held than this.
+        The newest step always stays; older ones go when records take more than this.
     """
 
     def __init__(self, keep: str, near_zero: NearZero | None, max_bytes: int) -> None:
@@ -45,13 +45,13 @@ class Memory:
 
     @property
     def recording(self) -> Recording:
-        """What is held."""
+        """What is kept."""
         kept = (item.record() if isinstance(item, CapturedStep) else item for item in self._held)
         return Recording(tuple(kept))
 
     @property
     def steps(self) -> list[int | None]:
-        """The numbers of the steps that are held."""
+        """The numbers of the steps that are kept."""
         return [item.step for item in self._held]
 
     def add(self, item: CapturedStep) -> None:
@@ -66,7 +66,7 @@ class Memory:
 
     def _say_so(self, step: int | None) -> None:
         warnings.warn(
-            f"The Recorder holds at most max_bytes={self._max_bytes:,} bytes: it let the record of step "
+            f"The Recorder keeps at most max_bytes={self._max_bytes:,} bytes: it let the record of step "
             f"{step} go, and will let older steps go for newer ones from now on. Raise "
             f'`max_bytes`, record fewer steps or `layers`, or use keep="statistics".',
             stacklevel=3,

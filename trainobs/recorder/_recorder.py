@@ -53,7 +53,7 @@ class Recorder(keras.callbacks.Callback):
     Notes
     -----
     Steps count once they have run, from 0 over all `fit` calls. With several steps per execution
-    (`compile(steps_per_execution=…)`) the last step of an execution that holds a due step is
+    (`compile(steps_per_execution=…)`) the last step of an execution that contains a due step is
     recorded.
 
     A model that its first batch builds is checked, and its `layers` are looked up, after that batch.

@@ -97,7 +97,7 @@ def is_positive_int(value: object) -> bool:
 def _steps_of(at: Iterable[int]) -> frozenset[int]:
     steps = list(at) if isinstance(at, Iterable) else []
     if not steps or not all(_is_int(step) and step >= 0 for step in steps):
-        raise InvalidArgument(f"`at` must hold step numbers from 0. Received: at={at!r}.")
+        raise InvalidArgument(f"`at` must contain step numbers from 0 on. Received: at={at!r}.")
     return frozenset(map(int, steps))
 
 

@@ -6,7 +6,7 @@ import keras
 
 
 class StepCounter:
-    """Which steps the coming call of a train function holds, and which it turned out to hold.
+    """Which steps the coming call of a train function may run, and which it ran.
 
     Keras announces a call before it knows whether there is data for it: a dataset of unknown
     length ends with a call that runs nothing, and with several steps per execution
@@ -26,7 +26,7 @@ class StepCounter:
         self._optimizer: keras.Optimizer | None = None
 
     def begin(self, model: keras.Model | None = None) -> range:
-        """Numbers of the steps that the coming call of the train function holds at most.
+        """Numbers of the steps that the coming call of the train function may run.
 
         Without a model the coming step is one that the user wrote.
         """
@@ -37,7 +37,7 @@ class StepCounter:
         return range(self.first, self.first + self._most)
 
     def ran(self) -> range:
-        """Numbers of the steps that the call, which is over, held; may be asked several times."""
+        """Numbers of the steps that the call ran; may be asked several times."""
         count = self._most
         now = _updates(self._optimizer) if count > 1 else None
         if now is not None and self._updates is not None:

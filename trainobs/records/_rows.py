@@ -33,11 +33,11 @@ class Rows:
 
     def at(self, rows: Array) -> Array:
         """The values of these rows; 0 where there are none."""
-        found = np.zeros((rows.size, *self.values.shape[1:]), self.values.dtype)
+        values = np.zeros((rows.size, *self.values.shape[1:]), self.values.dtype)
         places = np.searchsorted(self.rows, rows).clip(max=max(self.rows.size - 1, 0))
         held = self.rows[places] == rows if self.rows.size else np.zeros(rows.size, bool)
-        found[held] = self.values[places[held]]
-        return found
+        values[held] = self.values[places[held]]
+        return values
 
     def dense(self, shape: tuple[int, ...]) -> Array:
         """The whole gradient."""

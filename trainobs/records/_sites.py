@@ -79,14 +79,14 @@ class SiteRecord:
     shape : tuple of int
         Shape of the whole weight.
     rows : int array of shape (u,) or None
-        Of a table, the rows that were looked up: arrays of the kernel hold only them.
+        Of a table, the rows that were looked up: arrays of the kernel have only them.
     loss : int
         Which gradient of the step this belongs to, of a step that takes several.
     steps : int
         Time steps of the units' second axis (of pixels, in the first one); 0 without time.
     cancels : bool
-        Whether the layers behind are invariant to this weight, by design: a normalisation takes the mean of
-        a bias away, attention's softmax what all scores have in common.
+        Whether the layers behind are invariant to this weight, by design: a normalisation subtracts the
+        mean of a bias, attention's softmax what all scores have in common.
     """
 
     layer: str

@@ -32,7 +32,7 @@ class WeightRecord:
     bases : tuple of str
         Names of the layer's class and those it inherits from.
     gradient, penalty_gradient : array or None
-        As of a site's kernel.
+        See `SiteRecord.kernel_gradient` and `SiteRecord.penalty_gradient`.
     """
 
     layer: str

@@ -9,10 +9,10 @@ from a model to a new model, or from data to new data, and a `Remedy` that says 
 the given model as it is; the new one has its weights and, if it was compiled, its optimizer's settings, loss
 and loss weights; metrics are left out.
 
-`_remedy` says what a remedy is, and registers those that exist; it hears a typed mechanism in its
-`_situation`, and answers with a `_treatment`. `_treatments` makes them out for a report's findings,
+`_remedy` says what a remedy is, and registers those that exist; it is given a typed mechanism and its
+`_situation`, and answers with a `_treatment`. `_treatments` has those of a report's findings,
 `_trials` applies them, explains and trains again. `_surgery` makes a model anew with some layers replaced,
-`_weights` knows a layer's by name. `_brightness` holds losses.
+`_weights` knows a layer's by name. `_brightness` has losses.
 A new remedy is one file that subclasses `Remedy`.
 """
 

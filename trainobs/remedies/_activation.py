@@ -89,6 +89,7 @@ def with_activation(layer: keras.Layer, to: str | Callable[..., object]) -> kera
         return ActivationInPlaceOfSoftmax(to, name=layer.name)
     if isinstance(layer, _ACTIVATION_LAYERS):
         return keras.layers.Activation(to, name=layer.name)
+    # Keras has no type for layers with an activation
     if not hasattr(layer, "activation") or isinstance(layer, keras.layers.RNN):
         raise InvalidArgument(
             f"{layer.name!r} ({type(layer).__name__}) has no activation of its own that could be changed."
@@ -103,8 +104,10 @@ def activation_name(layer: keras.Layer) -> str:
         return "softmax"
     if isinstance(layer, _NAMED_BY_THEIR_CLASS):
         return str(type(layer).__name__).lower()
-    given = getattr(layer, "activation", None)
-    return "linear" if given is None else str(getattr(given, "__name__", type(given).__name__))
+    given = getattr(layer, "activation", None)  # Keras has no type for layers with one
+    if given is None:
+        return "linear"
+    return str(getattr(given, "__name__", type(given).__name__))  # objects with `__call__` have no name
 
 
 def is_only_an_activation(layer: keras.Layer) -> bool:

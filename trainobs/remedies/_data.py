@@ -1,4 +1,4 @@
-"""Data without samples that hold no numbers, and of unit scale: each makes new arrays."""
+"""Data without broken samples, and data of unit scale: each remedy makes new arrays."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class StandardiseTargets(Remedy):
 
 
 class DropBrokenSamples(Remedy):
-    """Leaves out the samples that hold NaN or infinite values."""
+    """Leaves out the samples with NaN or infinite values."""
 
     name = "drop broken samples"
 
     def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
         """Of inputs or targets."""
-        changes = "Leaves out the samples that hold NaN or infinite values."
+        changes = "Leaves out the samples with NaN or infinite values."
         call = "x, y = remedies.drop_non_finite(x, y)"
         yield Treatment.of_data(mechanism, self.name, changes, call, drop_non_finite)
 
@@ -93,7 +93,7 @@ def _standardised_targets(y: Arrays) -> Arrays:
 
 
 def drop_non_finite(x: Arrays, y: Arrays) -> tuple[Arrays, Arrays]:
-    """Leave out the samples that hold NaN or infinite values.
+    """Leave out the samples with NaN or infinite values.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def drop_non_finite(x: Arrays, y: Arrays) -> tuple[Arrays, Arrays]:
     leaves = [np.asarray(leaf) for leaf in keras.tree.flatten((x, y))]
     kept = np.logical_and.reduce([_finite_rows(leaf) for leaf in leaves])
     if not kept.any():
-        raise InvalidArgument("Every sample holds NaN or infinite values: look at how the data is made.")
+        raise InvalidArgument("Every sample contains NaN or infinite values: look at how the data is made.")
     return keras.tree.map_structure(lambda leaf: np.asarray(leaf)[kept], (x, y))
 
 

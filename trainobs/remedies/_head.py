@@ -64,7 +64,7 @@ def fix_head(model: keras.Model, *, rule: str | None = None) -> keras.Model:
     Raises
     ------
     InvalidArgument
-        If the model has several outputs, its last layer no activation, or nothing is to be fixed.
+        If the model has several outputs, its last layer has no activation, or there is nothing to fix.
     """
     head = _Head.of(model)
     rule = rule or head.broken_rule()
@@ -111,7 +111,9 @@ class _Head:
         """Keras' name of the loss, or the function's own."""
         if isinstance(self.loss, str):
             return self.loss
-        return str(getattr(self.loss, "name", None) or getattr(self.loss, "__name__", ""))
+        if isinstance(self.loss, keras.losses.Loss):
+            return str(self.loss.name or "")
+        return str(getattr(self.loss, "__name__", ""))  # a partial function has no name
 
     @property
     def is_crossentropy(self) -> bool:
@@ -121,7 +123,7 @@ class _Head:
     @property
     def takes_logits(self) -> bool:
         """Whether the loss expects logits."""
-        return bool(getattr(self.loss, "from_logits", False))
+        return bool(getattr(self.loss, "from_logits", False))  # only losses of probabilities have it
 
     @property
     def makes_probabilities(self) -> bool:

@@ -62,6 +62,7 @@ def insert_normalisation(model: keras.Model, kind: str = "batch", *, layers: Ite
 
 
 def _block(layer: keras.Layer, kind: str) -> keras.Layer:
+    # only convolutions have a data format, and Keras has no type for layers with an activation
     axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
     normalise = _NORMALISATIONS[kind](axis=axis, name=f"{layer.name}_normalised")
     given = getattr(layer, "activation", None)

@@ -18,7 +18,7 @@ from trainobs.remedies._weights import own_name, units_of
 
 
 class ReinitialiseDeadUnits(Remedy):
-    """Draws the incoming weights of dead units anew, biases 0; what other units learnt stays."""
+    """Draws the incoming weights of dead units anew, with biases of 0; what other units learnt stays."""
 
     name = "re-initialise dead units"
 
@@ -27,22 +27,23 @@ class ReinitialiseDeadUnits(Remedy):
         masks = {} if situation.is_recurrent() else situation.dead_units(situation.targets)
         if masks:
             counts = ", ".join(f"{int(mask.sum())} of {name}" for name, mask in masks.items())
-            changes = f"Draws the incoming weights of dead units anew, biases 0: {counts}."
+            changes = f"Draws the incoming weights of dead units anew, with biases of 0: {counts}."
             treatment = Treatment.of_model(mechanism, self.name, changes, reinitialise_units, masks)
             call = f"remedies.reinitialise_units(model, dead)  # {listed(list(masks))}"  # masks are long
             yield dataclasses.replace(treatment, call=call)
 
 
 class Reinitialise(Remedy):
-    """Draws kernels anew (He; Glorot before sigmoid and tanh), biases 0."""
+    """Draws kernels anew (He; Glorot before sigmoid and tanh), with biases of 0."""
 
     name = "re-initialise"
 
     def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """The finding's layers; all where it is a matter of all, the too large ones where it explodes."""
+        """The finding's layers; all if it concerns all, those with too large kernels if gradients explode."""
         names = self._names(mechanism, situation)
         if names:
-            changes = f"Draws kernels anew (He; Glorot before sigmoid and tanh), biases 0: {listed(names)}."
+            start = "Draws kernels anew (He; Glorot before sigmoid and tanh), with biases of 0"
+            changes = f"{start}: {listed(names)}."
             yield Treatment.of_model(mechanism, self.name, changes, reinitialise, layers=names)
 
     @staticmethod
@@ -108,7 +109,7 @@ def reinitialise_units(model: keras.Model, units: Mapping[str, np.ndarray], *, s
 
     Notes
     -----
-    What others learnt stays: ReDo (Sokar et al. 2023) recycles dormant units so.
+    What other units learnt stays: ReDo (Sokar et al. 2023) recycles dormant units in this way.
     """
     checked_names(model, units)
     fresh = reinitialise(model, layers=units, seed=seed)

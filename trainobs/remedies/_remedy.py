@@ -91,7 +91,7 @@ def register_remedy(remedy: type[Remedy]) -> type[Remedy]:
 
 
 def _check(remedy: type[Remedy]) -> None:
-    name = getattr(remedy, "name", None)
+    name = getattr(remedy, "name", None)  # a class given to the decorator may have none
     if not (isinstance(name, str) and name.strip()):
         raise InvalidArgument(
             f"{remedy.__name__}: `name` must be some words such as 'swap activation'. Received: {name!r}."
@@ -127,7 +127,7 @@ def remedies_against(mechanism: Mechanism) -> tuple[type[Remedy], ...]:
     unknown = [name for name in mechanism.ordered_treatments if name not in _REGISTERED]
     if unknown:
         raise InvalidArgument(
-            f"{type(mechanism).__name__}: `treatments` lists {unknown}, but no remedy is called so. There "
+            f"{type(mechanism).__name__}: `treatments` lists {unknown}, but no remedy has such a name. There "
             f"are: {list(_REGISTERED)}."
         )
     listed = [_REGISTERED[name] for name in mechanism.ordered_treatments]

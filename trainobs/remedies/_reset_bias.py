@@ -18,7 +18,7 @@ from trainobs.remedies._weights import shifts_of, units_of
 
 
 class ResetBias(Remedy):
-    """Sets biases, or the betas of a normalisation in between, to 0 where they are why units are off."""
+    """Sets biases, or the betas of a normalisation in between, to 0 where they keep units off."""
 
     name = "reset the bias"
 

@@ -47,12 +47,12 @@ class Situation:
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether the mechanism is a matter of all layers on the way."""
+        """Whether the mechanism concerns all layers on the way."""
         return isinstance(self.mechanism, _EVERYWHERE)
 
     @property
     def targets(self) -> list[str]:
-        """The layers to treat: those of the finding; all hidden ones where it is a matter of all."""
+        """The layers to treat: those of the finding; all hidden ones where it concerns all."""
         return self.hidden if self.is_everywhere else [name for name in self.same if name in self.kernels]
 
     @property
@@ -66,7 +66,7 @@ class Situation:
         return list(dict.fromkeys(info.layer for info in self._kernel_infos() if info.consumers))
 
     def activations(self) -> list[str]:
-        """The layers that hold the activation functions of the targets."""
+        """The layers with the activation functions of the targets."""
         infos = self._kernel_infos(self.targets)
         return list(dict.fromkeys(i.activation.layer for i in infos if i.activation.name != "linear"))
 

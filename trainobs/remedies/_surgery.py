@@ -65,6 +65,7 @@ def rebuilt(model: Model, change: Change | None = None, **compiled: object) -> M
 
 def opens(model: Model) -> bool:
     """Whether the model is made of layers that Keras knows the wiring of."""
+    # functional models have operations; their class is not exported by Keras
     return isinstance(model, keras.Sequential) or hasattr(model, "operations")
 
 
@@ -88,7 +89,9 @@ def _with_replaced_layers(model: Model, change: Change) -> Model:
 @contextlib.contextmanager
 def _without_compilation(model: Model) -> Iterator[None]:
     """Newer versions of Keras compile a clone from what can be serialised, and fail for losses that can't."""
-    compiled = [part for part in (model, *all_layers(model)) if getattr(part, "compiled", False)]
+    compiled = [
+        part for part in (model, *all_layers(model)) if isinstance(part, keras.Model) and part.compiled
+    ]
     for part in compiled:
         part.compiled = False
     try:
@@ -177,7 +180,7 @@ def loss_weights_of(model: Model) -> float | list[float] | dict[str, float] | No
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """What Keras draws seeds from, Python's own generator, seeded inside; behind, it is as it was."""
+    """Inside, Python's generator, which Keras draws seeds from, is seeded; afterwards it is as it was."""
     state = random.getstate()
     random.seed(seed)
     try:

@@ -1,4 +1,4 @@
-"""From a report to what may help: each finding's mechanism is heard, worst first."""
+"""From a report to what may help: what fits each finding's mechanism, worst first."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def try_remedies(
         findings that are left, then by the loss after training. Rows of the same `call` share one trial.
         `cause`, `layer`: the finding; `remedy`; `gone`: whether it is; `findings_after`: errors and
         warnings left; `near_zero_before`, `near_zero_after`: part of all weights; `gradient_gain`: root
-        mean square of the gradients of the layers that the finding held down, against the one before;
+        mean square of the gradients of the layers that the finding held down, relative to the one before;
         `loss_before`: of the treated model, untrained; `loss_after`: mean over the last quarter of the
         steps; `loss_untreated`: the same without a remedy; `changes`; `call`; `failed`: why it could not
         be applied, else "".
@@ -68,7 +68,7 @@ def try_remedies(
     Raises
     ------
     InvalidArgument
-        If `steps` or `batch_size` is not positive, or no remedy is called so.
+        If `steps` or `batch_size` is not positive, or no remedy has such a name.
     """
     if min(steps, batch_size) < 1:
         raise InvalidArgument(
@@ -162,7 +162,13 @@ def _trial(treatment: Treatment, case: ModelAndData, before: Explanation, traini
 
 def _row(treatment: Treatment, trial: _Trial, before: Explanation) -> dict[str, object]:
     """What a trial means for one of the findings that share it."""
-    row = {name: getattr(treatment, name) for name in ("cause", "layer", "remedy", "changes", "call")}
+    row: dict[str, object] = {
+        "cause": treatment.cause,
+        "layer": treatment.layer,
+        "remedy": treatment.remedy,
+        "changes": treatment.changes,
+        "call": treatment.call,
+    }
     row |= {"near_zero_before": _near_zero(before), "failed": trial.failed, "gone": False}
     if trial.after is None:
         return row

@@ -101,7 +101,7 @@ def table_loss(table: tf.Tensor | np.ndarray, temperature: float | tf.Tensor = 0
     sizes = {size for size in table.shape if size is not None}
     if len(table.shape) < 2 or len(sizes) > 1 or "float" not in dtype:
         raise InvalidArgument(
-            "table_loss: `table` must hold floats and have n >= 2 axes of one size. "
+            "table_loss: `table` must be of floats and have n >= 2 axes of one size. "
             f"Received: shape {tuple(table.shape)}, dtype {dtype}. Make one with `similarity_table`."
         )
     checked_temperature("table_loss", temperature)

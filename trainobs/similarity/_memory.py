@@ -76,7 +76,7 @@ def table_bytes(
 def within_memory(
     owner: str, sets: list[tf.Tensor], kind: str, max_bytes: int, loss: bool = False
 ) -> list[tf.Tensor]:
-    """The sets, if their table fits; with a batch size known at run time only, an assertion before them."""
+    """The sets, if their table fits; if the batch size is known at run time only, behind an assertion."""
     checked_kind(kind)
     batches = [ops.shape(rows)[0] for rows in sets]
     known = [batch for batch in batches if isinstance(batch, int)]

@@ -8,7 +8,7 @@ May import `errors`, `thresholds`, `tensors`, `activations`, `linear_ops` and `r
    pass of them over a site's arrays, `_site_sums` that of a recorded site; biases and tables need less
    (`_constant_input`), and so do scales (`_scale_sums`). `_time_steps` has the sums of a gate, step by step.
 3. `_pseudo_inverse` is the theory's estimate of backprop, `_estimate_sums` what is counted of it.
-4. `_site_statistics` holds the sums of a weight, `_outputs` and `_whole_layer` those of outputs and of
+4. `_site_statistics` has the sums of a weight, `_outputs` and `_whole_layer` those of outputs and of
    weights whose layer is not known, `_statistics` all of a step, a batch or a worker.
 5. `_gather` makes them from a record, weight by weight (`_gather_weights`), with what `_backward`,
    `_delivered`, `_residual` and `_half_precision` add to it.

@@ -21,9 +21,11 @@ def estimated(record: StepRecord, estimates: dict[Key, BackpropEstimate]) -> Ste
         if estimate is None and site.role != "kernel":
             continue  # a bias or a scale has no estimate of its own
         own = site.op.own_units
-        g = None if estimate is None else own(estimate.output_gradient, site.preactivation.shape)
-        d = None if g is None else (g if site.logits or not site.consumers else g * site.slope)
-        sites.append(dataclasses.replace(site, output_gradient=g, preactivation_gradient=d))
+        arriving = None if estimate is None else own(estimate.output_gradient, site.preactivation.shape)
+        passed = arriving
+        if arriving is not None and site.consumers and not site.logits:
+            passed = arriving * site.slope
+        sites.append(dataclasses.replace(site, output_gradient=arriving, preactivation_gradient=passed))
     by_node = {site.activation_node: site for site in sites}
     outputs = []
     for output in record.outputs:
@@ -37,11 +39,11 @@ def measured_at_forks(record: StepRecord) -> tuple[NodeRecord, ...]:
     """Nodes with what kernels send back to an input that others read too: dJ/dZ ∘ᵀ W."""
     nodes, into_operations = list(record.nodes), dict[int, Array]()
     for site in record.sites:
-        node, d = nodes[site.node], site.preactivation_gradient
+        node, gradient = nodes[site.node], site.preactivation_gradient
         reads = node.producers[:1] != (DATA,) and node.input_gradients == (None,)
-        if d is None or not reads or site.role != "kernel":
+        if gradient is None or not reads or site.role != "kernel":
             continue
-        sent = sent_back(site.op, site.kernel, d, site.input.shape)
+        sent = sent_back(site.op, site.kernel, gradient, site.input.shape)
         nodes[site.node] = dataclasses.replace(node, input_gradients=(scalars_of(sent),))
         if nodes[node.producers[0]].kind == OPERATIONS:  # read by one call, maybe by several gates of it
             into_operations[node.producers[0]] = into_operations.get(node.producers[0], 0.0) + sent

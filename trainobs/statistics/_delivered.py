@@ -1,7 +1,7 @@
 """What the step itself computed for a weight: all its calls and passes together.
 
 A step may take several gradients (passes, `SiteRecord.loss`), which are added. Within one pass every
-call of a shared layer holds the whole gradient; of a table, the rows that the call looked up.
+call of a shared layer has the whole gradient; of a table, the rows that the call looked up.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Delivered:
 
 
 def delivered(calls: Sequence[SiteRecord]) -> Delivered:
-    """Put together what the calls of one weight, or of one part of it, hold of it.
+    """Put together what the calls of one weight, or of one part of it, recorded.
 
     Parameters
     ----------
@@ -52,14 +52,15 @@ def delivered(calls: Sequence[SiteRecord]) -> Delivered:
     Delivered
     """
     rows = _rows(calls)
-    weight = _whole(calls, "kernel", rows)
+    weight = _whole([(call.rows, call.kernel) for call in calls], rows)
     assert weight is not None
-    return Delivered(weight, _gradient(calls, rows), _whole(calls, "penalty_gradient", rows), rows)
+    penalty = _whole([(call.rows, call.penalty_gradient) for call in calls], rows)
+    return Delivered(weight, _gradient(calls, rows), penalty, rows)
 
 
 def _rows(calls: Sequence[SiteRecord]) -> Array | None:
-    found = [np.asarray(call.rows) for call in calls if call.rows is not None]
-    return np.unique(np.concatenate(found)) if found else None
+    looked_up = [np.asarray(call.rows) for call in calls if call.rows is not None]
+    return np.unique(np.concatenate(looked_up)) if looked_up else None
 
 
 def _gradient(calls: Sequence[SiteRecord], rows: Array | None) -> Array | None:
@@ -67,19 +68,20 @@ def _gradient(calls: Sequence[SiteRecord], rows: Array | None) -> Array | None:
     passes: dict[int, list[SiteRecord]] = {}
     for call in calls:
         passes.setdefault(call.loss, []).append(call)
-    wholes = (_whole(calls_of_pass, "kernel_gradient", rows) for calls_of_pass in passes.values())
+    wholes = (_whole([(call.rows, call.kernel_gradient) for call in one], rows) for one in passes.values())
     known = [whole for whole in wholes if whole is not None]
     return functools.reduce(np.add, known) if known else None
 
 
-def _whole(calls: Iterable[SiteRecord], name: str, rows: Array | None) -> Array | None:
-    """What the calls hold of one array shaped like the weight; None if they hold nothing."""
-    holding = [call for call in calls if getattr(call, name) is not None]
-    if not holding:
+def _whole(pieces: Iterable[tuple[Array | None, Array | None]], rows: Array | None) -> Array | None:
+    """One array shaped like the weight, from each call's rows and values; None without any values."""
+    known = [(own_rows, np.asarray(values)) for own_rows, values in pieces if values is not None]
+    if not known:
         return None
+    first = known[0][1]
     if rows is None:
-        return np.asarray(getattr(holding[0], name))
-    whole = np.zeros((rows.size, *np.shape(getattr(holding[0], name))[1:]))
-    for call in holding:
-        whole[np.searchsorted(rows, np.asarray(call.rows))] = getattr(call, name)
+        return first
+    whole = np.zeros((rows.size, *first.shape[1:]))
+    for own_rows, values in known:
+        whole[np.searchsorted(rows, np.asarray(own_rows))] = values
     return whole

@@ -98,8 +98,8 @@ def _loudest(bare: Statistics, record: StepRecord) -> tuple[float, int]:
 
 def _g_out(site: SiteRecord) -> tuple[float, int]:
     """√(mean over positions of ‖n · dJ/dA‖²) of a site, and its number of units."""
-    h = site.positions * np.asarray(site.output_gradient, np.float64)
-    return float(np.sqrt(np.sum(h**2) / site.positions)), site.units
+    gradient = site.positions * np.asarray(site.output_gradient, np.float64)
+    return float(np.sqrt(np.sum(gradient**2) / site.positions)), site.units
 
 
 def _per_sample(node: NodeRecord) -> NodeRecord:

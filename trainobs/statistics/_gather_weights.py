@@ -100,13 +100,13 @@ def _of_all_calls(
 ) -> Sums:
     """The sums of the weight as a whole."""
     positions = calls[0].positions
-    found = {"positions": np.asarray(positions, np.float64)}
+    sums = {"positions": np.asarray(positions, np.float64)}
     if counting.backprop == "pinv" and calls[0].kernel_gradient is not None:
-        found["gradient"] = positions * _data_gradient(calls)
-    found |= residual_sums(calls, total | found)
+        sums["gradient"] = positions * _data_gradient(calls)
+    sums |= residual_sums(calls, total | sums)
     if calls[0].dtype == "float16":
-        found |= flushed_sums(calls, total | found, flushed)
-    return found
+        sums |= flushed_sums(calls, total | sums, flushed)
+    return sums
 
 
 def _data_gradient(calls: Sequence[SiteRecord]) -> Array:

@@ -71,7 +71,7 @@ def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:
     dict of site key to (float, float)
     """
     makers = {(site.activation_node, site.loss): site for site in record.sites if site.role == "kernel"}
-    found = {}
+    flushed = {}
     for reader in record.sites:
         node = record.nodes[reader.node]
         sole = node.input_gradients[:1] != (None,) and node.producers[:1] != (DATA,) and node.producers
@@ -82,5 +82,5 @@ def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:
             continue
         sent = sent_back(reader.op, reader.kernel, reader.preactivation_gradient, reader.input.shape)
         if sent.shape == maker.output_gradient.shape:
-            found[maker.key] = _counted(maker.output_gradient, sent != 0)
-    return found
+            flushed[maker.key] = _counted(maker.output_gradient, sent != 0)
+    return flushed

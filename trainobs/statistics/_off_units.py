@@ -106,7 +106,7 @@ def _sides(off: tf.Tensor, rule: OffRule, activation_input: tf.Tensor) -> tuple[
 
 
 def _first_matches(off: tf.Tensor, conditions: list[Condition]) -> dict[str, tf.Tensor]:
-    """Per unit, the number of off pairs that each condition is the first to hold for."""
+    """Per unit, the number of off pairs that each condition is the first to be true for."""
     counts, counted, holds = {}, 0.0, None
     for reason, condition in conditions:
         holds = condition if holds is None else holds | condition

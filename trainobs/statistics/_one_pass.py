@@ -5,7 +5,7 @@
 | a      | `input`                  | (n, *p, i)   | input of the kernel                 |
 | s      | `slope`                  | (n, *q, j)   | φ'(Z)                               |
 | dJ/dA  | `output_gradient`        | (n, *q, j)   | h = n · dJ/dA, n = positions        |
-| dJ/dZ  | `preactivation_gradient` | (n, *q, j)   | e = n · dJ/dZ                       |
+| d      | `preactivation_gradient` | (n, *q, j)   | dJ/dZ, e = n · dJ/dZ                |
 | Z      | `activation_input`       | (n, *q, j)   | what φ is applied to                |
 
 The order of work: arrays over units, their sums over terms, products with the input, reasons of off

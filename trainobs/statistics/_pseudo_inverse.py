@@ -25,6 +25,8 @@ from trainobs.tensors import as_array, as_tensor
 Array = np.ndarray
 #: Of a site: `SiteRecord.key`, call, loss.
 Key = tuple[str, int, int]
+#: By site: dJ/dZ, and the rank of the map that was inverted.
+Solved = dict[Key, tuple[Array, int]]
 #: Of what kernels of one window read: the id of the input array, how they meet it, and the window.
 InputKey = tuple[int, LinearOp, Shape]
 
@@ -80,7 +82,7 @@ class Inverse:
     def of(cls, op: LinearOp, input: Array, window: Shape, positions: int) -> Inverse:
         """Invert the map of kernels with this window; `positions` is n'."""
         fan_in = math.prod(window) * input.shape[-1] // op.groups
-        found = []
+        inverted = []
         for group in _groups(op, input):
             if positions < fan_in:
                 rows = _rows(op, group, window)
@@ -90,8 +92,8 @@ class Inverse:
                 for part in _samples(group, positions * fan_in):
                     rows = _rows(op, part, window)
                     gram += rows.T @ rows
-            found.append(_inverse(gram, max(positions, fan_in)))
-        return cls(op, input, [gram for gram, _ in found], min(rank for _, rank in found))
+            inverted.append(_inverse(gram, max(positions, fan_in)))
+        return cls(op, input, [gram for gram, _ in inverted], min(rank for _, rank in inverted))
 
     def solve(self, kernel_gradient: Array, shape: Shape) -> Array:
         """Minimum-norm D of this shape (n, *q, j) with ``weight_vjp(input, D) == kernel_gradient``."""
@@ -101,13 +103,13 @@ class Inverse:
         for group, gradient, gram in zip(_groups(op, self.input), gradients, self.grams, strict=True):
             columns, window = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[:-2]
             if len(gram) < len(columns):  # fewer positions than inputs
-                found = gram @ (_rows(op, group, window) @ columns)
+                block = gram @ (_rows(op, group, window) @ columns)
             elif op.pointwise:  # what `apply` does too, but TensorFlow takes longer in float64
-                found = _rows(op, group, window) @ (gram @ columns)
+                block = _rows(op, group, window) @ (gram @ columns)
             else:
                 kernel = as_tensor((gram @ columns).reshape(gradient.shape))
-                found = as_array(op.ungrouped().apply(as_tensor(group), kernel))
-            solved.append(found.reshape(*shape[:-1], -1))
+                block = as_array(op.ungrouped().apply(as_tensor(group), kernel))
+            solved.append(block.reshape(*shape[:-1], -1))
         return np.concatenate(solved, axis=-1)
 
 
@@ -185,25 +187,35 @@ def estimate_backprop(record: StepRecord) -> dict[Key, BackpropEstimate]:
     dict of (key, call, loss) to BackpropEstimate
         Sites without a gradient, or too large to invert (`LARGEST_INVERSE`), are left out.
     """
-    inverses: dict[InputKey, Inverse] = {}
-    solved = {key(s): found for s in record.sites if (found := _solve_site(s, inverses)) is not None}
+    solved = _solved(record)
     estimates: dict[Key, BackpropEstimate] = {}
     sent: dict[Key, Array] = {}
     for site in record.sites:
         if site.role != "kernel":
             continue
-        readers = [s for s in record.sites if s.weight in site.consumers]
-        through = [_through(site, reader, solved) for reader in readers]
-        if not readers or any(part is None for part in through):
-            own = solved.get(key(site))
-            if own is not None:
-                estimates[key(site)] = BackpropEstimate(own[0], own[1], site.positions)
-            continue
-        sent |= {key(reader): part for reader, part in zip(readers, through, strict=True) if part is not None}
-        weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
-        gradient = np.sum(np.stack([part for part in through if part is not None]), axis=0)
-        estimates[key(site)] = BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
-    return {name: dataclasses.replace(found, sent=sent.get(name)) for name, found in estimates.items()}
+        readers = [reader for reader in record.sites if reader.weight in site.consumers]
+        through = {key(reader): _through(site, reader, solved) for reader in readers}
+        passed = {name: gradient for name, gradient in through.items() if gradient is not None}
+        if readers and len(passed) == len(through):
+            sent |= passed
+            estimates[key(site)] = _of_readers(readers, passed, solved)
+        elif key(site) in solved:
+            estimates[key(site)] = BackpropEstimate(*solved[key(site)], site.positions)
+    return {name: dataclasses.replace(estimate, sent=sent.get(name)) for name, estimate in estimates.items()}
+
+
+def _solved(record: StepRecord) -> Solved:
+    """dJ/dZ and the rank that it was solved with, of each site that can be inverted."""
+    inverses: dict[InputKey, Inverse] = {}
+    solutions = {key(site): _solve_site(site, inverses) for site in record.sites}
+    return {name: solution for name, solution in solutions.items() if solution is not None}
+
+
+def _of_readers(readers: list[SiteRecord], passed: dict[Key, Array], solved: Solved) -> BackpropEstimate:
+    """What all readers send back together; as trustworthy as the weakest of them."""
+    weakest = min(readers, key=lambda reader: solved[key(reader)][1] / reader.positions)
+    gradient = np.sum(np.stack(list(passed.values())), axis=0)
+    return BackpropEstimate(gradient, solved[key(weakest)][1], weakest.positions)
 
 
 def key(site: SiteRecord) -> Key:
@@ -228,7 +240,7 @@ def _solve_site(site: SiteRecord, inverses: dict[InputKey, Inverse]) -> tuple[Ar
     return inverse.solve(gradient, shape).astype(np.float32), inverse.rank
 
 
-def _through(site: SiteRecord, reader: SiteRecord, solved: dict[Key, tuple[Array, int]]) -> Array | None:
+def _through(site: SiteRecord, reader: SiteRecord, solved: Solved) -> Array | None:
     """What the estimate sends from `reader` back to the output of `site`, if it reads just that."""
     if key(reader) not in solved or not _same_values(site.output, reader.input):
         return None

@@ -17,7 +17,7 @@ _SMALLEST_SQUARE = float(np.finfo(np.float32).tiny)
 
 
 def residual_sums(calls: Sequence[SiteRecord], sums: Mapping[str, Array]) -> dict[str, Array]:
-    """The distance, and what it is held against: the size of sums whose terms have random signs.
+    """The distance, and what it is compared with: the size of sums whose terms have random signs.
 
     Parameters
     ----------

@@ -5,6 +5,8 @@
 | n      | positions                             |
 | c      | channels: inputs and units in one     |
 
+The letters a, s, h and e are those of `_one_pass`.
+
 What `_one_pass` does for kernels, here by `numpy.einsum`, which multiplies and sums in one go. What
 depends on the units alone (slopes, what arrives at them) is taken from the kernel that feeds them.
 """

@@ -50,7 +50,7 @@ class Sum:
     power : int
         It is made of this power of gradients: 2 for their squares.
     additive : bool
-        Whether it can be added; what condensed statistics hold in place of sums can't.
+        Whether it can be added; what condensed statistics have in place of sums can't.
     """
 
     axes: str
@@ -71,7 +71,7 @@ class Sum:
 
     @property
     def per_step(self) -> bool:
-        """Whether it has a value for each time step, of which batches may have more or fewer."""
+        """Whether it has a value for each time step; batches may differ in their number of steps."""
         return self.axes == "t"
 
 
@@ -126,7 +126,7 @@ SUMS: dict[str, Sum] = {
     # ---- the weight
     "positions": Sum("", "weight", "n, the positions of the first call's units."),
     "residual": Sum("", "weight", "Distance of `gradient` from what the step itself computed.", power=1),
-    "residual_scale": Sum("", "weight", "What that distance is held against.", power=1),
+    "residual_scale": Sum("", "weight", "What that distance is compared with.", power=1),
     "flushed": Sum("", "weight", "Gradients that half precision flushed to zero."),
     "flushed_of": Sum("", "weight", "Gradients that are not zero in float32."),
     # ---- condensed
@@ -146,7 +146,7 @@ def names_over(*what: Over) -> tuple[str, ...]:
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """Raise for names that are no sums.
+    """Raise an error if one of the names is no sum.
 
     Raises
     ------
@@ -169,26 +169,27 @@ def is_additive(names: Iterable[str]) -> bool:
 def per_position(
     sums: Mapping[str, ArrayOrTensor], positions: ArrayOrTensor | float
 ) -> dict[str, ArrayOrTensor]:
-    """Sums of the gradients of a mean loss, as those of their n-fold."""
+    """Sums of n times the gradients of a mean loss, from the sums of the gradients."""
     powers = {name: SUMS[name].power for name in sums}
     return {
         name: positions ** powers[name] * values if powers[name] else values for name, values in sums.items()
     }
 
 
-def added(a: Mapping[str, Array], b: Mapping[str, Array]) -> dict[str, Array]:
+def added(one: Mapping[str, Array], other: Mapping[str, Array]) -> dict[str, Array]:
     """The sums of two batches, in float64; what only one of them has stays as it is."""
-    return {**a, **b, **{name: _plus(SUMS[name], a[name], b[name]) for name in a.keys() & b.keys()}}
+    both = {name: _plus(SUMS[name], one[name], other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
 
 
-def _plus(sum_: Sum, a: Array, b: Array) -> Array:
-    a = np.asarray(a, np.float64)
-    return _added_steps(a, b) if sum_.per_step else a + b
+def _plus(sum_: Sum, one: Array, other: Array) -> Array:
+    one = np.asarray(one, np.float64)
+    return _added_steps(one, other) if sum_.per_step else one + other
 
 
-def _added_steps(a: Array, b: Array) -> Array:
+def _added_steps(one: Array, other: Array) -> Array:
     """The sum of two batches whose numbers of steps may differ."""
-    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
     return longer + np.pad(shorter, (0, len(longer) - len(shorter)))
 
 

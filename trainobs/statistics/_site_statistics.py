@@ -49,6 +49,7 @@ class SiteInfo:
 
     @classmethod
     def of(cls, site: SiteRecord) -> SiteInfo:
+        """What a record says of its kernel; fields of the same name are taken as they are."""
         worked_out = ("connected", "shape", "input_shape", "unit_shape")
         as_recorded = {field.name for field in dataclasses.fields(cls)}.difference(worked_out)
         return cls(

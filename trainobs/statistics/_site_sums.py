@@ -32,7 +32,7 @@ def sum_site(
     near_zero : NearZero
         The thresholds.
     gradient_scale : float
-        g*, against which the single values of backprop are held.
+        g*, with which the single values of backprop are compared.
     positions : int
         n that gradients are multiplied with; the calls of a shared layer use that of the first.
 
@@ -66,9 +66,9 @@ def _sums_of_window(
     return {name: as_array(value) for name, value in sums.items()}
 
 
-def _added(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
+def _added(one: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
     """The sums of two windows, as they are: in float32."""
-    return {name: a[name] + value for name, value in b.items()}
+    return {name: one[name] + value for name, value in other.items()}
 
 
 def _windows(unit: Array, kernel: tf.Tensor) -> list[slice]:

@@ -51,6 +51,18 @@ class Statistics:
     others: dict[str, WholeLayerStatistics] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: Statistics) -> Statistics:
+        self._check_can_be_added(other)
+        return dataclasses.replace(
+            self,
+            sites={name: site + other.sites[name] for name, site in self.sites.items()},
+            nodes=tuple(map(_added_nodes, self.nodes, other.nodes)),
+            outputs=tuple(one + another for one, another in zip(self.outputs, other.outputs, strict=True)),
+            loss_sum=self.loss_sum + other.loss_sum,
+            batches=self.batches + other.batches,
+            others={name: part + other.others[name] for name, part in self.others.items()},
+        )
+
+    def _check_can_be_added(self, other: Statistics) -> None:
         if list(self.sites) != list(other.sites) or len(self.nodes) != len(other.nodes):
             raise InvalidArgument(
                 f"Statistics can be added only if they are of the same model. Received kernels "
@@ -61,15 +73,6 @@ class Statistics:
                 f"Statistics can be added only if they were counted with the same thresholds. Received "
                 f"{self.near_zero} and {other.near_zero}. Count both with one `near_zero`."
             )
-        return dataclasses.replace(
-            self,
-            sites={name: site + other.sites[name] for name, site in self.sites.items()},
-            nodes=tuple(_added_nodes(a, b) for a, b in zip(self.nodes, other.nodes, strict=True)),
-            outputs=tuple(a + b for a, b in zip(self.outputs, other.outputs, strict=True)),
-            loss_sum=self.loss_sum + other.loss_sum,
-            batches=self.batches + other.batches,
-            others={name: part + other.others[name] for name, part in self.others.items()},
-        )
 
     @property
     def loss(self) -> float:
@@ -92,17 +95,21 @@ class Statistics:
         return max(finite, default=(0.0, 1))
 
 
-def _added_nodes(a: NodeRecord, b: NodeRecord) -> NodeRecord:
-    def plus(x: Scalars | None, y: Scalars | None) -> Scalars | None:
-        return y if x is None else x if y is None else x + y
-
+def _added_nodes(one: NodeRecord, other: NodeRecord) -> NodeRecord:
     return dataclasses.replace(
-        a,
-        samples=a.samples + b.samples,
-        output=a.output + b.output,
-        output_gradient=plus(a.output_gradient, b.output_gradient),
-        input_gradients=tuple(map(plus, a.input_gradients, b.input_gradients)),
+        one,
+        samples=one.samples + other.samples,
+        output=one.output + other.output,
+        output_gradient=_plus(one.output_gradient, other.output_gradient),
+        input_gradients=tuple(map(_plus, one.input_gradients, other.input_gradients)),
     )
+
+
+def _plus(one: Scalars | None, other: Scalars | None) -> Scalars | None:
+    """Their sum; what only one of them has stays as it is."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def _site_g_out(site: SiteStatistics) -> float:

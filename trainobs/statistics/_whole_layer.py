@@ -38,6 +38,7 @@ class WholeLayerInfo:
 
     @classmethod
     def of(cls, record: WeightRecord) -> WholeLayerInfo:
+        """What a record says of its weight; fields of the same name are taken as they are."""
         own = {field.name for field in dataclasses.fields(cls)} - {"connected"}
         return cls(connected=record.gradient is not None, **{name: getattr(record, name) for name in own})
 
@@ -57,10 +58,10 @@ class WholeLayerStatistics:
 def gather_whole_layers(record: StepRecord) -> dict[str, WholeLayerStatistics]:
     """The statistics of all weights that no site explains, by path."""
     samples = max((node.samples for node in record.nodes), default=1)
-    found = {}
+    wholes = {}
     for weight in record.weights:
         gradient = np.zeros(weight.shape) if weight.gradient is None else np.asarray(weight.gradient, float)
         penalty = 0.0 if weight.penalty_gradient is None else weight.penalty_gradient
         own = gradient - penalty if weight.gradient is not None else gradient
-        found[weight.weight] = WholeLayerStatistics(WholeLayerInfo.of(weight), samples * own, float(samples))
-    return found
+        wholes[weight.weight] = WholeLayerStatistics(WholeLayerInfo.of(weight), samples * own, float(samples))
+    return wholes

@@ -1,6 +1,6 @@
 """Every number that a verdict depends on, with its source: two frozen objects, and presets.
 
-`NearZero` says what counts as near zero: sums are counted with it, and carry it. `Thresholds` holds it,
+`NearZero` says what counts as near zero: sums are counted with it, and carry it. `Thresholds` has it,
 and all that turns figures into findings, of an explanation and of a health check.
 
 May import `errors`; never anything else of the package.

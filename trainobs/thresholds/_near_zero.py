@@ -22,7 +22,7 @@ class NearZero:
     """Thresholds below which a value counts as near zero.
 
     A threshold is never a quantile of the tensor that is judged: then every healthy tensor would
-    have its few per cent "near zero". Each value is held against a reference instead.
+    have its few per cent "near zero". Each value is compared with a reference instead.
 
     Parameters
     ----------

@@ -38,12 +38,12 @@ class Thresholds:
         Deep down in a healthy ReLU net inputs hardly vary, and a unit that sees a constant is off with
         probability 1/2.
     dead_units_warning : float, default 0.2
-        Dead units from which a health check warns, and an input of a large scale is a finding. From 10 %
-        (keras-contrib) over 20 % (common) to 70 % (DeepDiagnosis), and different things are counted.
+        Share of dead units from which a health check warns, and an input of a large scale is a finding.
+        Tools have 10 % (keras-contrib), 20 % (common) or 70 % (DeepDiagnosis), and count different things.
     dead_activity : float, default 0
         In a health check a unit is dead if it is on at no more than this share of the positions
-        (SageMaker: 0.01; keras-contrib and TIT: never). Never is taken: on one batch, 1 % may be a single
-        sample.
+        (SageMaker: 0.01; keras-contrib and TIT: never). The default is never: on one batch, 1 % may be a
+        single sample.
     saturated : float, default 0.5
         A bounded activation is saturated when more of its values than this are off (DeepDiagnosis: more
         than 50 % of the values; TheDeepChecker: 50 % of the neurons).
@@ -59,7 +59,7 @@ class Thresholds:
     small_kernel : float, default 0.1
         Kernel rms against He's scale below which signals shrink by the kernel.
     shrunk : float, default 10
-        An output whose rms is within this of near zero (rtol) has shrunk on its way, it was not stopped
+        An output whose rms is within this of near zero (rtol) has shrunk on its way and was not stopped
         at once: one more kernel as small as `small_kernel` would have brought it there.
     firing : float, default 0.1
         A dead unit is off by its bias if without it it would fire at this part or more of the positions that
@@ -89,17 +89,17 @@ class Thresholds:
         that are left are too few to train it (as for dead units).
     vanishing : float, default 1e-7
         In a health check a weight's gradient vanishes below this: a common value for the norm; SageMaker
-        Debugger (VanishingGradient) and DeepDiagnosis hold the mean absolute gradient against the same
-        number, TheDeepChecker against 1e-6. The norm is taken, for it does not shrink with a weight's size.
+        Debugger (VanishingGradient) and DeepDiagnosis compare the mean absolute gradient with the same
+        number, TheDeepChecker with 1e-6. The norm is taken, as it does not shrink with a weight's size.
     vanishing_of : {"norm", "mean_abs"}, default "norm"
-        Which figure `vanishing` is held against.
+        Which figure is compared with `vanishing`.
     exploding : float, default 100
         A weight's gradient explodes above this: a common value for the norm. TheDeepChecker has a mean
         absolute gradient of 1e6, by which time the loss is NaN as a rule, so the former is taken.
     exploding_of : {"norm", "mean_abs"}, default "norm"
-        Which figure `exploding` is held against.
+        Which figure is compared with `exploding`.
     global_norm : (float, float), default (0.1, 10)
-        Healthy norm of all gradients together: a common band. Below it is an info, for a training that
+        Healthy norm of all gradients together: a common band. Below it is an info, as a training that
         converges gets there; above it a warning.
     mean_abs : (float, float), default (1e-4, 1)
         Healthy mean absolute gradient of a kernel: a common band in teaching, for nets of few weights.
@@ -135,11 +135,11 @@ class Thresholds:
         A point is the mean loss of at least so many steps; the swing also has to exceed three standard
         errors of such a mean (three-sigma rule). AUTOTRAINER's points are epochs.
     clip_window : int, default 20
-        Global norms that adaptive clipping remembers.
+        How many global norms adaptive clipping remembers.
     clip_release : int, default 5
         Healthy checks in a row after which clipping ends.
     clip_most : int, default 3
-        Times that clipping may begin in a fit: each makes TensorFlow trace the train step again.
+        How often clipping may begin in a fit: each makes TensorFlow trace the train step again.
 
     Examples
     --------
@@ -221,18 +221,20 @@ class Thresholds:
                 f"Thresholds: `near_zero` must be a trainobs.NearZero. Received: {self.near_zero!r}."
             )
         for field in dataclasses.fields(self)[1:]:
-            value = getattr(self, field.name)
-            expected = expected_of(field.name, field.default)
-            if not (fits(value, expected) or (value is None and field.default is None)):
-                raise InvalidArgument(
-                    f"Thresholds: `{field.name}` must be {expected}. Received: {field.name}={value!r}. "
-                    f"The default is {field.default!r}."
-                )
+            self._check(field)
         if self.dead_units < self.dead_units_warning:
             raise InvalidArgument(
                 f"Thresholds: `dead_units` must be at least `dead_units_warning`. Received: "
                 f"dead_units={self.dead_units!r}, dead_units_warning={self.dead_units_warning!r}. Raise the "
                 f"former."
+            )
+
+    def _check(self, field: dataclasses.Field[object]) -> None:
+        value, expected = getattr(self, field.name), expected_of(field.name, field.default)
+        if not (fits(value, expected) or (value is None and field.default is None)):
+            raise InvalidArgument(
+                f"Thresholds: `{field.name}` must be {expected}. Received: {field.name}={value!r}. "
+                f"The default is {field.default!r}."
             )
 
     @classmethod
@@ -258,7 +260,7 @@ class Thresholds:
         Notes
         -----
         "sagemaker" derives the ranges of its SaturatedActivation from a slope of 1e-7. "autotrainer" counts
-        exactly-zero gradients instead of units, and holds the first kernel's gradient against the last one's.
+        exactly-zero gradients instead of units, and compares the first kernel's gradient with the last one's.
         "thedeepchecker" and "deepdiagnosis" count neurons, or values, by another measure than "off at all
         positions"; their shares are taken.
 

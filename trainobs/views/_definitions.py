@@ -8,9 +8,9 @@ MEANINGS: dict[Cause, str] = {
     Cause.INPUT: "What the weight multiplies is near zero.",
     Cause.ACTIVATION: "The unit is off: the slope of its activation is near zero.",
     Cause.BACKPROP: "Hardly any gradient comes back from the layers behind.",
-    Cause.INPUT_ACTIVATION: "Only together: where the input is live the unit is off, or both are small.",
-    Cause.INPUT_BACKPROP: "Only together: where the input is live no gradient comes back, or both are small.",
-    Cause.ACTIVATION_BACKPROP: "Only together: where the unit is on no gradient comes back, or both small.",
+    Cause.INPUT_ACTIVATION: "Only together: the unit is off where the input is live, or both are small.",
+    Cause.INPUT_BACKPROP: "Only together: no gradient comes where the input is live, or both are small.",
+    Cause.ACTIVATION_BACKPROP: "Only together: no gradient comes where the unit is on, or both are small.",
     Cause.INPUT_ACTIVATION_BACKPROP: "All three together, and no two of them.",
     Cause.CANCELLATION: "The terms are large, but cancel in the sum.",
 }
@@ -29,7 +29,7 @@ DEFINITIONS = (
     ),
     ("cause", "A set of factors that alone, the others at their reference, keeps the gradient near zero."),
     ("p_…", "Fraction of the terms in which a factor is near zero."),
-    ("dead unit", "Off at all positions of the data; over one batch common in healthy networks."),
+    ("dead unit", "Off at all positions of the data; common over one batch in healthy networks."),
     ("gain", "Size of the gradient that a node passes on over the size of what arrives."),
     (
         "residual",

@@ -110,15 +110,15 @@ def _draw_references(ax: Axes, report: Explanation) -> None:
     """g* and the value below which a gradient is near zero."""
     scale, rtol = report.gradient_scale, report.near_zero.rtol
     limit = rtol * scale, ":", f"near zero ({rtol:g} g*)", 0, "left"  # the line starts high: free here
-    for value, style, text, x, side in ((scale, "--", "g*", 1, "right"), limit):
+    for value, style, text, across, side in ((scale, "--", "g*", 1, "right"), limit):
         ax.axhline(value, color=MUTED, linewidth=1, linestyle=style, zorder=1)
-        at = (x, value), (4 - 8 * x, 3)
+        at = (across, value), (4 - 8 * across, 3)
         label = ax.annotate(text, *at, xycoords=ax.get_yaxis_transform(), textcoords="offset points")
         label.set(ha=side, fontsize=8, color=MUTED, path_effects=_HALO, zorder=4)
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
-    """A band behind each node that holds a finding, named above the picture; which nodes these are.
+    """A band behind each node with a finding, named above the picture; returns these nodes.
 
     Neighbours of one layer (the gates of a recurrent one) are one band, and named once.
     """
@@ -158,7 +158,7 @@ def _mark_missing(ax: Axes, missing: np.ndarray, why: str, hatch: str) -> None:
 
 
 def _label_nodes(ax: Axes, nodes: list[str], marked: set[int]) -> None:
-    """The nodes' names; of very many only as many as fit, and those with a finding."""
+    """The nodes' names; if there is no room for all, as many as fit, and those with a finding."""
     count = len(nodes)
     room = width_in_inches(ax) * _NAMES_PER_INCH
     step = math.ceil(count / room)

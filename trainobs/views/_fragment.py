@@ -62,7 +62,7 @@ def _card(finding: pd.Series, report: Explanation) -> dict[str, str]:
 
 
 def _example(finding: pd.Series, report: Explanation) -> str:
-    """The way from the weight furthest away that a finding holds; none where it begins and ends there."""
+    """The way to a finding from the furthest weight that it affects; none where the way has no length."""
     held = (report.layers[["root_cause", "root_layer"]] == [finding["cause"], finding["layer"]]).all(axis=1)
     elsewhere = held & (report.layers["layer"] != finding["layer"])
     return report.chain(str(elsewhere.idxmax())) if elsewhere.any() else ""

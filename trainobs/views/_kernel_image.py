@@ -96,12 +96,12 @@ def ticks(count: int, most: int) -> list[int]:
     return list(range(0, count, next(power * n for n in (1, 2, 5, 10) if power * n >= rough)))
 
 
-def kind_label(kind: int, found: np.ndarray) -> str:
-    """A kind in words; `found` holds the verdicts there are."""
+def kind_label(kind: int, verdicts: np.ndarray) -> str:
+    """A kind in words; `verdicts` are the different ones of the picture."""
     if kind == _NOT_NEAR_ZERO:
         return "not near zero"
     if kind < _SEVERAL:
         return LABELS[CAUSES[kind]]
-    bits = int(np.bitwise_or.reduce(found[kinds_of(found) == _SEVERAL]))
+    bits = int(np.bitwise_or.reduce(verdicts[kinds_of(verdicts) == _SEVERAL]))
     names = [label for cause, label in LABELS.items() if bits & cause]
     return f"each alone: {', '.join(names)}" if len(names) <= 2 else "several causes, each alone enough"

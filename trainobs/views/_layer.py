@@ -52,7 +52,7 @@ def draw_layer(report: Explanation, layer: str, ax: Axes | None = None) -> Axes:
     Raises
     ------
     NotRecorded
-        If the report holds no such layer.
+        If the report has no such layer.
     """
     verdict, row = report.weights(layer).grid, _row(report, layer)
     frozen = row is not None and pd.isna(row["near_zero"])
@@ -75,8 +75,8 @@ def draw_layer(report: Explanation, layer: str, ax: Axes | None = None) -> Axes:
 def _row(report: Explanation, layer: str) -> pd.Series | None:
     """The layer's row of `Explanation.layers`, if the report shows it."""
     table = report.layers
-    found = table[(table["layer"] == layer) | (table.index == layer)]
-    return None if found.empty else found.iloc[0]
+    rows = table[(table["layer"] == layer) | (table.index == layer)]
+    return None if rows.empty else rows.iloc[0]
 
 
 def _new_axes(rows: int, columns: int) -> Axes:
@@ -141,8 +141,8 @@ def _style(strip: Axes) -> None:
 
 def _draw_legend(divider: AxesDivider, verdict: np.ndarray) -> None:
     """The kinds of weights that are there, in axes of their own below everything."""
-    found = np.flatnonzero(np.bincount(verdict.ravel(), minlength=256)).astype(np.uint8)
-    labels = {kind: kind_label(kind, found) for kind in sorted(set(kinds_of(found).tolist()))}
+    present = np.flatnonzero(np.bincount(verdict.ravel(), minlength=256)).astype(np.uint8)
+    labels = {kind: kind_label(kind, present) for kind in sorted(set(kinds_of(present).tolist()))}
     patches = [Patch(color=KINDS[kind], label=label) for kind, label in labels.items()]
     columns = 2 if max(map(len, labels.values())) < 35 else 1
     below = divider.append_axes("bottom", size=0.08 + 0.19 * math.ceil(len(patches) / columns), pad=0.45)

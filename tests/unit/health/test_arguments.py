@@ -35,7 +35,7 @@ def test_sources_are_checked():
         check_health(model)
     with pytest.raises(NotRecorded):
         check_health(trainobs.Recorder())
-    with pytest.raises(InvalidArgument, match="holds its own data"):
+    with pytest.raises(InvalidArgument, match="has its own data"):
         check_health(trainobs.Recording(()), *digits())
     recorder = trainobs.Recorder(keep="statistics")
     model.fit(*digits(), batch_size=256, verbose=0, callbacks=[recorder])

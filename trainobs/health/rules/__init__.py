@@ -1,4 +1,4 @@
-"""One file per rule: what is held against what, how severe it is, its sentence and what to do about it.
+"""One file per rule: which figure is compared with what, how severe it is, the sentence and what to do.
 
 May import `findings`, `errors`, `thresholds` and health's own `_measured` and `_weight_health`; never figures
 of arrays, records or Keras: a rule reads numbers.

@@ -36,7 +36,8 @@ class NonFinite(Rule):
         scaled = known and any(weight.dtype == "float16" for weight in measured.weights)
         for weight in broken:
             count = weight.non_finite
-            text = f"{count:,} of {weight.size:,} gradient elements of {weight.weight} are NaN or infinite"
+            verb = "is" if count == 1 else "are"
+            text = f"{count:,} of {weight.size:,} gradient elements of {weight.weight} {verb} NaN or infinite"
             if scaled:  # by design, until the scale has come down
                 text = f"{text} in half precision; a scaled loss skips such a step"
             severity = "warning" if scaled else "error"

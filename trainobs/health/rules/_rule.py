@@ -14,7 +14,7 @@ from trainobs.health._weight_health import WeightHealth
 
 
 class Rule(abc.ABC):
-    """Holds figures of a check against a threshold, and says what is wrong and what to do about it.
+    """Compares figures of a check with a threshold, and says what is wrong and what to do about it.
 
     A subclass with `remedies` is registered by its class statement: from then on every check asks it. It
     takes no arguments. Its docstring is its entry in docs/health.md, with paragraphs that begin with
@@ -83,7 +83,7 @@ class Rule(abc.ABC):
         evidence : str
             A sentence with the numbers, without its capital and full stop.
         value, threshold : float
-            The figure, and what it was held against.
+            The figure, and what it was compared with.
         weight : WeightHealth, optional
             The weight that it speaks of.
         """
@@ -170,7 +170,7 @@ def _check_form(rule: object) -> None:
 
 
 def _check_remedies(rule: type[Rule]) -> None:
-    remedies = getattr(rule, "remedies", None)
+    remedies = getattr(rule, "remedies", None)  # a class given to the decorator may have none
     if not isinstance(remedies, Mapping) or not remedies or not all(map(_is_pair_of_text, remedies.items())):
         raise InvalidArgument(
             f"{rule.__name__}: `remedies` must be a dict with an entry for each finding, its name and what "
