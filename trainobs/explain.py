@@ -129,8 +129,9 @@ def _recorded(
     source: keras.Model | Recorder | Recording, step: int | None, x: object
 ) -> StepRecord | Statistics | None:
     """The record to explain, or None if the source is a model."""
-    recording = source if isinstance(source, Recording) else _recording_of(source)
-    if recording is not None:
+    # a Recorder has a recording; its class would load Keras, which a recording is explained without
+    recording = getattr(source, "recording", source)
+    if isinstance(recording, Recording):
         if x is not None:
             raise InvalidArgument(
                 "A recording has its own data: call without `x` and `y`, or pass the model."
@@ -141,13 +142,6 @@ def _recorded(
             f"`step` goes with a Recorder or Recording. Received: step={step!r} and a model."
         )
     return None
-
-
-def _recording_of(source: keras.Model | Recorder) -> Recording | None:
-    """What a Recorder has recorded; None of a model."""
-    from trainobs.recorder import Recorder  # here, as a recording is explained without Keras
-
-    return source.recording if isinstance(source, Recorder) else None
 
 
 def _thresholds_for(
