@@ -17,7 +17,7 @@ from trainobs.thresholds import NearZero, Thresholds
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """What mechanisms are looked for in.
+    """All that mechanisms are looked for in.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class Case:
 
     @functools.cached_property
     def paths(self) -> Paths:
-        """From nodes to the loss."""
+        """The ways from nodes to the loss."""
         return Paths(self.flow, self._quieter(), measured=self.statistics.backprop == "tape")
 
     def _quieter(self) -> dict[int, float]:
-        """Of each output that a loss reads, how many powers of ten less it gets than the loudest one."""
+        """For each output that a loss reads: how many powers of ten less it gets than the loudest one."""
         outputs = (output for output in self.statistics.outputs if output.touched and output.node != DATA)
         return {output.node: powers(output.g_out / self.g_out) if self.g_out else 0.0 for output in outputs}
 
@@ -98,7 +98,7 @@ class Case:
 
     @functools.cached_property
     def depths(self) -> dict[int, int]:
-        """Of each node with a kernel: how many kernels the signal has passed, from the data on."""
+        """For each node with a kernel: how many kernels the signal has passed, from the data on."""
         depths: dict[int, int] = {}
         for site in self.kernels:
             before = self.flow.upstream_sites(site.info.node)

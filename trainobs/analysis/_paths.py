@@ -103,7 +103,7 @@ class Paths:
 
     @functools.cached_property
     def _least(self) -> dict[int, float]:
-        """By start: what is lost on a stretch. From the loss on, so that those within it are known."""
+        """For each stretch, by its start: what is lost on it. From the loss on: inner ones come first."""
         least: dict[int, float] = {}
         for node, piece in self._pieces.items():
             if isinstance(piece, Stretch):
@@ -134,7 +134,7 @@ class Paths:
 
     @functools.cached_property
     def _pieces(self) -> dict[int, Piece]:
-        """Of each node the piece that begins there, from the loss on."""
+        """For each node the piece that begins there, from the loss on."""
         begun: dict[int, Piece] = {}
         for node, readers in self._readers.items():
             end = self._meeting[node]
@@ -167,7 +167,7 @@ class Paths:
 
     @functools.cached_property
     def _meeting(self) -> dict[int, int]:
-        """Of each node, the first one that all ways to the loss pass: its immediate post-dominator."""
+        """For each node, the first one that all ways to the loss pass: its immediate post-dominator."""
         meetings: dict[int, int] = {}
         for node, readers in self._readers.items():  # from the loss on
             meeting = readers[0]

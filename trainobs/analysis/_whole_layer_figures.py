@@ -75,7 +75,7 @@ class WholeLayerFigures(WeightFigures):
 
     @property
     def used_near_zero(self) -> float:
-        """The same: all of them are used."""
+        """Near-zero fraction of all weights: all of them are used."""
         return self.near_zero_fraction
 
     @property

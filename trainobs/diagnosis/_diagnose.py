@@ -1,4 +1,4 @@
-"""See, walk, merge, rank."""
+"""All of a diagnosis: see, walk, merge, rank."""
 
 from __future__ import annotations
 

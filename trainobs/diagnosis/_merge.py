@@ -48,7 +48,7 @@ class Traces:
         return roots
 
     def mapped(self, change: Callable[[Origin], Origin]) -> Traces:
-        """The same, with every origin changed."""
+        """The same traces, with every origin changed."""
         walked = {weight: tuple(map(change, origins)) for weight, origins in self.walked.items()}
         return dataclasses.replace(self, direct=tuple(map(change, self.direct)), walked=walked)
 
@@ -113,7 +113,7 @@ def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
 
 
 def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
-    """Of weights that do not ask, only origins that are findings count; a bias that cancels keeps its own."""
+    """If a weight does not ask, only origins that are findings count; a bias that cancels keeps its own."""
     roots = traces.roots()
     walked = {
         weight: tuple(o for o in origins if o.key in roots or is_by_design(o))

@@ -46,7 +46,7 @@ class Origin:
         return dataclasses.replace(self, also=tuple(also))
 
     def by(self, mechanism: Mechanism) -> Origin:
-        """The same way and share, that another mechanism explains better."""
+        """The same way and share, with another mechanism, which explains them better."""
         return Origin(mechanism, self.steps, self.share, is_joint=False)
 
 

@@ -77,7 +77,7 @@ def _likelihoods(figures: WeightFigures, facts: Facts) -> dict[str, float]:
 
 
 def _root(figures: WeightFigures, facts: Facts) -> Row:
-    """What holds the largest share of a weight's near-zero gradients."""
+    """The finding that keeps the largest share of a weight's near-zero gradients."""
     origins = facts.diagnosis.origins.get(figures.key, ())
     frozen = (None, None) if figures.info.trainable else ("frozen", figures.info.layer)
     cause, layer = origins[0].key if origins else frozen

@@ -35,7 +35,7 @@ def speakers(sites: Iterable[SiteRecord]) -> set[int]:
 def with_activations(
     health: WeightHealth, sites: Sequence[SiteRecord], thresholds: Thresholds
 ) -> WeightHealth:
-    """With what the activations of these sites say, over all calls and parts."""
+    """The weight, with what the activations of these sites say over all calls and parts."""
     if not sites:
         return health
     values = np.concatenate([np.asarray(site.output, np.float64).reshape(-1) for site in sites])

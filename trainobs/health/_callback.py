@@ -120,12 +120,12 @@ class GradientHealth(keras.callbacks.Callback):
 
     @property
     def report(self) -> HealthReport | None:
-        """Of the latest check; None before the first."""
+        """The report of the latest check; None before the first."""
         return self.reports[-1] if self.reports else None
 
     @property
     def reports(self) -> tuple[HealthReport, ...]:
-        """Of the last 100 checks, oldest first."""
+        """The reports of the last 100 checks, oldest first."""
         return self._checks.reports
 
     @property

@@ -71,7 +71,7 @@ def _of_sites(
     outputs: set[int],
     moved: Moved,
 ) -> WeightHealth:
-    """Of a weight with a site for each call and part; the speaking ones say what its activation does."""
+    """The figures of a weight with a site for each call and part; speakers tell what its activation does."""
     health, whole = _identity(sites, outputs), Whole.of(sites)
     if health.trainable:
         health = with_gradient(health, whole.gradient)
@@ -97,7 +97,7 @@ def _identity(sites: Sequence[SiteRecord], outputs: set[int]) -> WeightHealth:
 
 
 def _of_weight(weight: WeightRecord) -> WeightHealth:
-    """Only the gradient is known of a weight whose layer is not known."""
+    """The figures of a weight whose layer is not known: those of the gradient alone."""
     health = WeightHealth(
         weight=weight.weight,
         layer=weight.layer,

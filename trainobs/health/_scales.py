@@ -23,7 +23,7 @@ Array = np.ndarray
 
 
 def with_scales(health: WeightHealth, whole: Whole) -> WeightHealth:
-    """With the size of the weight, and of a kernel against the scales of healthy initial weights."""
+    """The weight with its size, and that of a kernel against the scales of healthy initial weights."""
     first = whole.firsts[0]
     rms = _rms_of_parts(whole.firsts) if whole.weight is None else _rms(whole.weight)
     if not health.is_kernel:
@@ -40,5 +40,5 @@ def _rms(values: Array) -> float:
 
 
 def _rms_of_parts(firsts: Sequence[SiteRecord]) -> float:
-    """Of a weight whose parts don't make it up: over the elements that are known."""
+    """Root mean square over the known elements of a weight whose parts don't make it up."""
     return _rms(np.concatenate([np.asarray(first.kernel).reshape(-1) for first in firsts]))

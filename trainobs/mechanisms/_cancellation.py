@@ -34,9 +34,9 @@ class Cancellation(Mechanism):
         return "info"
 
     def evidence(self) -> str:
-        """That the terms cancel."""
+        """A sentence: the terms cancel."""
         return f"The terms of the gradients of {self.layer} are large, but cancel in the sum."
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Use a larger or more varied batch."

@@ -95,7 +95,7 @@ class DeadActivation(OffUnits):
         return f" (rms of the inputs {self.input_rms:.2g})" if self.reason == "input" else ""
 
     def advice(self) -> str:
-        """Depends on why the units are off."""
+        """What to try first, depending on why the units are off."""
         if self.reason == "bias":
             return "Reset the bias to 0 and lower the learning rate."
         return "Re-initialise the layer (He) and lower the learning rate; or use leaky_relu, elu or gelu."

@@ -46,5 +46,5 @@ class Disconnected(Mechanism):
         return f"The gradient ends at {self.layer}: {self.reader} behind it has one, but none comes through."
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."

@@ -89,7 +89,7 @@ class Exploding(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Clip gradients (clipnorm=1.0), scale the targets, or lower learning rate and weights."
 
 

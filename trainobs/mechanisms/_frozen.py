@@ -51,5 +51,5 @@ class Frozen(Mechanism):
         return f"{self.layer} is not trainable: no gradient is taken of its {weights}."
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Set `layer.trainable = True` and compile again, if it should learn."

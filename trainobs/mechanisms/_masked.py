@@ -44,7 +44,7 @@ class Masked(Mechanism):
         return zeros + (levels if self.normalises else "")
 
     def advice(self) -> str:
-        """Depends on what the layer is."""
+        """What to try first, depending on what the layer is."""
         if self.normalises:
             return "Normalise over an axis of more than one element, or leave this layer out."
         return "Check the mask, or whatever this layer multiplies with."
@@ -81,12 +81,12 @@ class WeightlessPositions(Mechanism):
         return self.part
 
     def evidence(self) -> str:
-        """What part."""
+        """A sentence with the part."""
         which = "All" if self.part == 1.0 else f"{self.part:.0%} of the"
         return f"{which} positions of {self.layer} have weight 0 in the loss: they send no gradient."
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Check the sample weights, class weights or mask that the loss is given."
 
 

@@ -55,7 +55,7 @@ class NonFinite(Mechanism):
         return f"{_PLACES[self.place].format(self.layer)} NaN or infinite values."
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Look at this layer first: its data, its learning rate, logarithms and divisions."
 
 

@@ -67,7 +67,7 @@ class OutputMismatch(Mechanism):
         return f"At {self.layer}, {self.why}.{reach}"
 
     def advice(self) -> str:
-        """Depends on the rule."""
+        """What to try first, depending on the rule."""
         return _ADVICE[self.rule]
 
 
@@ -120,7 +120,7 @@ class AppliedTwice(Mechanism):
         return f"At {self.layer}, {self.why}."
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Leave one of the two out: the activation, or from_logits=True."
 
 

@@ -89,10 +89,10 @@ class SaturatedActivation(OffUnits):
         )
 
     def advice(self) -> str:
-        """Depends on why the values are off."""
+        """What to try first, depending on why the values are off."""
         return _ADVICE[self.reason]
 
     @property
     def ordered_treatments(self) -> tuple[str, ...]:
-        """Depends on why the values are off."""
+        """The treatments; first the one that fits the reason why values are off."""
         return tuple(dict.fromkeys([_FIRST[self.reason], *self.treatments]))

@@ -67,12 +67,12 @@ class Underflow(Mechanism):
         return case.thresholds.flushed
 
     def evidence(self) -> str:
-        """What part."""
+        """A sentence with the part."""
         return (
             f"{self.flushed:.0%} of the gradients of {self.layer} that are not zero in float32 are exactly "
             f"0 in {self.dtype}."
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16."

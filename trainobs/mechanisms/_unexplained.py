@@ -66,7 +66,7 @@ class Unexplained(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return _ADVICE
 
 
@@ -78,7 +78,7 @@ class UnexplainedLayer(Mechanism):
 
     @property
     def severity(self) -> str:
-        """As `Unexplained`."""
+        """See `Unexplained`."""
         return "warning"
 
     def evidence(self) -> str:
@@ -89,5 +89,5 @@ class UnexplainedLayer(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return _ADVICE

@@ -57,5 +57,5 @@ class UnscaledInput(OffUnits):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Scale the inputs to zero mean and unit variance (keras.layers.Normalization)."

@@ -114,7 +114,7 @@ class VanishingGradient(Mechanism):
         return f"{small} (most by that of {self.kernel_layer}: {sizes})"
 
     def advice(self) -> str:
-        """Depends on what drives it."""
+        """What to try first, depending on what drives it."""
         if self.by_slopes and not self.rectifying:
             return "Use ReLU-like activations, normalisation or residual connections."
         return _INITIALISE
@@ -165,7 +165,7 @@ class VanishingAtNode(Mechanism):
         return f"{self.layer} passes on only {self.gain:.2g} of the gradient that arrives at it.{grows}"
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return _SCALE
 
 

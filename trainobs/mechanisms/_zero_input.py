@@ -100,7 +100,7 @@ class ZeroInput(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
 
 
@@ -112,9 +112,9 @@ class ZeroLayerInput(Mechanism):
     treatments = ZeroInput.treatments
 
     def evidence(self) -> str:
-        """That all of it is near zero."""
+        """A sentence: all of it is near zero."""
         return f"All that {self.layer} reads is near zero."
 
     def advice(self) -> str:
-        """As for a layer of known kind."""
+        """What to try first, as for a layer of known kind."""
         return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."

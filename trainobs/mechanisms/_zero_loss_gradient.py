@@ -68,7 +68,7 @@ class ZeroLossGradient(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "If the loss is as low as it should be, training is done; else check the head."
 
 
@@ -94,7 +94,7 @@ class QuietOutput(Mechanism):
 
     @property
     def severity(self) -> str:
-        """As `ZeroLossGradient`."""
+        """See `ZeroLossGradient`."""
         return "warning"
 
     @property
@@ -109,5 +109,5 @@ class QuietOutput(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Check loss_weights: this output's loss counts next to nothing."

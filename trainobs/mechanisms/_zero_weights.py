@@ -71,7 +71,7 @@ class ZeroWeights(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return _ADVICE
 
 
@@ -103,7 +103,7 @@ class EqualUnits(Mechanism):
         return f"{units} have the same weights: nothing tells them apart."
 
     def advice(self) -> str:
-        """As for a kernel of zeros."""
+        """What to try first, as for a kernel of zeros."""
         return _ADVICE
 
 
@@ -162,7 +162,7 @@ class ZeroScale(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Initialise the scale with ones."
 
 

@@ -45,7 +45,7 @@ class Memory:
 
     @property
     def recording(self) -> Recording:
-        """What is kept."""
+        """The steps that are kept."""
         kept = (item.record() if isinstance(item, CapturedStep) else item for item in self._held)
         return Recording(tuple(kept))
 

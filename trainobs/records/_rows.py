@@ -25,7 +25,7 @@ class Rows:
 
     @classmethod
     def summed(cls, rows: Array, values: Array) -> Rows:
-        """From a list of rows in any order, in which one may stand several times."""
+        """The sum of a list of rows, in any order, in which one may stand several times."""
         unique, places = np.unique(rows, return_inverse=True)
         total = np.zeros((unique.size, *values.shape[1:]), np.float32)
         np.add.at(total, places.reshape(-1), values)

@@ -130,7 +130,7 @@ class SiteRecord:
 
     @property
     def places(self) -> Array:
-        """Of a table: where in `rows` the row of each input stands."""
+        """For a table: where in `rows` the row of each input stands."""
         assert self.rows is not None
         return np.searchsorted(self.rows, self.input)
 

@@ -47,7 +47,7 @@ class DropBrokenSamples(Remedy):
     name = "drop broken samples"
 
     def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """Of inputs or targets."""
+        """Samples whose inputs or targets are broken."""
         changes = "Leaves out the samples with NaN or infinite values."
         call = "x, y = remedies.drop_non_finite(x, y)"
         yield Treatment.of_data(mechanism, self.name, changes, call, drop_non_finite)

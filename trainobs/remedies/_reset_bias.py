@@ -23,7 +23,7 @@ class ResetBias(Remedy):
     name = "reset the bias"
 
     def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """Of dead units; of all units where values are saturated."""
+        """The biases of dead units; those of all units where values are saturated."""
         by_bias = [m.layer for m in situation.alike if isinstance(m, OffUnits) and m.reason == "bias"]
         if mechanism.layer not in by_bias or situation.is_recurrent():
             return

@@ -52,7 +52,7 @@ class Residual(keras.layers.Wrapper):
         return inputs + self.layer(inputs, *args, **kwargs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """That of the input."""
+        """The shape of the input."""
         return input_shape
 
 

@@ -62,7 +62,7 @@ class Situation:
 
     @property
     def hidden(self) -> list[str]:
-        """Those of them that another one reads."""
+        """The layers with a kernel that another one reads."""
         return list(dict.fromkeys(info.layer for info in self._kernel_infos() if info.consumers))
 
     def activations(self) -> list[str]:
@@ -79,7 +79,7 @@ class Situation:
         return any(info.normalised for info in self._kernel_infos([layer]))
 
     def dead_units(self, layers: Iterable[str]) -> dict[str, np.ndarray]:
-        """Of each layer with dead units, which of its units are; the same for normalisations behind it."""
+        """For each layer with dead units, which of its units are; the same for normalisations behind it."""
         last = {info.layer: info.weight for info in self._kernel_infos(layers)}
         masks = {name: self.report.units(weight)["dead"].to_numpy(bool) for name, weight in last.items()}
         dead = {name: mask for name, mask in masks.items() if mask.any()}

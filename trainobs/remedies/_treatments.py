@@ -1,4 +1,4 @@
-"""From a report to what may help: what fits each finding's mechanism, worst first."""
+"""From a report to treatments: what fits each finding's mechanism, worst first."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def units_of(variable: keras.Variable, mask: np.ndarray) -> np.ndarray:
     units = np.asarray(mask, bool)
     if variable.shape[-1] != units.size:
         raise InvalidArgument(
-            f"{variable.path} has {variable.shape[-1]} units in its last axis. Received a mask of "
+            f"{variable.path} has a last axis of size {variable.shape[-1]}. Received a mask of size "
             f"{units.size}. Use `reinitialise` for layers whose weights have other axes."
         )
     return units

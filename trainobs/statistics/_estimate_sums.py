@@ -38,7 +38,7 @@ def error_sums(site: SiteRecord, estimate: BackpropEstimate) -> dict[str, Array]
 def _near_zero_terms(
     site: SiteRecord, output_gradient: Array, near_zero: NearZero, gradient_scale: float
 ) -> Array:
-    """Of each weight, how many terms have an estimated output gradient near zero, shape (*k, 1, j)."""
+    """For each weight, how many terms have an estimated output gradient near zero, shape (*k, 1, j)."""
     silent = np.abs(output_gradient) <= near_zero.rtol * gradient_scale / site.positions
     of_batch = as_tensor(np.sum(silent, axis=0, keepdims=True, dtype=np.float32))
     input = tf.ones(site.op.canonical_input(site.input[:1]).shape)

@@ -59,12 +59,12 @@ def _of_slopes(site: SiteRecord) -> Flushed:
 
 
 def _counted(gradient: Array, live: Array) -> Flushed:
-    """Of a step's gradient: `live` says where it is not zero in float32."""
+    """The counts of a step's gradient; `live` says where it is not zero in float32."""
     return float(np.sum(live & (gradient == 0))), float(np.sum(live))
 
 
 def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:
-    """Of each site's dJ/dA: what the only kernel that reads it sends in float32, but not in half.
+    """The counts of each site's dJ/dA: what its only reader sends in float32, but not in half precision.
 
     Returns
     -------

@@ -46,7 +46,7 @@ class SiteRule:
 
     @classmethod
     def of(cls, site: SiteRecord, near_zero: NearZero) -> SiteRule:
-        """That of a recorded site."""
+        """The rule of a recorded site."""
         return cls(
             op=site.op,
             off_limit=site.activation.off_limit(near_zero.slope_atol),

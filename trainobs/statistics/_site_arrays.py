@@ -30,7 +30,7 @@ class SiteArrays:
 
     @classmethod
     def of(cls, site: SiteRecord) -> SiteArrays:
-        """Those of a recorded site; of a table, the input is each position's place in `rows`."""
+        """The arrays of a recorded site; of a table, the input is each position's place in `rows`."""
         op, shape = site.op, site.preactivation.shape
         return cls(
             op.canonical_input(site.input if site.rows is None else site.places),
