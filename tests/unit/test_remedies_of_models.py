@@ -55,7 +55,7 @@ def test_only_dead_units_are_drawn_anew():
     np.testing.assert_array_equal(np.asarray(new.kernel)[:, ~mask], np.asarray(old.kernel)[:, ~mask])
     assert not np.any(np.asarray(new.kernel)[:, mask] == np.asarray(old.kernel)[:, mask])
     np.testing.assert_array_equal(new.bias, np.where(mask, 0.0, -7.0))
-    with pytest.raises(InvalidArgument, match="of 3"):
+    with pytest.raises(InvalidArgument, match="of size 3"):
         remedies.reinitialise_units(model, {"h2": np.ones(3, bool)})
 
 
@@ -70,7 +70,7 @@ def test_a_bias_is_reset_where_units_are_dead():
     assert not np.any(every.bias) and np.all(np.asarray(old.bias) == -7.0)
     for new in (some, every):
         np.testing.assert_array_equal(new.kernel, old.kernel)
-    with pytest.raises(InvalidArgument, match="of 3"):
+    with pytest.raises(InvalidArgument, match="of size 3"):
         remedies.reset_bias(model, layers=["h2"], units={"h2": np.ones(3, bool)})
     bare = keras.Sequential([keras.Input((4,)), layers.Dense(3, use_bias=False, name="bare")])
     with pytest.raises(InvalidArgument, match="has a bias"):
