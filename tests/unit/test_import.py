@@ -23,6 +23,11 @@ API = [
     "check_health",
     "capture_batch",
     "log_spaced",
+    "register_layer_kind",
+    "register_activation_layer",
+    "register_mechanism",
+    "register_remedy",
+    "register_health_rule",
 ]
 
 
