@@ -1,7 +1,8 @@
 """What an activation function does to a gradient: its slope, and where the slope dies.
 
 Nothing here is looked up by name: an element-wise function is known by its slope on a fixed grid
-of preactivations, so users' own functions are read like Keras' ones.
+of preactivations, so users' own functions are read like Keras' ones. Which layers are activations stands in
+`capture/layers`.
 
 | symbol | meaning                          |
 |--------|----------------------------------|

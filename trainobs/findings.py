@@ -1,4 +1,7 @@
-"""What a finding is: one row, of an explanation's `findings` and of a health check's."""
+"""What a finding is: one row, of an explanation's `findings` and of a health check's.
+
+The causes themselves, with their sentences, stand in `mechanisms`; those of a health check in `health/rules`.
+"""
 
 from __future__ import annotations
 

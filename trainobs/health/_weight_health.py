@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+#: The fields that are figures, which the history keeps; a new one also goes here.
 FIGURES = (
     "gradient_norm", "gradient_mean_abs", "gradient_max_abs", "non_finite", "zero_fraction", "weight_rms",
     "he_ratio", "glorot_ratio", "update_ratio", "dead_units", "saturated", "activation_mean",
