@@ -102,7 +102,7 @@ def _joined(rows: list[Row]) -> Row:
         "gradient_rms": math.sqrt(_mean(parts["gradient_rms"] ** 2, sizes)),
         "threshold": float(parts["threshold"].max()),
         "residual": float(parts["residual"].max()),
-        **_most_frequent_root(parts),
+        **_most_frequent_root(rows),
     }
 
 
@@ -114,8 +114,8 @@ def _mean(values: pd.Series, weights: np.ndarray) -> float:
     return float(np.average(values.to_numpy(float)[known], weights=weights[known]))
 
 
-def _most_frequent_root(parts: pd.DataFrame) -> Row:
+def _most_frequent_root(rows: list[Row]) -> Row:
     """The root cause that most parts have, of those that have one."""
-    roots = [pair for pair in zip(parts["root_cause"], parts["root_layer"], strict=True) if pair[0]]
+    roots = [(row["root_cause"], row["root_layer"]) for row in rows if row["root_cause"] is not None]
     cause, layer = max(roots, key=roots.count) if roots else (None, None)
     return {"root_cause": cause, "root_layer": layer}

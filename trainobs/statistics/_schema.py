@@ -15,7 +15,7 @@ An array may be compact: of size 1 along an axis on which it does not depend for
 
 The sums of a kernel are computed in `_one_pass`; a new one of all weights has its place in `_constant_input`
 (biases) and `_scale_sums` (scales) too, and a test of the schema tells where it is missing. Gradients are
-those of the mean loss times n, the positions of the batch: only so can they be added. """
+those of the mean loss times n, the positions of the batch: only so can they be added."""
 
 from __future__ import annotations
 
