@@ -157,6 +157,9 @@ def test_the_row_of_a_weight_is_that_of_its_parts():
     assert row[SHARES[0]] == pytest.approx((10 * 0.5 + 5 * 0.2) / 15)
     assert (row["root_cause"], row["root_layer"]) == ("vanishing", "there")
     assert _joined(rows[1:2]) is rows[1]
+    for row in rows[2:]:
+        row |= {"root_cause": None, "root_layer": None}
+    assert _joined(rows)["root_cause"] == "vanishing"  # that of one part, though more have none
 
 
 def test_rows_of_a_kernel_belong_to_the_units_that_it_reads():
