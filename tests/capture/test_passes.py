@@ -126,3 +126,39 @@ def test_gradients_asked_for_in_a_structure():
     assert len(record.sites) == 4 and {site.loss for site in record.sites} == {0}
     assert {node.loss for node in record.nodes} == {0} and len(record.nodes) == 2
     assert_terms_add_up(record)
+
+
+class OwnStep(keras.Model):
+    """A train step that never calls `compute_loss`."""
+
+    def __init__(self, reduce):
+        super().__init__()
+        self.dense, self.reduce = keras.layers.Dense(2, name="only"), reduce
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.reduce(tf.reduce_mean((self(x, training=True) - y) ** 2, axis=-1))
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(loss, self.trainable_variables), self.trainable_variables, strict=True)
+        )
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("reduce", "whole"),
+    [(tf.reduce_mean, np.mean), (tf.identity, np.sum), (lambda v: [v[:3], v[3:]], np.sum)],
+    ids=["a number", "one per sample", "a list"],
+)
+def test_the_loss_is_what_the_gradient_was_taken_of(reduce, whole):
+    """Without `compute_loss` the loss is the tape's target, summed up as `tape.gradient` does."""
+    model = OwnStep(reduce)
+    model.compile("sgd")
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 2)).astype("float32")
+    record = trainobs.capture_batch(model, x, y)
+    losses = np.mean((np.asarray(model(x)) - y) ** 2, axis=-1)
+    np.testing.assert_allclose(record.loss, whole(losses), rtol=1e-5)
+    assert f"loss {record.loss:.4g}" in trainobs.explain_near_zero_gradients(model, x, y).scope

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from trainobs.explanation._columns import SHARES
@@ -59,8 +61,15 @@ def scope_text(facts: Facts) -> str:
     positions = max((figures.positions for figures in facts.sites.values()), default=0)
     batches = f"{statistics.batches} batch{'es' if statistics.batches > 1 else ''}"
     most = f"up to {positions:,} position{'' if positions == 1 else 's'} per kernel"
-    scope = f"{where}{batches}, {most} · loss {statistics.loss:.4g}"
+    scope = f"{where}{batches}, {most} · {_loss(facts)}"
     return f"{scope} · backprop by pseudo-inverse" if statistics.backprop == "pinv" else scope
+
+
+def _loss(facts: Facts) -> str:
+    """The loss; it is NaN itself only where something else is, too, else it was not seen."""
+    loss = facts.statistics.loss
+    unseen = math.isnan(loss) and not any(cause == "non_finite" for cause, _ in facts.diagnosis.mechanisms)
+    return "loss not known" if unseen else f"loss {loss:.4g}"
 
 
 def thresholds_text(facts: Facts) -> str:

@@ -56,7 +56,8 @@ class StepRecord:
     step, epoch : int
         Number of the step since the recorder was made, from 0; the epoch it belongs to.
     loss : float
-        The loss of this batch; nan if the model's own step never called `compute_loss`.
+        The loss of this batch: what the step's (last) gradient of weights was taken of; nan if it is not
+        known.
     sites : tuple of SiteRecord
         In the order of the forward pass.
     nodes : tuple of NodeRecord

@@ -186,15 +186,17 @@ class StepPlan:
 
     Attributes
     ----------
-    loss, loss_scale, samples : TensorRead or None
-        The loss and its scale, and the batch sizes of all calls that put something out.
+    losses : tuple of TensorRead
+        What adds up to the loss.
+    loss_scale, samples : TensorRead or None
+        The loss's scale, and the batch sizes of all calls that put something out.
     calls, nodes, outputs, weights : tuples of plans
         Calls with known weights, nodes, outputs and all other weights.
     scaled : frozenset of int
         Positions of tensors that are unscaled afterwards (see `Reads`).
     """
 
-    loss: TensorRead | None
+    losses: tuple[TensorRead, ...]
     loss_scale: TensorRead | None
     samples: TensorRead | None
     calls: tuple[CallPlan, ...]

@@ -55,10 +55,11 @@ def plan_step(
     """
     step = TracedStep.of(trace, activations, [own.variable for own in owned])
     reads = step.reads
-    loss = (reads.gradient if trace.loss_is_scaled else reads.value)(trace.loss)
+    read = reads.gradient if trace.loss_is_scaled else reads.value
+    targets = tuple(loss for tensor in trace.losses if (loss := read(tensor)) is not None)
     calls = plan_calls(step, selects)
     plan = StepPlan(
-        loss=loss,
+        losses=targets,
         loss_scale=reads.loss_scale,
         calls=tuple(calls),
         samples=_samples(step),

@@ -34,7 +34,7 @@ def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: i
         Of the record.
     """
     values = StepValues(returned, plan.loss_scale)
-    loss, activated = values.of(plan.loss), Activated()
+    activated = Activated()
     weights = [_weight(o.layer, o.nodes, WeightValues.of(o.weight, values)) for o in plan.weights]
     sites: list[SiteRecord] = []
     for call in plan.calls:
@@ -45,7 +45,7 @@ def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: i
     record = StepRecord(
         step=step,
         epoch=epoch,
-        loss=float("nan") if loss is None else float(loss),
+        loss=_loss(plan, values),
         sites=tuple(sites),
         nodes=node_records(plan, sites, values),
         outputs=tuple(_output(output, values) for output in plan.outputs),
@@ -53,6 +53,12 @@ def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: i
     )
     _write_protect(record)
     return record
+
+
+def _loss(plan: StepPlan, values: StepValues) -> float:
+    """The loss; nan if the step showed none. `tape.gradient` adds up what is no scalar, and so do we."""
+    parts = [float(np.sum(values.tensor(loss), dtype=np.float64)) for loss in plan.losses]
+    return sum(parts) if parts else float("nan")
 
 
 def _write_protect(record: StepRecord) -> None:

@@ -85,7 +85,8 @@ class StepTrace:
     """Everything one step hands over, in the order it happened.
 
     `graph` is the one the step itself is traced in: the bodies of loops have others.
-    `variable_gradients` has, by pass, the gradient of each variable that was differentiated. `unread`
+    `losses` adds up to the loss: what the step's last gradient of weights is of, or what its `compute_loss`
+    has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated. `unread`
     says which of the gradients below came, but must stay unread, lest sums be added in another order.
     """
 
@@ -94,7 +95,7 @@ class StepTrace:
     outputs: list[ModelOutput] = dataclasses.field(default_factory=list)
     variable_gradients: dict[int, dict[int, tf.Tensor | None]] = dataclasses.field(default_factory=dict)
     penalty_gradients: dict[int, tf.Tensor | None] = dataclasses.field(default_factory=dict)
-    loss: tf.Tensor | None = None
+    losses: list[tf.Tensor] = dataclasses.field(default_factory=list)
     loss_scale: tf.Tensor | None = None
     loss_is_scaled: bool = False
     open_composites: list[keras.Layer] = dataclasses.field(default_factory=list)
@@ -115,6 +116,11 @@ class StepTrace:
     def passes(self) -> list[int]:
         """The passes that differentiated weights; the first one if there was none."""
         return sorted(self.variable_gradients) or [0]
+
+    def keep_target(self, target: object) -> None:
+        """Keep what the user called `tape.gradient` on: its sum is the loss that the gradients belong to."""
+        self.losses = [tensor for tensor in tf.nest.flatten(target) if tf.is_tensor(tensor)]
+        self.loss_is_scaled = self.loss_scale is not None
 
     def end_pass(self, in_pass: int, requested: Iterable[tf.Tensor], *, training: bool) -> None:
         """Make the gradients of a pass dense; forget those that a training step leaves unread."""

@@ -103,7 +103,7 @@ class BackwardPass:
         self,
         original: Original,
         tape: tf.GradientTape,
-        target: tf.Tensor,
+        target: object,
         sources: object,
         *args: object,
         **kwargs: object,
@@ -121,9 +121,10 @@ class BackwardPass:
         finally:
             trace.current_pass = own + 1
         trace.end_pass(own, found, training=not self._withhold_update)
-        if self._keep_weights(trace, own, sources, found) and self._on_pass is not None:
-            trace.loss = target if tf.is_tensor(target) and target.shape.rank == 0 else None
-            self._on_pass(trace)
+        if self._keep_weights(trace, own, sources, found):
+            trace.keep_target(target)
+            if self._on_pass is not None:
+                self._on_pass(trace)
         return found
 
     def _keep_weights(self, trace: StepTrace, in_pass: int, sources: object, found: object) -> bool:

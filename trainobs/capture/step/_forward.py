@@ -109,7 +109,7 @@ class ForwardPass:
         loss = original(*args, **kwargs)
         trace = self._tracing.here
         if trace is not None:
-            trace.loss = loss
+            trace.losses = [loss]
             given = dict(zip(("x", "y", "y_pred", "sample_weight"), args, strict=False)) | kwargs
             keep_targets(model, trace, given.get("y"), given.get("y_pred"), given.get("sample_weight"))
         return loss

@@ -96,7 +96,6 @@ class WatchedModels:
 
     def _on_pass(self, trace: StepTrace) -> None:
         """Hand out what the graph has caught so far; its last pass has all of it."""
-        trace.loss_is_scaled = trace.loss_scale is not None  # the loss is the tape's target here
         owned = owned_weights(self._models)
         plan, tensors = plan_step(trace, self._patches.activations, self._selects, [], owned)
         if not tf.inside_function():
