@@ -195,7 +195,14 @@ def test_quiet_output():
         ("linear", 3, 1.0, "binary_crossentropy", "clipped"),
         ("sigmoid", 3, 1.0, "binary_crossentropy", ""),
         ("tanh", 3, -1.0, "mean_squared_error", ""),
-        ("sigmoid", 3, 2.0, "sparse_categorical_crossentropy", ""),
+        ("sigmoid", 3, 2.0, "sparse_categorical_crossentropy", "sigmoid"),
+        ("sigmoid", 3, 1.0, "categorical_crossentropy", "sigmoid"),
+        ("sigmoid", 1, 1.0, "categorical_crossentropy", "single"),
+        ("linear", 1, 0.0, "sparse_categorical_crossentropy", "single"),
+        ("sigmoid", 1, 4.0, "binary_crossentropy", "classes"),
+        ("sigmoid", 1, 4.5, "binary_crossentropy", "range"),
+        ("relu", 3, 1.0, "categorical_crossentropy", "clipped"),
+        ("sigmoid", 3, 7.0, "ctc", ""),
     ],
 )
 def test_output_mismatch(activation, units, target, loss, rule):
@@ -203,7 +210,131 @@ def test_output_mismatch(activation, units, target, loss, rule):
     head = dense(units=units, seed=2, activation=activation)
     targets = np.full((len(inputs()), units), target, np.float32)
     case = case_of(step(inputs(), dense(), head, target=targets, loss_name=loss))
-    assert [mismatch.rule for mismatch in m.OutputMismatch.seen(case)] == ([rule] if rule else [])
+    kinds = (m.OutputMismatch, m.MisreadOutput, m.BrokenOutput)
+    assert [mismatch.rule for kind in kinds for mismatch in kind.seen(case)] == ([rule] if rule else [])
+
+
+def with_output(record, **changes):
+    """The step with other fields of its output."""
+    (output,) = record.outputs
+    return dataclasses.replace(record, outputs=(dataclasses.replace(output, **changes),))
+
+
+HALF = (np.arange(64)[:, None] % 2).astype(np.float32)
+
+
+def test_the_name_of_an_own_loss_decides_nothing():
+    """A user's function may be called as Keras' is, and take logits."""
+    record = step(inputs(), dense(), dense(units=1, activation="linear"), target=HALF)
+    own = with_output(record, loss_name="binary_crossentropy", own_loss=True)
+    assert not list(m.OutputMismatch.seen(case_of(own)))
+
+
+def test_rows_that_add_up_to_zero_break_the_loss():
+    """Categorical crossentropy divides by them: that comes first, and stands beside the NaN."""
+    head = dense(units=3, seed=2, activation="relu", bias=-50.0)
+    target = np.eye(3, dtype=np.float32)[np.arange(64) % 3]
+    record = step(inputs(), dense(), head, target=target, loss_name="categorical_crossentropy")
+    broken = with_output(record, gradient=np.full((64, 3), np.nan, np.float32))
+    found = diagnosed(broken)
+    assert isinstance(found, m.BrokenOutput) and found.alone
+    assert "at 64 of the 64 positions they add up to 0" in found.evidence()
+
+
+def test_wrong_predictions_that_a_loss_clips():
+    """Outputs at exactly 0 and 1 where the target is the other."""
+    record = step(
+        inputs(), dense(), dense(units=1, activation="sigmoid"), target=HALF, loss_name="binary_crossentropy"
+    )
+    (found,) = m.OutputMismatch.seen(case_of(with_output(record, value=1 - HALF)))
+    assert found.rule == "cut" and "64 of the 64 wrong predictions are at 0 or 1" in found.evidence()
+    assert not list(m.OutputMismatch.seen(case_of(with_output(record, value=HALF))))
+    assert not list(m.OutputMismatch.seen(case_of(with_output(record, value=1 - HALF, logits=True))))
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "told"),
+    [("relu", 1, "can't get below 0.35"), ("tanh", 1, "can't get below 0.31"), ("relu", 3, "are off")],
+)
+def test_bounded_logits(activation, units, told):
+    """What logits in the activation's range allow at best: a warning, for gradients pass."""
+    target = HALF if units == 1 else np.eye(3, dtype=np.float32)[np.arange(64) % 3]
+    loss = "binary_crossentropy" if units == 1 else "categorical_crossentropy"
+    record = step(inputs(), dense(), dense(units=units, activation=activation), target=target, loss_name=loss)
+    (found,) = m.MisreadOutput.seen(case_of(with_output(record, from_logits=True)))
+    assert (found.rule, found.severity) == ("logits", "warning") and told in found.evidence()
+
+
+def test_several_classes_at_once():
+    """Under a crossentropy over classes they compete, which is said; the advice follows."""
+    target = np.ones((64, 3), np.float32)
+    head = dense(units=3, activation="sigmoid")
+    record = step(inputs(), dense(), head, target=target, loss_name="categorical_crossentropy")
+    (found,) = m.MisreadOutput.seen(case_of(with_output(record, logits=True)))
+    assert "up to 3 classes at once" in found.evidence() and "binary_crossentropy" in found.advice()
+
+
+@pytest.mark.parametrize(
+    ("targets", "word"), [(HALF, "sigmoid"), (3 * HALF, "4 softmax"), (HALF - 0.3, "mean squared error")]
+)
+def test_advice_for_one_unit_fits_the_targets(targets, word):
+    """Two classes, several, or any numbers."""
+    head = dense(units=1, activation="linear")
+    record = step(inputs(), dense(), head, target=targets, loss_name="categorical_crossentropy")
+    (found,) = m.OutputMismatch.seen(case_of(record))
+    assert word in found.advice()
+
+
+def test_loud_loss():
+    """Targets in the thousands; not where predictions are what is large, or an output can't reach them."""
+    x, target = inputs(), 3000 * HALF
+    chain = (dense(), dense(units=1, activation="linear"))
+    loud = step(x, *chain, target=target, loss_name="mean_squared_error", loss_gradient=3000.0)
+    (found,) = m.LoudLoss.seen(case_of(loud))
+    assert found.target_rms == pytest.approx(3000 / 2**0.5) and found.value > 1000
+    assert "targets have an rms of 2.12e+03" in found.evidence() and found.severity == "warning"
+    assert not list(m.LoudLoss.seen(case_of(with_output(loud, target=HALF))))
+    assert not list(m.LoudLoss.seen(case_of(with_output(loud, own_loss=True))))
+    bounded = (dense(), dense(units=1, activation="sigmoid"))
+    step_of = step(x, *bounded, target=target, loss_name="mean_squared_error", loss_gradient=3000.0)
+    assert not list(m.LoudLoss.seen(case_of(step_of)))
+
+
+def test_large_kernel_gradients_that_do_not_grow():
+    """The sentence says so; targets that explain them are told in its place."""
+    chain = (dense(), dense(units=1, activation="linear"))
+    record = step(inputs(), *chain, target=HALF, loss_name="mean_squared_error", loss_gradient=1e9)
+    (found,) = m.Exploding.seen(case_of(record))
+    assert not found.grows and found.value == found.mean > 1e6
+    assert "does not grow much" in found.evidence()
+    assert not list(m.Exploding.seen(case_of(with_output(record, target=1e9 * HALF))))
+
+
+def test_large_input():
+    """Raw data into a layer that works: a warning; none behind or before a normalisation, or if frozen."""
+    found = diagnosed(step(inputs(100.0), *hidden()))
+    assert isinstance(found, m.LargeInput) and found.severity == "warning"
+    assert "rms of 1" in found.evidence() and "off" not in found.evidence()
+    frozen = step(inputs(100.0), dense(trainable=False), dense(**HEAD))
+    assert not list(m.LargeInput.seen(case_of(frozen)))
+    normalised = with_node(step(inputs(100.0), *hidden()), 1, normalises=True)
+    assert not list(m.LargeInput.seen(case_of(normalised)))
+
+
+def test_a_silent_loss_against_the_best_constant_prediction():
+    """Learnt is an info; no better than a constant is never called done; in between the numbers are given."""
+    head = dense(units=1, activation="sigmoid")
+    record = step(inputs(), dense(), head, target=HALF, loss_name="binary_crossentropy", loss_gradient=1e-6)
+    told = {}
+    for name, value in (("learnt", HALF), ("between", 0.2 + 0.6 * HALF), ("stuck", 0 * HALF + 0.3)):
+        told[name] = m.ZeroLossGradient.at(case_of(with_output(record, value=value)), "d1")
+    assert [found.severity for found in told.values()] == ["info", "warning", "warning"]
+    assert "learnt" in told["learnt"].advice() and "training is done" not in told["stuck"].advice()
+    assert "0.32 times" in told["between"].evidence()
+    assert "Training is not done" in told["stuck"].evidence()
+    assert "All predictions are the same" in told["stuck"].evidence()
+    unknown = m.ZeroLossGradient("d1", 1e-6, math.nan)
+    assert "nan" not in unknown.evidence() and unknown.severity == "warning"
 
 
 def test_an_activation_where_the_loss_expects_logits():
@@ -323,7 +454,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 16
+    assert len({kind.cause for kind in kinds}) == 17
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

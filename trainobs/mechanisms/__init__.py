@@ -12,6 +12,8 @@ from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected
 from trainobs.mechanisms._exploding import Exploding
 from trainobs.mechanisms._frozen import Frozen
+from trainobs.mechanisms._large_input import LargeInput
+from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import Masked, SomeWeightlessPositions, WeightlessPositions, levels_its_input
 from trainobs.mechanisms._mechanism import (
     Key,
@@ -22,7 +24,7 @@ from trainobs.mechanisms._mechanism import (
 )
 from trainobs.mechanisms._non_finite import NonFinite
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._output_mismatch import AppliedTwice, OutputMismatch
+from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._underflow import Underflow
 from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer
@@ -46,6 +48,7 @@ from trainobs.mechanisms._zero_weights import (
 
 __all__ = [
     "AppliedTwice",
+    "BrokenOutput",
     "Cancellation",
     "DeadActivation",
     "Disconnected",
@@ -53,8 +56,11 @@ __all__ = [
     "Exploding",
     "Frozen",
     "Key",
+    "LargeInput",
+    "LoudLoss",
     "Masked",
     "Mechanism",
+    "MisreadOutput",
     "NonFinite",
     "OffUnits",
     "OutputMismatch",

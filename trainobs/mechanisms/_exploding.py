@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._mechanism import Mechanism
 
 
@@ -16,7 +17,8 @@ class Exploding(Mechanism):
     Severity: warning
 
     When: ‖dJ/dZ‖ · min(1, rms Z) grows to more than 100 times (`exploding_growth`) ‖dJ/dy‖, or kernel
-    gradients exceed 1e6 (`exploding_mean`) on average. Where a normalisation scales small values up, it
+    gradients exceed 1e6 (`exploding_mean`) on average, and not because the targets are large (see
+    `loud_loss`). Where a normalisation scales small values up, it
     scales their gradient up too, and the kernel before it scales that down again: so the gradient is taken of
     values that are brought to unit size first. A kernel right before a normalisation is left out: its scale
     does not matter for the loss, so a large gradient makes it grow, and a larger kernel's gradient is smaller
@@ -33,12 +35,15 @@ class Exploding(Mechanism):
         Mean absolute gradient of the kernel at which it shows.
     kernel_rms, healthy_weight : float
         Of the layer's kernel, and He's scale.
+    grows : bool
+        Whether the gradient grows on its way, or is only large.
     """
 
     growth: float
     mean: float
     kernel_rms: float
     healthy_weight: float
+    grows: bool = True
 
     cause = "exploding"
     treatments = (
@@ -63,7 +68,8 @@ class Exploding(Mechanism):
             if grows or mean > case.thresholds.exploding_mean:
                 # if it has not grown, the input is large here, not the gradient
                 at = figures if grows else max(kernels, key=lambda f: f.kernel_rms / f.healthy_weight)
-                yield cls(at.info.layer, growth, mean, at.kernel_rms, at.healthy_weight)
+                if grows or not any(LoudLoss.seen(case)):
+                    yield cls(at.info.layer, growth, mean, at.kernel_rms, at.healthy_weight, grows)
                 return
 
     @property
@@ -73,19 +79,25 @@ class Exploding(Mechanism):
 
     @property
     def value(self) -> float:
-        """The growth."""
-        return self.growth
+        """The growth, or the mean gradient."""
+        return self.growth if self.grows else self.mean
 
     def threshold(self, case: Case) -> float:
-        """The growth that is too large."""
-        return case.thresholds.exploding_growth
+        """The growth, or the mean gradient, that is too large."""
+        return case.thresholds.exploding_growth if self.grows else case.thresholds.exploding_mean
 
     def evidence(self) -> str:
-        """How much the gradient grows, and how large the kernel is."""
+        """How large the gradient is, whether it grows, and how large the kernel is."""
+        kernel = f"an rms of {self.kernel_rms:.2g}, where He's scale is {self.healthy_weight:.2g}"
+        if self.grows:
+            return (
+                f"Going back from the output, the gradient grows to {self.growth:.3g} times its size, with "
+                f"kernel gradients of {self.mean:.3g} on average; the kernel of {self.layer} has {kernel}."
+            )
         return (
-            f"Going back from the output, the gradient grows to {self.growth:.3g} times its size, with "
-            f"kernel gradients of {self.mean:.3g} on average; the kernel of {self.layer} has an rms of "
-            f"{self.kernel_rms:.2g}, where He's scale is {self.healthy_weight:.2g}."
+            f"Kernel gradients are {self.mean:.3g} on average, though the gradient does not grow much on its "
+            f"way back from the output: {self.growth:.3g} times. The values that it meets at kernels are "
+            f"large; the largest kernel, of {self.layer}, has {kernel}."
         )
 
     def advice(self) -> str:

@@ -6,45 +6,45 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from trainobs.analysis import Case, SiteFigures
+from trainobs.analysis import Case
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._output_rules import PROBABILITIES, Broken, Targets, broken_rule
 from trainobs.records import DATA, NodeRecord
-from trainobs.statistics import OutputStatistics
-
-#: Activations that make probabilities of logits.
-_PROBABILITIES = ("sigmoid", "softmax")
-_ADVICE = {
-    "single": "Use one sigmoid unit (or two softmax units).",
-    "range": "Use a linear output, or scale the targets into the activation's range.",
-    "clipped": "Use a loss with from_logits=True, or an output that gives probabilities.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class OutputMismatch(Mechanism):
     """Output activation, loss and targets can't pass a gradient together.
 
-    Severity: error; warning where Keras reads the logits before an activation that is not expected
+    Severity: error; warning where a gradient is passed, but the predictions are not what the loss makes of
+    them: Keras reads the logits before an activation that is not expected, a sigmoid is trained as a softmax,
+    logits are bounded
 
-    When: softmax over one unit; targets outside the activation's range; a loss that clips probabilities, and
-    outputs outside of (0, 1); a sigmoid or softmax that is applied twice, or where the loss expects logits.
+    When: softmax, or a crossentropy over classes, over one unit; targets that are numbers of classes on one
+    unit, or outside the activation's range; a crossentropy of probabilities on outputs that are none, so that
+    it clips them (most wrong predictions, or all that leave (0, 1)); a sigmoid under a crossentropy over
+    classes; a crossentropy that expects logits on outputs that can't take all values; a sigmoid or softmax
+    that is applied twice, or where the loss expects logits.
 
     Where: the output layer.
 
     Parameters
     ----------
-    rule : {"single", "range", "clipped"}
-        Which of the first three it is.
+    rule : {"single", "classes", "range", "clipped", "cut", "sigmoid", "logits"}
+        Which of the first seven it is.
     why : str
         The same in words.
     low, high : float
         Smallest and largest target; nan where they are no numbers.
+    targets : {"", "binary", "classes", "several", "real"}
+        What the targets are: 0 and 1, numbers of classes, several classes at once, or any numbers.
     """
 
     rule: str
     why: str
     low: float
     high: float
+    targets: str = ""
 
     cause = "output_mismatch"
     treatments = ("fix the head",)
@@ -57,9 +57,20 @@ class OutputMismatch(Mechanism):
         """Outputs that a loss reads."""
         for output in case.statistics.outputs:
             site = case.flow.site_of_activation(output.node) if output.node != DATA else None
-            rule, why = ("", "") if site is None else _broken_rule(output, site)
-            if site is not None and rule:
-                yield cls(site.info.layer, rule, why, output.target_low, output.target_high)
+            broken = None if site is None else broken_rule(output, site, case.thresholds)
+            if site is not None and broken is not None and cls.does(broken):
+                targets, low, high = Targets.of(output).kind, output.target_low, output.target_high
+                yield cls(site.info.layer, broken.rule, broken.why, low, high, targets)
+
+    @classmethod
+    def does(cls, broken: Broken) -> bool:
+        """Whether a broken rule does what this class is for."""
+        return broken.stops and not broken.breaks
+
+    @property
+    def classes(self) -> int:
+        """How many classes targets that are numbers of classes have."""
+        return 0 if math.isnan(self.high) else int(self.high) + 1
 
     def evidence(self) -> str:
         """What does not fit."""
@@ -67,8 +78,56 @@ class OutputMismatch(Mechanism):
         return f"At {self.layer}, {self.why}.{reach}"
 
     def advice(self) -> str:
-        """What to try first, depending on the rule."""
-        return _ADVICE[self.rule]
+        """Depends on the rule, and on what the targets are."""
+        if self.rule == "range":
+            return "Use a linear output, or scale the targets into the activation's range."
+        if self.rule in ("clipped", "cut"):
+            return "Use a loss with from_logits=True, or an output that gives probabilities."
+        if self.rule == "logits":
+            return "Leave the activation out: logits have to be free to take any value."
+        if self.rule == "sigmoid" and self.targets != "several":
+            return "Use softmax with this loss: each sample belongs to one class."
+        if self.rule == "sigmoid":
+            return "Use binary_crossentropy: each class is a yes or no of its own."
+        return self._advice_for_one_unit()
+
+    def _advice_for_one_unit(self) -> str:
+        if self.targets == "real":
+            return "Use a linear output with the mean squared error: the targets are no classes."
+        if self.targets == "classes":
+            return f"Use {self.classes} softmax units with sparse_categorical_crossentropy."
+        return "Use one sigmoid unit with binary_crossentropy (or two softmax units)."
+
+
+class MisreadOutput(OutputMismatch):
+    """Predictions are not what the loss makes of them (see `OutputMismatch`)."""
+
+    cause = "output_mismatch"
+    explains_output = False
+    rank = 35
+
+    @classmethod
+    def does(cls, broken: Broken) -> bool:
+        """Gradients pass."""
+        return not broken.stops
+
+    @property
+    def severity(self) -> str:
+        """A warning: the model trains, though not what it predicts."""
+        return "warning"
+
+
+class BrokenOutput(OutputMismatch):
+    """A loss divides by what an output does not keep from being 0 (see `OutputMismatch`)."""
+
+    cause = "output_mismatch"
+    alone = True
+    rank = -10
+
+    @classmethod
+    def does(cls, broken: Broken) -> bool:
+        """The loss is NaN."""
+        return broken.breaks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +153,11 @@ class AppliedTwice(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs of an activation that makes probabilities."""
         for output in case.statistics.outputs:
-            if output.node == DATA or case.flow.records[output.node].activation not in _PROBABILITIES:
+            if output.node == DATA or case.flow.records[output.node].activation not in PROBABILITIES:
                 continue
             record = case.flow.records[output.node]
             before = _activation_before(case, record)
-            if case.flow.site_at(output.node) is None and before in _PROBABILITIES:
+            if case.flow.site_at(output.node) is None and before in PROBABILITIES:
                 why = f"{record.activation} is applied to the probabilities that {before} has made already"
                 yield cls(record.layer, why, False)
             elif output.from_logits and "crossentropy" in output.loss_name:
@@ -127,17 +186,3 @@ class AppliedTwice(Mechanism):
 def _activation_before(case: Case, record: NodeRecord) -> str:
     makers = [producer for producer in record.producers if producer != DATA]
     return case.flow.records[makers[0]].activation if makers else ""
-
-
-def _broken_rule(output: OutputStatistics, site: SiteFigures) -> tuple[str, str]:
-    """What does not fit, as a keyword and in words; empty if all does."""
-    activation, loss = site.info.activation, output.loss_name
-    if activation.name == "softmax" and output.elements == 1:
-        return "single", "softmax over one unit is always 1"
-    low, high = activation.range
-    if loss and "sparse" not in loss and (output.target_low < low or output.target_high > high):
-        return "range", f"targets lie outside the range [{low:g}, {high:g}] of {activation.name}"
-    clips = "crossentropy" in loss and not output.logits and not output.from_logits
-    if clips and (output.low < 0 or output.high > 1):
-        return "clipped", "the loss clips everything outside (0, 1), and with it the gradient"
-    return "", ""

@@ -15,10 +15,11 @@ from trainobs.mechanisms._off_units import OffUnits
 class UnscaledInput(OffUnits):
     """The scale of the data saturates or kills the layer that reads it.
 
-    Severity: error
+    Severity: error; warning where the layer's units still do what they should
 
     When: the data has an rms of 10 (`large_input`) or more, and saturates or kills the layer that reads it
-    (not by its bias), or more than 20 % (`dead_units_warning`) of the layer's units are dead.
+    (not by its bias), or more than 20 % (`dead_units_warning`) of the layer's units are dead. Or a kernel
+    that is trained reads it, with no normalisation before it or right behind it.
 
     Where: that layer.
     """

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from trainobs.analysis import LOSS, Case, Edge
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.records import DATA
+from trainobs.statistics import OutputStatistics
 
 
 @dataclasses.dataclass(frozen=True)
 class ZeroLossGradient(Mechanism):
     """The loss sends no gradient into the model, or next to none into one of its outputs.
 
-    Severity: warning
+    Severity: warning; info where no more than 1 % (`converged`) is left of the loss that the best constant
+    prediction has: then these samples are learnt
 
-    When: g_out is at most 1e-3 (`NearZero.gradient_floor`); or one of several outputs gets next to nothing of
-    what the loudest one gets (a `loss_weights` of 0, say).
+    When: g_out is at most 1e-3 (`NearZero.gradient_floor`); or one of several outputs, or a part of one that
+    joins others, gets next to nothing of what the loudest one gets (a `loss_weights` of 0, say).
 
     Where: the model's output.
 
@@ -25,11 +29,23 @@ class ZeroLossGradient(Mechanism):
     g_out : float
         Size of the gradient per position.
     loss : float
-        The mean loss.
+        The mean loss; nan if it is not known.
+    constant_loss : float
+        That of the best constant prediction; nan where targets and loss don't show it.
+    left : float
+        What is left of it, in parts (see `Fit.left`); nan as well.
+    converged : float
+        What may be left where training is done.
+    is_constant : bool
+        Whether all predictions are the same.
     """
 
     g_out: float
     loss: float
+    constant_loss: float = math.nan
+    left: float = math.nan
+    converged: float = 0.0
+    is_constant: bool = False
 
     cause = "zero_loss_gradient"
     on_the_way = True
@@ -38,7 +54,15 @@ class ZeroLossGradient(Mechanism):
     @classmethod
     def at(cls, case: Case, layer: str) -> ZeroLossGradient:
         """The mechanism at a layer, with its numbers."""
-        return cls(layer, case.g_out, case.statistics.loss)
+        output = _output_of(case, layer)
+        bare = cls(layer, case.g_out, case.statistics.loss, converged=case.thresholds.converged)
+        if output is None:
+            return bare
+        bare = dataclasses.replace(bare, is_constant=output.is_constant)
+        fit = output.fit
+        return (
+            bare if fit is None else dataclasses.replace(bare, constant_loss=fit.constant_loss, left=fit.left)
+        )
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
@@ -47,9 +71,19 @@ class ZeroLossGradient(Mechanism):
             yield cls.at(case, case.output_layer())
 
     @property
+    def is_done(self) -> bool:
+        """Whether next to nothing is left to learn."""
+        return self.left <= self.converged
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the loss is no lower than that of the best constant prediction."""
+        return self.left >= 1
+
+    @property
     def severity(self) -> str:
-        """A warning: training may be done."""
-        return "warning"
+        """An info where training is done; else a warning: it may be."""
+        return "info" if self.is_done else "warning"
 
     @property
     def value(self) -> float:
@@ -61,15 +95,37 @@ class ZeroLossGradient(Mechanism):
         return case.near_zero.gradient_floor
 
     def evidence(self) -> str:
-        """How small the gradient is."""
-        return (
-            f"The loss (now {self.loss:.3g}) sends a gradient of only {self.g_out:.2g} per position into "
-            f"{self.layer}; about 1 is usual for a wrong prediction."
+        """How small the gradient is, and how good the predictions are."""
+        now = "" if math.isnan(self.loss) else f" (now {self.loss:.3g})"
+        sent = (
+            f"The loss{now} sends a gradient of only {self.g_out:.2g} per position into {self.layer}; "
+            f"about 1 is usual for a wrong prediction."
         )
+        return " ".join([sent, *self._compared()])
+
+    def _compared(self) -> list[str]:
+        """What the loss is against that of the best constant prediction."""
+        same = ["All predictions are the same."] if self.is_constant and not self.is_done else []
+        if math.isnan(self.left):
+            return same
+        best = f"the best constant prediction has a loss of {self.constant_loss:.3g}"
+        if self.is_stuck:
+            return [*same, f"Training is not done: {best}, and the model is no better."]
+        return [*same, f"{best[0].upper()}{best[1:]}, of which the model has {self.left:.2g} times as much."]
 
     def advice(self) -> str:
-        """What to try first, in all cases."""
+        """Depends on how good the predictions are."""
+        if self.is_done:
+            return "Nothing: these samples are learnt. How good the model is, others have to tell."
+        if self.is_stuck:
+            return "Check the head: its activation, the loss, and the scale of the targets."
         return "If the loss is as low as it should be, training is done; else check the head."
+
+
+def _output_of(case: Case, layer: str) -> OutputStatistics | None:
+    """The output that a layer makes."""
+    outputs = (o for o in case.statistics.outputs if o.node != DATA and case.layer_of(o.node) == layer)
+    return next(outputs, None)
 
 
 @dataclasses.dataclass(frozen=True)

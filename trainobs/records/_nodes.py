@@ -87,6 +87,8 @@ class OutputRecord:
         The loss the model was compiled with for this output; "" if it is not known.
     from_logits : bool
         Whether that loss was told to expect logits.
+    own_loss : bool
+        Whether the loss is not one of Keras' own: its name says nothing of what it does.
     sample_weight, mask : array or None
         What the loss was weighted with, and which positions count; None if the step did not say.
     """
@@ -100,3 +102,4 @@ class OutputRecord:
     from_logits: bool = False
     sample_weight: Array | None = None
     mask: Array | None = None
+    own_loss: bool = False

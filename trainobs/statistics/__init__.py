@@ -15,6 +15,7 @@ May import `errors`, `thresholds`, `tensors`, `activations`, `linear_ops` and `r
 """
 
 from trainobs.statistics._delivered import Delivered, delivered
+from trainobs.statistics._fit import Fit
 from trainobs.statistics._gather import gather
 from trainobs.statistics._off_units import OFF_REASONS
 from trainobs.statistics._outputs import OutputStatistics
@@ -28,6 +29,7 @@ __all__ = [
     "PER_WEIGHT",
     "SUMS",
     "Delivered",
+    "Fit",
     "OutputStatistics",
     "SiteInfo",
     "SiteStatistics",

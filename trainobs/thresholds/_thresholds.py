@@ -75,6 +75,9 @@ class Thresholds:
         commonly taken as exploding.
     exploding_mean : float, default 1e6
         Mean absolute gradient of a kernel (TheDeepChecker).
+    converged : float, default 0.01
+        A loss is at its floor when no more than this is left of what the best constant prediction has: an R²
+        (of crossentropies, McFadden's pseudo-R², 1974) of 0.99.
     residual : float, default 1e-4
         Relative residual above which a kernel is unexplained; `residual_half` in float16, and eight times
         that in bfloat16, which has three bits less. Sums of very many terms may be off by more, TensorFlow's
@@ -169,6 +172,7 @@ class Thresholds:
     killer: float = 1.5
     exploding_growth: float = 100.0
     exploding_mean: float = 1e6
+    converged: float = 0.01
     residual: float = 1e-4
     residual_half: float = 1e-2
     pinv_trust: float = 0.75

@@ -9,13 +9,14 @@ makes one record of those of several graphs.
 """
 
 from trainobs.capture.reading._joined import joined
-from trainobs.capture.reading._plan import StepPlan
+from trainobs.capture.reading._plan import CompiledLoss, StepPlan
 from trainobs.capture.reading._plan_step import plan_step
 from trainobs.capture.reading._to_record import nbytes, to_record
 from trainobs.capture.reading._trace import LayerCall, ModelOutput, StepTrace
 from trainobs.capture.reading._traced_step import owned_weights
 
 __all__ = [
+    "CompiledLoss",
     "LayerCall",
     "ModelOutput",
     "StepPlan",

@@ -165,14 +165,22 @@ class NodePlan:
     cuts_gradient: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class CompiledLoss:
+    """The loss that a model was compiled with for one of its outputs; fields as in `OutputRecord`."""
+
+    loss_name: str = ""
+    from_logits: bool = False
+    own_loss: bool = False
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class OutputPlan:
-    """One output of the model; fields as in `OutputRecord`."""
+    """One output of the model; other fields as in `OutputRecord`."""
 
     node: int
     logits: bool
-    loss_name: str
-    from_logits: bool
+    loss: CompiledLoss
     value: TensorRead
     target: TensorRead | None
     sample_weight: TensorRead | None

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.capture.layers import Probed
-from trainobs.capture.reading._plan import CallPlan, OtherWeightPlan, OutputPlan, StepPlan
+from trainobs.capture.reading._plan import CallPlan, CompiledLoss, OtherWeightPlan, OutputPlan, StepPlan
 from trainobs.capture.reading._plan_calls import plan_calls
 from trainobs.capture.reading._plan_nodes import plan_nodes
 from trainobs.capture.reading._terms import length_of
@@ -30,7 +30,7 @@ def plan_step(
     trace: StepTrace,
     activations: Mapping[int, Probed],
     selects: Selects,
-    losses: Sequence[tuple[str, bool]],
+    losses: Sequence[CompiledLoss],
     owned: Sequence[OwnedWeight],
 ) -> tuple[StepPlan, list[tf.Tensor]]:
     """Plan what a step returns.
@@ -43,8 +43,8 @@ def plan_step(
         By id of the layer, its activation function.
     selects : callable
         Given a layer, whether its weights are recorded.
-    losses : list of (str, bool)
-        For each output of the model: name of its loss, and whether it expects logits.
+    losses : list of CompiledLoss
+        For each output of the model.
     owned : list of OwnedWeight
         The model's trainable variables.
 
@@ -85,20 +85,18 @@ def _batch_size(call: LayerCall) -> tf.Tensor:
     return tf.constant(0) if tensor is None else length_of(tensor)
 
 
-def _outputs(step: TracedStep, losses: Sequence[tuple[str, bool]]) -> list[OutputPlan]:
+def _outputs(step: TracedStep, losses: Sequence[CompiledLoss]) -> list[OutputPlan]:
     trace = step.trace
     places = [
         (in_pass, node, output)
         for in_pass in trace.passes
         for node, output in zip(step.wiring.output_nodes, trace.outputs, strict=True)
     ]
-    described = itertools.chain([*losses] * len(trace.passes), itertools.repeat(("", False)))
+    described = itertools.chain([*losses] * len(trace.passes), itertools.repeat(CompiledLoss()))
     return [_output(step, *place, loss) for place, loss in zip(places, described, strict=False)]
 
 
-def _output(
-    step: TracedStep, in_pass: int, node: int, output: ModelOutput, loss: tuple[str, bool]
-) -> OutputPlan:
+def _output(step: TracedStep, in_pass: int, node: int, output: ModelOutput, loss: CompiledLoss) -> OutputPlan:
     direct, behind = (found.get((in_pass, 0)) for found in (output.gradients, output.logits_gradients))
     logits, reads = direct is None and behind is not None, step.reads
     value = reads.value(output.value)
@@ -106,8 +104,7 @@ def _output(
     return OutputPlan(
         node=DATA if node == DATA else step.numbers[in_pass, node],
         logits=logits,
-        loss_name=loss[0],
-        from_logits=loss[1],
+        loss=loss,
         value=value,
         target=reads.value(output.target),
         sample_weight=reads.value(output.sample_weight),

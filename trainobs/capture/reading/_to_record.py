@@ -201,8 +201,9 @@ def _output(plan: OutputPlan, values: StepValues) -> OutputRecord:
         target=values.of(plan.target),
         gradient=values.of(plan.gradient),
         logits=plan.logits,
-        loss_name=plan.loss_name,
-        from_logits=plan.from_logits,
+        loss_name=plan.loss.loss_name,
+        from_logits=plan.loss.from_logits,
+        own_loss=plan.loss.own_loss,
         sample_weight=values.of(plan.sample_weight),
         mask=values.of(plan.mask),
     )

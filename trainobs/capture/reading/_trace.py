@@ -86,8 +86,9 @@ class StepTrace:
 
     `graph` is the one the step itself is traced in: the bodies of loops have others.
     `losses` adds up to the loss: what the step's last gradient of weights is of, or what its `compute_loss`
-    has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated. `unread`
-    says which of the gradients below came, but must stay unread, lest sums be added in another order.
+    has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
+    `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
+    order.
     """
 
     graph: tf.Graph | None = None

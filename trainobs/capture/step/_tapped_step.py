@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from trainobs.capture.reading import StepPlan, nbytes, owned_weights, plan_step, to_record
+from trainobs.capture.reading import CompiledLoss, StepPlan, nbytes, owned_weights, plan_step, to_record
 from trainobs.capture.step._patches import Patches
 from trainobs.capture.step._replacing import in_this_graph
 from trainobs.records import SiteRecord, StepRecord, WeightRecord
@@ -127,7 +127,13 @@ def _losses_of(model: keras.Model) -> list[Loss | None]:
     return [keras.losses.get(loss) for loss in keras.tree.flatten(losses)]
 
 
-def _describe(loss: Loss | None) -> tuple[str, bool]:
-    """Name of a loss, and whether it was told to expect logits."""
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
-    return str(name), bool(getattr(loss, "from_logits", False))
+def _describe(loss: Loss | None) -> CompiledLoss:
+    """What a loss is called, and whether it was told to expect logits."""
+    if loss is None:
+        return CompiledLoss()
+    function = getattr(loss, "fn", loss)  # Keras' loss classes wrap its functions
+    makers = (type(loss) if isinstance(loss, keras.losses.Loss) else loss), function
+    own = not all(getattr(maker, "__module__", "").startswith("keras.") for maker in makers)
+    named = getattr(function, "__name__", "")
+    name = getattr(loss, "name", None) or named if own else named
+    return CompiledLoss(str(name), bool(getattr(loss, "from_logits", False)), own)
