@@ -52,7 +52,7 @@ def test_the_rule_is_the_one_that_the_diagnosis_saw():
     x, y = some_digits()
     one = stack(head="softmax", units=1, loss="mse")
     calls = set(trainobs.explain_near_zero_gradients(one, x, np.ones((64, 1)) / 2).remedies()["call"])
-    assert "remedies.fix_head(model, rule='single')" in calls
+    assert "remedies.fix_head(model, rule='single', targets='real')" in calls
     logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     twice = trainobs.explain_near_zero_gradients(stack(loss=logits), x, y).remedies()
     assert list(twice["call"]) == ["remedies.fix_head(model, rule='twice')"]
@@ -86,3 +86,47 @@ def test_heads_that_are_no_layers_of_their_own():
     shaped = keras.Model(start, layers.Reshape((10,))(layers.Dense(10, name="head")(start)))
     shaped.compile("sgd", CROSSENTROPY)
     assert remedies.fix_head(shaped).loss.from_logits
+
+
+@pytest.mark.parametrize(
+    ("rule", "targets", "head", "loss", "activation", "expected"),
+    [
+        ("single", "real", "softmax", "mse", "linear", "mse"),
+        ("single", "real", "softmax", "categorical_crossentropy", "linear", "mean_squared_error"),
+        ("sigmoid", "binary", "sigmoid", "categorical_crossentropy", "softmax", "categorical_crossentropy"),
+        ("sigmoid", "several", "sigmoid", "categorical_crossentropy", "sigmoid", "binary_crossentropy"),
+    ],
+)
+def test_the_targets_decide_what_fits(rule, targets, head, loss, activation, expected):
+    """One class or the other, several at once, or any numbers."""
+    new = remedies.fix_head(stack(head=head, units=1, loss=loss), rule=rule, targets=targets)
+    assert (new.get_layer("head").activation.__name__, new.loss) == (activation, expected)
+
+
+def test_a_unit_for_each_class():
+    """Numbers of classes on one sigmoid unit: the new model has no finding, and learns."""
+    x, y = some_digits()
+    model = stack(head="sigmoid", units=1, loss="binary_crossentropy")
+    report = trainobs.explain_near_zero_gradients(model, x, y[:, None])
+    (call,) = report.remedies()["call"]
+    assert call == "remedies.fix_head(model, rule='classes', targets='classes', units=10)"
+    new = remedies.fix_head(model, rule="classes", targets="classes", units=10)
+    assert new.output_shape == (None, 10) and new.loss == "sparse_categorical_crossentropy"
+    assert not len(trainobs.explain_near_zero_gradients(new, x, y[:, None]).findings)
+    np.testing.assert_array_equal(new.layers[0].kernel, model.layers[0].kernel)
+
+
+def test_what_units_and_targets_have_to_be():
+    """Each error says what came and what to do."""
+    model = stack(head="sigmoid", units=1, loss="binary_crossentropy")
+    with pytest.raises(InvalidArgument, match="`targets` must be one of"):
+        remedies.fix_head(model, rule="single", targets="words")
+    with pytest.raises(InvalidArgument, match="Pass `units`"):
+        remedies.fix_head(model, rule="classes", targets="classes")
+    with pytest.raises(InvalidArgument, match="at least 2"):
+        remedies.fix_head(model, rule="classes", targets="classes", units=1)
+    start = keras.Input((64,))
+    apart = keras.Model(start, layers.Activation("softmax")(layers.Dense(1)(start)))
+    apart.compile("sgd", "binary_crossentropy")
+    with pytest.raises(InvalidArgument, match="Only a Dense layer"):
+        remedies.fix_head(apart, rule="single", targets="classes", units=3)
