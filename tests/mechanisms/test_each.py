@@ -420,6 +420,14 @@ def test_frozen():
     assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.severity == "info"
 
 
+def test_nothing_is_trained():
+    """One warning in place of an info for each layer."""
+    record = step(inputs(), dense(trainable=False), dense(units=3, trainable=False, activation="linear"))
+    (found,) = diagnose(case_of(record)).mechanisms.values()
+    assert isinstance(found, m.NothingTrained) and found.severity == "warning"
+    assert found.layers == ("d0", "d1") and "none of the 99 weights in 2 layers" in found.evidence()
+
+
 def test_cancellation():
     """Positive and negative terms of the same size; a bias is so by design."""
     assert m.Cancellation("d").severity == "info" and not m.Cancellation("d").by_design

@@ -3,6 +3,7 @@
 May import `errors`, `activations`, `tensors`, `linear_ops` and `records`; never `statistics`, `analysis`
 or anything that draws conclusions or pictures. Its own rooms go one way, each imports only those below it:
 
+* `_update`: what the optimizer would make of gradients, tried on copies;
 * `step`: taps in the user's own step, one batch, loops that users write;
 * `reading`: which tensors may be read without moving a bit, a plan of the step, records of its values;
 * `layers`: what each weight of each kind of layer met; `layers/recurrent` apart.
@@ -11,6 +12,7 @@ or anything that draws conclusions or pictures. Its own rooms go one way, each i
 """
 
 from trainobs.capture._keras_internals import all_layers, maker_of
+from trainobs.capture._update import updated_weights
 from trainobs.capture.layers import (
     KINDS,
     Call,
@@ -52,5 +54,6 @@ __all__ = [
     "maker_of",
     "register_activation_layer",
     "register_layer_kind",
+    "updated_weights",
     "updating_optimizer",
 ]

@@ -177,5 +177,5 @@ class Explanation(WeightTables):
 
     def __repr__(self) -> str:
         head = ["trainobs report: why gradients are near zero", self.scope]
-        findings = findings_text(self._facts.diagnosis.findings)
+        findings = findings_text(self._facts.diagnosis.findings, self._facts)
         return "\n".join([*head, "", findings, "", summary_text(self.summary()), "", self.thresholds_text])

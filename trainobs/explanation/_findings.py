@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from trainobs.explanation._facts import Facts
+from trainobs.explanation._quiet import quiet_texts
 from trainobs.findings import COLUMNS, Finding
 
 
@@ -26,11 +27,12 @@ def on_the_way(findings: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     return findings[np.array([mechanisms[key].on_the_way for key in keys], bool)]
 
 
-def findings_text(findings: Sequence[Finding]) -> str:
-    """A paragraph per finding."""
-    if not findings:
-        return "No finding: nothing stops the gradients."
-    return "\n".join(map(_paragraph, findings))
+def findings_text(findings: Sequence[Finding], facts: Facts) -> str:
+    """A paragraph per finding; without any, why what is near zero is no fault."""
+    if findings:
+        return "\n".join(map(_paragraph, findings))
+    lines = [line for text in quiet_texts(facts) for line in _indented(text)]
+    return "\n".join(["No finding: nothing stops the gradients.", *lines])
 
 
 def _paragraph(finding: Finding) -> str:

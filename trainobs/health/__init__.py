@@ -9,7 +9,8 @@ files:
    what they measure, and `_samples` keeps what activations looked like, to see how far they move.
 2. `_oscillation` follows the loss between checks.
 3. `_measured` is all that rules look at; `rules/` turns it into findings, a file per rule.
-4. `_report` is the frozen result of one check; `_check` the front door for models and recordings.
+4. `_verdict` joins what rules find with the causes that an explanation finds; `_report` is the frozen
+   result of one check; `_check` the front door for models and recordings.
 5. `_callback` joins it all in `fit`: `_history` keeps the checks, `_logs` and `_tensorboard` write them,
    `_acts` warns and stops, `_clipping` clips by measured norms.
 """

@@ -78,4 +78,6 @@ def _saturates(site: SiteRecord, atol: float) -> bool:
 
 
 def _off(site: SiteRecord, atol: float) -> Array:
-    return np.asarray(np.abs(site.slope) <= site.activation.off_limit(atol))
+    """Where a unit is off; what is NaN has no slope, also where the activation makes a number of it."""
+    off = np.abs(site.slope) <= site.activation.off_limit(atol)
+    return np.asarray(off & ~np.isnan(site.activation_input))

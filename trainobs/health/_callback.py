@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from trainobs.health._logs import Log, Logs
 from trainobs.health._oscillation import LossHistory
 from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import Samples, samples_of
+from trainobs.health._verdict import Asking
 from trainobs.recorder import DueSteps, Schedule
 from trainobs.records import StepRecord
 from trainobs.selection import Layers, Selection
@@ -116,6 +118,7 @@ class GradientHealth(keras.callbacks.Callback):
         self._steps = DueSteps(Schedule.of(every), Selection(layers), self._due.append)
         self._losses, self._checks = LossHistory(self._thresholds), History()
         self._before: Samples | None = None
+        self._asking = Asking()
         self._epoch_begin = 0
 
     @property
@@ -188,6 +191,7 @@ class GradientHealth(keras.callbacks.Callback):
             moved=Moved(_weights_of(self.model)),
             before=self._before,
             oscillation=self._losses.oscillation(self._thresholds),
+            ask=functools.partial(self._asking.causes, record, self._thresholds),
         )
         self._before = samples_of(record.sites)
         self._checks.add(report)

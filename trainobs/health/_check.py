@@ -5,11 +5,13 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from trainobs.capture import capture_batch, updating_optimizer
+from trainobs.capture import capture_batch, updated_weights, updating_optimizer
 from trainobs.errors import InvalidArgument
 from trainobs.health._gradients import Moved
+from trainobs.health._parts import whole_gradients
 from trainobs.health._report import HealthReport, report_of
 from trainobs.health._samples import samples_of
+from trainobs.health._verdict import explained
 from trainobs.recorder import Recorder
 from trainobs.recording import Recording
 from trainobs.records import StepRecord
@@ -57,10 +59,11 @@ def check_health(
 
     Notes
     -----
-    The update ratio is ‖ΔW‖ / ‖W‖ where the next step was recorded too; of a model it is that of plain
-    gradient descent, ``learning_rate * ‖g‖ / ‖W‖``; otherwise it is not known. Activations are compared with
-    those of the step recorded before. A model's weights are taken as initial ones while its optimizer has
-    done no step, a recording's in step 0.
+    The findings are those of `explain_near_zero_gradients` for the same batch or step, and those of the rules
+    (docs/health.md): one verdict. The update ratio is ‖ΔW‖ / ‖W‖, where the next step was recorded too; of a
+    model, what its optimizer makes of the gradients, tried on copies; otherwise it is not known. Activations
+    are compared with those of the step recorded before. A model's weights are taken as initial ones while
+    its optimizer has done no step, a recording's in step 0.
 
     Examples
     --------
@@ -68,8 +71,8 @@ def check_health(
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)])
     >>> model.compile(loss="mse")
     >>> report = check_health(model, np.zeros((8, 4)), np.ones((8, 1)))
-    >>> report.findings.cause.tolist()[:2]
-    ['vanishing', 'vanishing']
+    >>> report.findings.cause.tolist()[:3]
+    ['zero_input', 'vanishing', 'vanishing']
     """
     thresholds = Thresholds.of(thresholds, near_zero)
     if isinstance(source, (Recorder, Recording)):
@@ -82,8 +85,21 @@ def check_health(
     if isinstance(source, keras.Model) and x is None:
         raise InvalidArgument("A model needs data: pass a batch as `x` and `y`.")
     record = capture_batch(source, x, y)
-    steps, rate = _optimizer_state(source.optimizer)
-    return report_of(record, thresholds, step=None, first=steps == 0, moved=Moved(learning_rate=rate))
+    moved = Moved(_updated(source, record))
+    return report_of(
+        record,
+        thresholds,
+        step=None,
+        first=_steps_done(source.optimizer) == 0,
+        moved=moved,
+        ask=lambda found: explained(record, thresholds),
+    )
+
+
+def _updated(model: keras.Model, record: StepRecord) -> dict[str, np.ndarray] | None:
+    """The weights as the optimizer's next step would make them, as far as that can be told."""
+    gradients = whole_gradients(record)
+    return None if gradients is None else updated_weights(model, gradients)
 
 
 def _of_recording(recording: Recording, x: object, step: int | None, thresholds: Thresholds) -> HealthReport:
@@ -100,6 +116,7 @@ def _of_recording(recording: Recording, x: object, step: int | None, thresholds:
         first=record.step == 0,
         moved=Moved(None if following is None else _weights_of(following)),
         before=samples_of(earlier[-1].sites) if earlier else None,
+        ask=lambda found: explained(record, thresholds),
     )
 
 
@@ -118,11 +135,5 @@ def _weights_of(record: StepRecord) -> dict[str, np.ndarray]:
     return {site.weight: site.kernel for site in record.sites if not site.part and site.rows is None}
 
 
-def _optimizer_state(optimizer: keras.Optimizer | None) -> tuple[int, float | None]:
-    """Steps done so far, and the learning rate."""
-    if optimizer is None:
-        return 0, None
-    inner = updating_optimizer(optimizer)
-    return int(np.asarray(inner.iterations.value)), float(
-        np.asarray(keras.ops.convert_to_tensor(inner.learning_rate))
-    )
+def _steps_done(optimizer: keras.Optimizer | None) -> int:
+    return 0 if optimizer is None else int(np.asarray(updating_optimizer(optimizer).iterations.value))

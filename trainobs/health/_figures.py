@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from trainobs.health._activations import speakers, with_activations
 from trainobs.health._gradients import Moved, with_gradient
-from trainobs.health._parts import Whole
+from trainobs.health._parts import Whole, by_weight
 from trainobs.health._samples import Samples, samples_of, shift
 from trainobs.health._scales import with_scales
 from trainobs.health._weight_health import WeightHealth
@@ -49,19 +49,12 @@ def figures(
     outputs = {output.node for output in record.outputs}
     weights = [
         _of_sites(sites, thresholds, [site for site in sites if id(site) in speaking], outputs, moved)
-        for sites in _by_weight(record.sites)
+        for sites in by_weight(record.sites)
     ]
     weights += [_of_weight(weight) for weight in record.weights]
     now = samples_of(record.sites)
     shifts = {layer: shift((before or {}).get(layer, {}), sample) for layer, sample in now.items()}
     return tuple(dataclasses.replace(w, shift=shifts.get(w.layer, math.nan)) for w in weights)
-
-
-def _by_weight(sites: Iterable[SiteRecord]) -> list[list[SiteRecord]]:
-    grouped: dict[str, list[SiteRecord]] = {}
-    for site in sites:
-        grouped.setdefault(site.weight, []).append(site)
-    return list(grouped.values())
 
 
 def _of_sites(
@@ -77,7 +70,7 @@ def _of_sites(
         health = with_gradient(health, whole.gradient)
     health = with_scales(health, whole)
     health = with_activations(health, speaking, thresholds)
-    ratio = moved.ratio(health.weight, whole.weight, whole.rows, health.gradient_norm)
+    ratio = moved.ratio(health.weight, whole.weight, whole.rows)
     return dataclasses.replace(health, update_ratio=ratio)
 
 

@@ -42,21 +42,16 @@ class Moved:
     ----------
     after : mapping of str to array, or None
         By path: the weights after the step.
-    learning_rate : float or None
-        Where `after` is not known: a step of plain gradient descent takes its place.
     """
 
     after: Mapping[str, Array] | None = None
-    learning_rate: float | None = None
 
-    def ratio(self, path: str, weight: Array | None, rows: Array | None, gradient_norm: float) -> float:
-        """‖ΔW‖ / ‖W‖, or what plain gradient descent would make of it; nan if nothing is known."""
+    def ratio(self, path: str, weight: Array | None, rows: Array | None) -> float:
+        """‖ΔW‖ / ‖W‖; nan if nothing is known."""
         before = math.nan if weight is None else norm(weight)
         if weight is None or not before > 0:
             return math.nan
-        if self.after is None:
-            return math.nan if self.learning_rate is None else self.learning_rate * gradient_norm / before
-        if path not in self.after:
+        if self.after is None or path not in self.after:
             return math.nan
         after = np.asarray(self.after[path])
         after = after if rows is None else after[rows]

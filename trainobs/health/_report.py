@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from trainobs.health._figures import figures
 from trainobs.health._gradients import Moved
 from trainobs.health._measured import Measured
 from trainobs.health._samples import Samples
+from trainobs.health._verdict import one_verdict
 from trainobs.health._weight_health import global_norm, table_of
 from trainobs.health.rules import findings
 from trainobs.records import StepRecord
@@ -45,8 +47,8 @@ class HealthReport:
         A row per weight (index `weight`, the variable's path) with its figures; columns in docs/health.md.
     findings : pandas.DataFrame
         The columns of `Report.findings`, the most severe first: `severity` ("error", "warning", "info"),
-        `cause` (the rule's name in docs/health.md), `layer`, `evidence`, `remedy`, `weight`, `value`,
-        `threshold`; `share` is nan and `affects` empty, for a check does not ask for them.
+        `cause` (as in docs/findings.md, or a rule's name in docs/health.md), `layer`, `share`, `affects`,
+        `evidence`, `remedy`, `weight`, `value`, `threshold`. Of rules `share` is nan and `affects` empty.
     flow : dict of str to tuple of str
         Names of the layers whose gradients are "vanishing", "exploding" or "non_finite".
     global_norm : float
@@ -135,6 +137,10 @@ class HealthReport:
         return f"<h4>{html.escape(title)}</h4><p>{html.escape(numbers)}</p>{shown}"
 
 
+#: Given what rules find, the causes that an explanation finds; None where none was made.
+Ask = Callable[[list[Finding]], Sequence[Finding] | None]
+
+
 def report_of(
     record: StepRecord,
     thresholds: Thresholds,
@@ -144,15 +150,17 @@ def report_of(
     moved: Moved,
     before: Samples | None = None,
     oscillation: float = math.nan,
+    ask: Ask = lambda found: None,
 ) -> HealthReport:
-    """Check one recorded step (for the parameters see `figures` and `Measured`)."""
+    """Check one recorded step (for the parameters see `figures`, `Measured` and `Ask`)."""
     weights = figures(record, thresholds, moved, before)
     norm = global_norm(weights)
     measured = Measured(weights, thresholds, record.loss, norm, oscillation, first)
+    found = findings(measured)
     return HealthReport(
         step=step,
         layers=table_of(weights),
-        findings=_table_of_findings(findings(measured)),
+        findings=_table_of_findings(one_verdict(found, ask(found))),
         flow=measured.flow(),
         global_norm=norm,
         loss=record.loss,

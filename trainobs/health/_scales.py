@@ -25,6 +25,8 @@ Array = np.ndarray
 def with_scales(health: WeightHealth, whole: Whole) -> WeightHealth:
     """The weight with its size, and that of a kernel against the scales of healthy initial weights."""
     first = whole.firsts[0]
+    broken = sum(int(np.count_nonzero(~np.isfinite(part.kernel))) for part in whole.firsts)
+    health = dataclasses.replace(health, weight_non_finite=broken)
     rms = _rms_of_parts(whole.firsts) if whole.weight is None else _rms(whole.weight)
     if not health.is_kernel:
         return dataclasses.replace(health, weight_rms=rms)

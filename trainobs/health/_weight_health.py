@@ -45,6 +45,8 @@ class WeightHealth:
         Of g; nan where no gradient arrived.
     non_finite : int
         Elements of g that are NaN or infinite.
+    weight_non_finite : int
+        Elements of W that are.
     weight_rms, he_ratio, glorot_ratio : float
         Size of W, and of a kernel's W against the scales of healthy initial weights.
     update_ratio : float
@@ -69,6 +71,7 @@ class WeightHealth:
     gradient_max_abs: float = math.nan
     non_finite: int = 0
     zero_fraction: float = math.nan
+    weight_non_finite: int = 0
     weight_rms: float = math.nan
     he_ratio: float = math.nan
     glorot_ratio: float = math.nan

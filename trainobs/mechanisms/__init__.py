@@ -11,7 +11,7 @@ from trainobs.mechanisms._cancellation import Cancellation
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected
 from trainobs.mechanisms._exploding import Exploding
-from trainobs.mechanisms._frozen import Frozen
+from trainobs.mechanisms._frozen import Frozen, NothingTrained
 from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import Masked, SomeWeightlessPositions, WeightlessPositions, levels_its_input
@@ -35,7 +35,7 @@ from trainobs.mechanisms._vanishing import (
     VanishingSignal,
     sufficient_powers,
 )
-from trainobs.mechanisms._words import ranges
+from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
 from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
 from trainobs.mechanisms._zero_loss_gradient import QuietOutput, ZeroLossGradient
 from trainobs.mechanisms._zero_weights import (
@@ -62,6 +62,7 @@ __all__ = [
     "Mechanism",
     "MisreadOutput",
     "NonFinite",
+    "NothingTrained",
     "OffUnits",
     "OutputMismatch",
     "QuietOutput",
@@ -80,12 +81,16 @@ __all__ = [
     "ZeroLossGradient",
     "ZeroScale",
     "ZeroWeights",
+    "are",
+    "everywhere",
     "forgotten_state",
     "levels_its_input",
+    "part_of",
     "ranges",
     "rectifies",
     "register_mechanism",
     "registered_mechanisms",
+    "several",
     "sufficient_powers",
     "unregister_mechanism",
     "weights_at_fault",

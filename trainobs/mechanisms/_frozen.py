@@ -14,11 +14,11 @@ from trainobs.mechanisms._words import several
 class Frozen(Mechanism):
     """A layer is not trained.
 
-    Severity: info
+    Severity: info; warning where nothing of the model is trained
 
     When: weights are not trainable.
 
-    Where: the layer.
+    Where: the layer; the output layer, where it is all of them.
 
     Parameters
     ----------
@@ -33,12 +33,9 @@ class Frozen(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Layers with such weights."""
-        weights: dict[str, int] = {}
-        for figures in case.sites.values():
-            if not figures.info.trainable:
-                weights[figures.info.layer] = weights.get(figures.info.layer, 0) + figures.size
-        yield from (cls(layer, number) for layer, number in weights.items())
+        """Layers with such weights, if others are trained."""
+        if any(figures.info.trainable for figures in case.weights.values()):
+            yield from (cls(layer, number) for layer, number in _frozen_layers(case).items())
 
     @property
     def severity(self) -> str:
@@ -53,3 +50,52 @@ class Frozen(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Set `layer.trainable = True` and compile again, if it should learn."
+
+
+@dataclasses.dataclass(frozen=True)
+class NothingTrained(Frozen):
+    """Nothing of a model is trained (see `Frozen`).
+
+    Parameters
+    ----------
+    layers : tuple of str
+        Those with weights.
+    """
+
+    layers: tuple[str, ...] = ()
+
+    cause = "frozen"
+    rank = 39
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """Models that learn nothing."""
+        frozen = _frozen_layers(case)
+        if frozen and not any(figures.info.trainable for figures in case.weights.values()):
+            yield cls(case.output_layer(), sum(frozen.values()), tuple(frozen))
+
+    @property
+    def severity(self) -> str:
+        """A warning: it was given to a training."""
+        return "warning"
+
+    def evidence(self) -> str:
+        """How large the model is."""
+        weights, layers = several(self.weights, "weight"), several(len(self.layers), "layer")
+        return f"Nothing is trained: none of the {weights} in {layers} is trainable."
+
+    def advice(self) -> str:
+        """What makes a model like that, too."""
+        return (
+            "Set `model.trainable = True` and compile again. A model whose `trainable` was set to False for "
+            "another one, as of a GAN, stays so for its own training."
+        )
+
+
+def _frozen_layers(case: Case) -> dict[str, int]:
+    """Of each layer with weights that are not trainable, how many there are."""
+    weights: dict[str, int] = {}
+    for figures in case.weights.values():
+        if not figures.info.trainable:
+            weights[figures.info.layer] = weights.get(figures.info.layer, 0) + figures.size
+    return weights

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 import keras
 
-from trainobs.mechanisms import Mechanism
+from trainobs.mechanisms import Mechanism, NothingTrained
 from trainobs.remedies._remedy import Remedy
 from trainobs.remedies._situation import Situation
 from trainobs.remedies._surgery import checked_names, rebuilt
-from trainobs.remedies._treatment import Treatment
+from trainobs.remedies._treatment import Treatment, listed
 
 
 class Unfreeze(Remedy):
@@ -19,9 +19,10 @@ class Unfreeze(Remedy):
     name = "unfreeze"
 
     def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """This layer alone: others may be frozen for a reason."""
-        changes = f"Trains {mechanism.layer}."
-        yield Treatment.of_model(mechanism, self.name, changes, unfreeze, layers=[mechanism.layer])
+        """This layer alone, others may be frozen for a reason; all of them, if none is trained."""
+        layers = [*mechanism.layers] if isinstance(mechanism, NothingTrained) else [mechanism.layer]
+        changes = f"Trains {listed(layers)}."
+        yield Treatment.of_model(mechanism, self.name, changes, unfreeze, layers=layers)
 
 
 def unfreeze(model: keras.Model, *, layers: Iterable[str]) -> keras.Model:

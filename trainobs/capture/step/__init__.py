@@ -10,7 +10,7 @@ missing before anything is traced.
 """
 
 from trainobs.capture.step._batch import BatchCapture, capture_batch
-from trainobs.capture.step._parts_of_models import updating_optimizer
+from trainobs.capture.step._parts_of_models import optimizers_of, updating_optimizer
 from trainobs.capture.step._readiness import check_model, check_weights
 from trainobs.capture.step._tapped_step import CapturedStep
 from trainobs.capture.step._train_function import Catch, TrainFunction
@@ -26,5 +26,6 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "optimizers_of",
     "updating_optimizer",
 ]

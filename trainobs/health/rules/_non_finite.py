@@ -12,7 +12,7 @@ from trainobs.health.rules._rule import Rule
 
 
 class NonFinite(Rule):
-    """`non_finite`: elements of a weight's gradient that are NaN or infinite; and a loss that is.
+    """`non_finite`: elements of a weight's gradient that are NaN or infinite; a loss that is, or a weight.
 
     Findings: `non_finite` (error; warning in half precision while the loss is finite: a scaled loss skips
     such a step).
@@ -27,7 +27,7 @@ class NonFinite(Rule):
     rank = 5
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
-        """Of the loss first, then of each weight."""
+        """Of the loss first, then of each weight and its gradient."""
         broken = [weight for weight in measured.trained if weight.non_finite]
         known = math.isfinite(measured.loss)
         if broken and not known:
@@ -42,3 +42,9 @@ class NonFinite(Rule):
                 text = f"{text} in half precision; a scaled loss skips such a step"
             severity = "warning" if scaled else "error"
             yield self.finding("non_finite", severity, text, value=count, threshold=0, weight=weight)
+        for weight in measured.weights:
+            count = weight.weight_non_finite
+            if count:
+                verb = "is" if count == 1 else "are"
+                text = f"{count:,} of {weight.size:,} values of {weight.weight} itself {verb} NaN or infinite"
+                yield self.finding("non_finite", "error", text, value=count, threshold=0, weight=weight)
