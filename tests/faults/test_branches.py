@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import trainobs
 from tests.faults.models import small_digits
@@ -185,3 +186,34 @@ def test_a_normalisation_of_nothing_is_not_named(first):
         hidden = layers.ReLU()(normalise(layers.Dense(width, use_bias=False)(hidden)))
     report = explained(pixels, head(hidden))
     assert causes(report) == {"shut": "zero_weights"}
+
+
+@pytest.mark.parametrize("weight", [1e-7, 0.0])
+def test_a_part_of_an_output_that_counts_next_to_nothing(weight):
+    """Two heads joined by a Concatenate: the loss is at fault, not the layer that joins them."""
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    start = keras.Input((8,))
+    hidden = layers.Dense(16, "tanh", name="hidden")(start)
+    heads = [layers.Dense(1, name=name)(hidden) for name in ("strong", "weak")]
+    model = keras.Model(start, layers.Concatenate(name="both")(heads))
+
+    def weighted(y, p):
+        return tf.reduce_mean((p[:, :1] - y[:, :1]) ** 2) + weight * tf.reduce_mean((p[:, 1:] - 1) ** 2)
+
+    model.compile("adam", weighted)
+    report = trainobs.explain_near_zero_gradients(model, x, x[:, :2])
+    (finding,) = report.findings.itertuples()
+    assert (finding.cause, finding.layer, finding.severity) == ("zero_loss_gradient", "both", "warning")
+    assert finding.affects == ("weak",)
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_one_time_step(kind):
+    """Nothing recurs: that is told, and no fault."""
+    x = np.random.default_rng(0).normal(size=(64, 1, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((1, 4)), kind(8, name="rnn"), layers.Dense(1)])
+    model.compile("adam", "mse")
+    found = trainobs.explain_near_zero_gradients(model, x, x[:, 0, :1]).findings
+    assert set(zip(found.severity, found.cause, found.layer, strict=True)) == {
+        ("info", "one_time_step", "rnn")
+    }

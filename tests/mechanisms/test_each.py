@@ -185,6 +185,7 @@ def test_zero_loss_gradient():
 def test_quiet_output():
     """What another output gets."""
     assert "gets only 1e-07" in m.QuietOutput("b", 1e-7).evidence()
+    assert "a part of it gets nothing" in m.QuietPart("both", 0.0).evidence()
 
 
 @pytest.mark.parametrize(
@@ -462,7 +463,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 17
+    assert len({kind.cause for kind in kinds}) == 18
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

@@ -17,6 +17,7 @@ from trainobs.mechanisms import (
     Masked,
     Mechanism,
     QuietOutput,
+    QuietPart,
     Underflow,
     VanishingAtNode,
     VanishingGradient,
@@ -146,6 +147,9 @@ class Downstream:
     def _by_itself(self, node: int, powers: float) -> tuple[Mechanism, tuple[str, ...]]:
         """The mechanism of a node that takes the gradient all by itself."""
         case, layer = self._case, self._case.layer_of(node)
+        part = QuietPart.of(case, node, powers)
+        if part is not None:
+            return part, ("loss",)
         if not math.isinf(powers):
             return VanishingAtNode(layer, 10**-powers, layer in case.learning_layers), ()
         if case.is_near_zero(case.flow.records[node].output.rms):

@@ -19,6 +19,7 @@ from trainobs.mechanisms import (
     Cancellation,
     Disconnected,
     Mechanism,
+    OneTimeStep,
     Underflow,
     UnexplainedLayer,
     ZeroLayerInput,
@@ -89,7 +90,7 @@ def _before_any_factor(case: Case, figures: SiteFigures) -> Mechanism | None:
         return None
     if Underflow.holds(case, figures):
         return Underflow.from_loss_to(case, figures)
-    return silencing_scale(case, figures)
+    return OneTimeStep.at(case, figures) or silencing_scale(case, figures)
 
 
 def _by(case: Case, downstream: Downstream, factor: str, figures: SiteFigures) -> Origins:

@@ -24,6 +24,7 @@ from trainobs.mechanisms._mechanism import (
 )
 from trainobs.mechanisms._non_finite import NonFinite
 from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._underflow import Underflow
@@ -37,7 +38,7 @@ from trainobs.mechanisms._vanishing import (
 )
 from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
 from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
-from trainobs.mechanisms._zero_loss_gradient import QuietOutput, ZeroLossGradient
+from trainobs.mechanisms._zero_loss_gradient import QuietOutput, QuietPart, ZeroLossGradient
 from trainobs.mechanisms._zero_weights import (
     EqualUnits,
     ZeroScale,
@@ -64,8 +65,10 @@ __all__ = [
     "NonFinite",
     "NothingTrained",
     "OffUnits",
+    "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",
+    "QuietPart",
     "SaturatedActivation",
     "SomeWeightlessPositions",
     "Underflow",

@@ -167,3 +167,30 @@ class QuietOutput(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Check loss_weights: this output's loss counts next to nothing."
+
+
+class QuietPart(QuietOutput):
+    """A part of an output that joins several gets next to nothing of the loss (see `ZeroLossGradient`)."""
+
+    @classmethod
+    def of(cls, case: Case, node: int, powers: float) -> QuietPart | None:
+        """The mechanism at a node that one of its inputs gets so much less from; None if it is none.
+
+        A node that the loss alone reads, and that takes nothing of the gradient as a whole, only joins.
+        """
+        read = any(output.node == node and output.touched for output in case.statistics.outputs)
+        joins = math.isclose(case.flow.nodes[node].gain, 1.0, rel_tol=1e-3)
+        alone = read and joins and not case.flow.consumers[node]
+        return cls(case.layer_of(node), 10**-powers) if alone else None
+
+    def evidence(self) -> str:
+        """How small the part is."""
+        gets = f"only {self.part:.2g}" if self.part else "nothing"
+        return (
+            f"{self.layer} joins several outputs, and a part of it gets {gets} of the gradient that the loss "
+            f"sends: it counts next to nothing."
+        )
+
+    def advice(self) -> str:
+        """The same in all cases."""
+        return "Check how the loss weights the parts of this output."
