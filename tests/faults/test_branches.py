@@ -217,3 +217,22 @@ def test_one_time_step(kind):
     assert set(zip(found.severity, found.cause, found.layer, strict=True)) == {
         ("info", "one_time_step", "rnn")
     }
+
+
+def test_adapters_of_low_rank_wait_for_the_one_that_starts_at_zero():
+    """LoRA: A gets nothing as long as B is zero, which will grow; once it has, nothing is said."""
+    keras.utils.set_random_seed(0)
+    x, y = small_digits()
+    adapted = layers.Dense(10, name="adapted")
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(32, "relu"), adapted])
+    adapted.enable_lora(2)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    found = trainobs.explain_near_zero_gradients(model, x[:64], y[:64]).findings
+    (told,) = found[found.layer == "adapted"].itertuples()
+    assert (told.severity, told.cause) == ("info", "zero_weights")
+    assert "long as lora_kernel_b is zero" in told.evidence and "it will grow" in told.evidence
+    assert "lora_kernel_b itself gets a gradient: it will grow" in told.evidence
+    assert trainobs.check_health(model, x[:64], y[:64]).healthy
+    model.fit(x[:64], y[:64], epochs=1, verbose=0)
+    after = trainobs.explain_near_zero_gradients(model, x[:64], y[:64]).findings
+    assert "zero_weights" not in set(after.cause)

@@ -22,6 +22,7 @@ from trainobs.mechanisms import (
     OneTimeStep,
     Underflow,
     UnexplainedLayer,
+    WaitingWeight,
     ZeroLayerInput,
     registered_mechanisms,
 )
@@ -53,7 +54,7 @@ def walk(case: Case) -> dict[str, Origins]:
     downstream = Downstream(case)
     origins = {key: _of_site(case, downstream, case.sites[key]) for key in _affected(case, case.sites)}
     others = _affected(case, case.whole_layers)
-    return origins | {key: _of_layer(downstream, case.whole_layers[key]) for key in others}
+    return origins | {key: _of_layer(case, downstream, case.whole_layers[key]) for key in others}
 
 
 def _affected(case: Case, weights: dict[str, SiteFigures] | dict[str, WholeLayerFigures]) -> Iterator[str]:
@@ -100,11 +101,14 @@ def _by(case: Case, downstream: Downstream, factor: str, figures: SiteFigures) -
     return (why_zero(case, figures) if factor == "input" else why_off(case, figures),)
 
 
-def _of_layer(downstream: Downstream, figures: WholeLayerFigures) -> Origins:
+def _of_layer(case: Case, downstream: Downstream, figures: WholeLayerFigures) -> Origins:
     """Where the near-zero gradient of a weight of unknown kind comes from."""
     info, start = figures.info, _name(figures)
     if not info.connected:
         return (Origin(Disconnected(info.layer, "unused"), (start,)),)
+    waiting = WaitingWeight.of(case, figures)
+    if waiting is not None:
+        return (Origin(waiting, (start, waiting.zero)),)
     if Cause.BACKPROP in figures.causes:
         origins = downstream.why_silent(info.nodes[-1], info.layer)
         return tuple(origin.after(f"{start} ← backprop") for origin in origins)

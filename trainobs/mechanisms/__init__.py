@@ -36,6 +36,7 @@ from trainobs.mechanisms._vanishing import (
     VanishingSignal,
     sufficient_powers,
 )
+from trainobs.mechanisms._waiting import WaitingWeight
 from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
 from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
 from trainobs.mechanisms._zero_loss_gradient import QuietOutput, QuietPart, ZeroLossGradient
@@ -78,6 +79,7 @@ __all__ = [
     "VanishingAtNode",
     "VanishingGradient",
     "VanishingSignal",
+    "WaitingWeight",
     "WeightlessPositions",
     "ZeroInput",
     "ZeroLayerInput",

@@ -33,6 +33,8 @@ class WeightRecord:
         Names of the layer's class and those it inherits from.
     gradient, penalty_gradient : array or None
         See `SiteRecord.kernel_gradient` and `SiteRecord.penalty_gradient`.
+    is_zero : bool
+        Whether all its values were 0 before the step.
     """
 
     layer: str
@@ -45,6 +47,7 @@ class WeightRecord:
     bases: tuple[str, ...]
     gradient: Array | None
     penalty_gradient: Array | None = None
+    is_zero: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

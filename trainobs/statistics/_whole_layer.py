@@ -27,6 +27,7 @@ class WholeLayerInfo:
     trainable: bool
     connected: bool
     bases: tuple[str, ...]
+    is_zero: bool = False
 
     part: ClassVar[str] = ""
     role: ClassVar[str] = "unknown"

@@ -49,6 +49,7 @@ class OtherWeightPlan:
     layer: keras.Layer
     nodes: tuple[int, ...]
     weight: WeightPlan
+    all_zero: TensorRead | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

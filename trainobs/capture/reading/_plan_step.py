@@ -130,4 +130,5 @@ def _other_weight(step: TracedStep, own: OwnedWeight) -> OtherWeightPlan:
     in_pass = asked[0] if asked else trace.passes[0]
     called = [index for index, call in enumerate(trace.calls) if call.layer is own.layer]
     nodes = tuple(step.numbers[in_pass, index] for index in called)
-    return OtherWeightPlan(own.layer, nodes, step.weight(own.variable, None, in_pass))
+    all_zero = step.reads.value(trace.all_zero.get(id(own.variable)))
+    return OtherWeightPlan(own.layer, nodes, step.weight(own.variable, None, in_pass), all_zero)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from trainobs.capture.layers import Call, Part
 from trainobs.capture.reading._node_records import node_records
-from trainobs.capture.reading._plan import CallPlan, OutputPlan, StepPlan, WeightPlan
+from trainobs.capture.reading._plan import CallPlan, OtherWeightPlan, OutputPlan, StepPlan, WeightPlan
 from trainobs.capture.reading._units import Activated, filled, units_of
 from trainobs.capture.reading._values import StepValues
 from trainobs.records import OutputRecord, Rows, SiteRecord, StepRecord, WeightRecord
@@ -35,7 +35,7 @@ def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: i
     """
     values = StepValues(returned, plan.loss_scale)
     activated = Activated()
-    weights = [_weight(o.layer, o.nodes, WeightValues.of(o.weight, values)) for o in plan.weights]
+    weights = [_other_weight(other, values) for other in plan.weights]
     sites: list[SiteRecord] = []
     for call in plan.calls:
         met = {name: WeightValues.of(weight, values) for name, weight in call.weights.items()}
@@ -213,6 +213,12 @@ def _unexplained(plan: CallPlan, weights: dict[str, WeightValues]) -> list[Weigh
     """The weights of a call of which its kind, once it saw the values, could say nothing."""
     asked = [weight for weight in weights.values() if weight.plan.trainable]
     return [_weight(plan.layer, (plan.node,), weight) for weight in asked]
+
+
+def _other_weight(plan: OtherWeightPlan, values: StepValues) -> WeightRecord:
+    record = _weight(plan.layer, plan.nodes, WeightValues.of(plan.weight, values))
+    all_zero = values.of(plan.all_zero)
+    return dataclasses.replace(record, is_zero=all_zero is not None and bool(all_zero))
 
 
 def _weight(layer: keras.Layer, nodes: tuple[int, ...], weight: WeightValues) -> WeightRecord:

@@ -85,6 +85,7 @@ class StepTrace:
     """Everything one step hands over, in the order it happened.
 
     `graph` is the one the step itself is traced in: the bodies of loops have others.
+    `all_zero` says, by id, of weights that no known kind explains, whether they were zero before the step.
     `losses` adds up to the loss: what the step's last gradient of weights is of, or what its `compute_loss`
     has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
     `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
@@ -96,6 +97,7 @@ class StepTrace:
     outputs: list[ModelOutput] = dataclasses.field(default_factory=list)
     variable_gradients: dict[int, dict[int, tf.Tensor | None]] = dataclasses.field(default_factory=dict)
     penalty_gradients: dict[int, tf.Tensor | None] = dataclasses.field(default_factory=dict)
+    all_zero: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
     losses: list[tf.Tensor] = dataclasses.field(default_factory=list)
     loss_scale: tf.Tensor | None = None
     loss_is_scaled: bool = False

@@ -135,6 +135,7 @@ class BackwardPass:
         if own:
             trace.variable_gradients[in_pass] = {id(variable): gradient for variable, gradient in own}
             _keep_penalties(trace, [variable for variable, _ in own])
+            _keep_zeros(trace, [variable for variable, _ in own])
         return bool(own)
 
     def enter_tape(self, original: Original, tape: tf.GradientTape) -> tf.GradientTape:
@@ -154,3 +155,11 @@ def _keep_penalties(trace: StepTrace, variables: list[keras.Variable]) -> None:
     for variable in variables:
         if id(variable) not in trace.penalty_gradients:
             trace.penalty_gradients[id(variable)] = penalty_gradient(variable)
+
+
+def _keep_zeros(trace: StepTrace, variables: list[keras.Variable]) -> None:
+    """Keep whether weights are zero by now, before the update: of those that no known kind explains."""
+    known = {key for call in trace.calls for key in call.variables}
+    for variable in variables:
+        if id(variable) not in known:
+            trace.all_zero[id(variable)] = tf.reduce_all(tf.equal(tf.convert_to_tensor(variable), 0))
