@@ -32,7 +32,9 @@ def _quiet(figures: SiteFigures) -> str:
     dead, which = int(np.sum(figures.dead)), f"{figures.info.part} of " if figures.info.part else ""
     units = f"{part_of(dead, figures.units, 'unit')} {are(dead)} off"
     off = f"; {units} {everywhere(figures.unit_positions)}" if dead else ""
-    shares = {name.name.lower().replace("_", " + "): share for name, share in figures.used_shares.items()}
+    shares = {
+        str(name.name).lower().replace("_", " + "): share for name, share in figures.used_shares.items()
+    }
     known = {name: share for name, share in shares.items() if share > 0}
     held = f", {max(known.values()):.0%} of them by {max(known, key=lambda n: known[n])}" if known else ""
     lost = f"{figures.used_near_zero:.0%} of the gradients are near zero"

@@ -39,7 +39,7 @@ class Asking:
         """The causes of this step; None where it does not ask."""
         due, self._checks = self._checks % _EVERY == 0, self._checks + 1
         serious = any(finding.severity != "info" for finding in found)
-        trained = any(part.trainable for part in (*record.sites, *record.weights))
+        trained = any(s.trainable for s in record.sites) or any(w.trainable for w in record.weights)
         return explained(record, thresholds) if due or serious or not trained else None
 
 
