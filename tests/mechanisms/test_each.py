@@ -250,19 +250,19 @@ def test_masked():
 
 
 @pytest.mark.parametrize(
-    ("record", "layer", "place"),
+    ("record", "layer", "what"),
     [
         (step(np.where(inputs() > 2, np.nan, inputs()), *hidden()), "d0", "input"),
         (step(inputs(), dense(), dense(seed=1, scale=np.nan), dense(**HEAD)), "d1", "kernel"),
         (with_node(step(inputs(), *hidden()), 1, output=Scalars(1.0, 0, 3, 9)), "d1", "output"),
-        (with_node(step(inputs(), *hidden()), 1, output_gradient=Scalars(1.0, 0, 3, 9)), "d1", "gradient"),
+        (with_node(step(inputs(), *hidden()), 1, output_gradient=Scalars(1.0, 0, 3, 9)), "d2", "gradient"),
     ],
     ids=["data", "kernel", "output", "gradient"],
 )
-def test_non_finite(record, layer, place):
-    """The first place is named, and nothing else is said."""
+def test_non_finite(record, layer, what):
+    """The first layer is named, of a gradient the one that sent it; and nothing else is said."""
     diagnosis = diagnose(case_of(record))
-    assert list(diagnosis.mechanisms.values()) == [m.NonFinite(layer, place)]
+    assert list(diagnosis.mechanisms.values()) == [m.NonFinite(layer, what)]
 
 
 def test_exploding():

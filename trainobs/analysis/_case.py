@@ -7,6 +7,7 @@ import functools
 
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
+from trainobs.analysis._second_look import SecondLook, TakeLook
 from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
@@ -28,6 +29,8 @@ class Case:
         By path of the weight: those whose layer is not known.
     flow : Flow
     thresholds : Thresholds
+    take_look : callable, optional
+        Takes a second look at the batch, where a model is at hand.
     """
 
     statistics: Statistics
@@ -35,6 +38,12 @@ class Case:
     whole_layers: dict[str, WholeLayerFigures]
     flow: Flow
     thresholds: Thresholds
+    take_look: TakeLook | None = None
+
+    @functools.cached_property
+    def second_look(self) -> SecondLook | None:
+        """Taken when it is first asked for; None where none can be had."""
+        return None if self.take_look is None else self.take_look()
 
     @property
     def weights(self) -> dict[str, WeightFigures]:
@@ -108,6 +117,10 @@ class Case:
     def is_near_zero(self, rms: float) -> bool:
         """Whether values of this size are near zero, as activations."""
         return rms <= self.near_zero.activation_limit
+
+    def knows(self, layer: str) -> bool:
+        """Whether a layer has a node."""
+        return any(record.layer == layer for record in self.flow.records)
 
     def layer_of(self, node: int) -> str:
         """Name of a node's layer."""

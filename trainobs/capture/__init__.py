@@ -3,6 +3,7 @@
 May import `errors`, `activations`, `tensors`, `linear_ops` and `records`; never `statistics`, `analysis`
 or anything that draws conclusions or pictures. Its own rooms go one way, each imports only those below it:
 
+* `inside`: operation by operation, down to the user's line, when a finding needs it;
 * `step`: taps in the user's own step, one batch, loops that users write;
 * `reading`: which tensors may be read without moving a bit, a plan of the step, records of its values;
 * `layers`: what each weight of each kind of layer met; `layers/recurrent` apart.
@@ -11,6 +12,7 @@ or anything that draws conclusions or pictures. Its own rooms go one way, each i
 """
 
 from trainobs.capture._keras_internals import all_layers, maker_of
+from trainobs.capture.inside import BatchLook, second_look
 from trainobs.capture.layers import (
     KINDS,
     Call,
@@ -36,6 +38,7 @@ from trainobs.capture.step import (
 __all__ = [
     "KINDS",
     "BatchCapture",
+    "BatchLook",
     "Call",
     "CapturedStep",
     "Catch",
@@ -52,5 +55,6 @@ __all__ = [
     "maker_of",
     "register_activation_layer",
     "register_layer_kind",
+    "second_look",
     "updating_optimizer",
 ]

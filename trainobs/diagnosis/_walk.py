@@ -104,7 +104,7 @@ def _of_layer(downstream: Downstream, figures: WholeLayerFigures) -> Origins:
     info, start = figures.info, _name(figures)
     if not info.connected:
         return (Origin(Disconnected(info.layer, "unused"), (start,)),)
-    if Cause.BACKPROP in figures.causes:
+    if Cause.BACKPROP in figures.causes and not downstream.is_unseen(info.nodes[-1]):
         origins = downstream.why_silent(info.nodes[-1], info.layer)
         return tuple(origin.after(f"{start} ← backprop") for origin in origins)
     kind = ZeroLayerInput if Cause.INPUT in figures.causes else UnexplainedLayer

@@ -9,10 +9,16 @@ units that are off have in common. A new cause is one file that subclasses `Mech
 
 from trainobs.mechanisms._cancellation import Cancellation
 from trainobs.mechanisms._dead_activation import DeadActivation
-from trainobs.mechanisms._disconnected import Disconnected
+from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
 from trainobs.mechanisms._frozen import Frozen
-from trainobs.mechanisms._masked import Masked, SomeWeightlessPositions, WeightlessPositions, levels_its_input
+from trainobs.mechanisms._masked import (
+    Masked,
+    Silenced,
+    SomeWeightlessPositions,
+    WeightlessPositions,
+    levels_its_input,
+)
 from trainobs.mechanisms._mechanism import (
     Key,
     Mechanism,
@@ -55,11 +61,13 @@ __all__ = [
     "Key",
     "Masked",
     "Mechanism",
+    "NeverRead",
     "NonFinite",
     "OffUnits",
     "OutputMismatch",
     "QuietOutput",
     "SaturatedActivation",
+    "Silenced",
     "SomeWeightlessPositions",
     "Underflow",
     "Unexplained",

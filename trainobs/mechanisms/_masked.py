@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.records import DATA
+from trainobs.records import DATA, Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,12 @@ class Masked(Mechanism):
     ----------
     normalises : bool
         Whether it is a normalisation: then groups of one element, or of equal ones, become 0.
+    place : Place or None
+        The operation that makes the zeros.
     """
 
     normalises: bool
+    place: Place | None = None
 
     cause = "masked"
 
@@ -37,17 +40,51 @@ class Masked(Mechanism):
         """The mechanism at a node."""
         return cls(case.layer_of(node), case.flow.normalises(node))
 
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """With the operation that makes the zeros."""
+        look = case.second_look
+        place = None if look is None else look.zeros_from(self.layer)
+        return dataclasses.replace(self, place=place)
+
     def evidence(self) -> str:
         """What the layer does."""
         levels = " It levels what it normalises: groups of one element, or of equal ones."
         zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
-        return zeros + (levels if self.normalises else "")
+        made = "" if self.place is None else f" {self.place} makes them."
+        return zeros + made + (levels if self.normalises else "")
 
     def advice(self) -> str:
         """What to try first, depending on what the layer is."""
         if self.normalises:
             return "Normalise over an axis of more than one element, or leave this layer out."
         return "Check the mask, or whatever this layer multiplies with."
+
+
+@dataclasses.dataclass(frozen=True)
+class Silenced(Mechanism):
+    """An operation makes exact zeros of a gradient (see `Masked`).
+
+    Parameters
+    ----------
+    place : Place
+        That operation.
+    """
+
+    place: Place
+
+    cause = "masked"
+    on_the_way = True
+
+    def evidence(self) -> str:
+        """Where it happens."""
+        return (
+            f"A gradient arrives at {self.place}, but only zeros go on from there to the weights of "
+            f"{self.layer}: they are multiplied with zero."
+        )
+
+    def advice(self) -> str:
+        """The same in all cases."""
+        return "Look at this line: a unit that is off at all positions, a mask of zeros, a clipped value."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case
+from trainobs.mechanisms._disconnected import Disconnected
+from trainobs.mechanisms._masked import Silenced
 from trainobs.mechanisms._mechanism import Mechanism
 
 _ADVICE = "Look for losses (add_loss) or code that use this kernel outside of its layer."
@@ -75,6 +77,16 @@ class UnexplainedLayer(Mechanism):
     """A layer of unknown kind has near-zero gradients, and live surroundings (see `Unexplained`)."""
 
     cause = "unexplained"
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """Where the gradient ends, if it is None or exactly zero."""
+        look = None if weight is None else case.second_look
+        ending = None if look is None or weight is None else look.ending(weight)
+        if ending is None:
+            return self
+        if ending.kind == "zero" and ending.place is not None:
+            return Silenced(self.layer, ending.place)
+        return Disconnected.at(case, self.layer, ending)
 
     @property
     def severity(self) -> str:

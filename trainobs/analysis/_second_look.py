@@ -1,0 +1,25 @@
+"""What a second look at the batch answers, operation by operation; only a model at hand allows one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from trainobs.records import Broken, Ending, Place
+
+
+class SecondLook(Protocol):
+    """Questions about the operations of the batch that is explained."""
+
+    def ending(self, weight: str) -> Ending | None:
+        """Where the gradient of a weight ends, given its path; None for a weight that has one."""
+
+    def broken(self) -> Broken | None:
+        """The operation that made the first NaN or infinite values."""
+
+    def zeros_from(self, layer: str) -> Place | None:
+        """The operation that made the zeros which a layer reads, or else puts out."""
+
+
+#: Takes the second look; None where none can be had.
+TakeLook = Callable[[], SecondLook | None]
