@@ -212,6 +212,81 @@ def test_zeros_in_the_data_are_made_by_no_operation():
     assert looked(model, 0 * X).zeros_from("out") is None
 
 
+# ---- gradients of gradients ----------------------------------------------------------------------
+
+
+class Equation(keras.Sequential):
+    """Learns a function whose second derivative is given, and its value at the border."""
+
+    def __init__(self, activation, border):
+        hidden = [keras.layers.Dense(8, activation, name=f"h{n}") for n in range(2)]
+        super().__init__([keras.Input((1,)), *hidden, keras.layers.Dense(1, name="u")])
+        self.border = border
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            with tf.GradientTape() as second:
+                second.watch(x)
+                with tf.GradientTape() as first:
+                    first.watch(x)
+                    u = self(x)
+                slope = first.gradient(u, x)
+            bend = second.gradient(slope, x)
+            loss = tf.reduce_mean((bend + tf.sin(x)) ** 2)
+            if self.border:
+                loss += tf.reduce_mean((self(x[:2]) - y[:2]) ** 2)
+        weights = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+LINE = np.linspace(-1, 1, 16, dtype="float32")[:, None]
+
+
+@pytest.mark.parametrize("border", [True, False], ids=["border", "inside only"])
+def test_an_equation_that_a_smooth_network_can_learn(border):
+    """Its terms do not add up, which is no finding: that a bias at the end has no gradient is no cut."""
+    model = Equation("tanh", border)
+    model.compile("adam")
+    assert trainobs.explain_near_zero_gradients(model, LINE, np.sin(LINE)).findings.empty
+
+
+@pytest.mark.parametrize(("border", "severity"), [(True, "warning"), (False, "error")])
+def test_the_second_derivative_of_relu_is_zero(border, severity):
+    """Said with the line that takes it, whether or not another part of the loss sends gradients."""
+    model = Equation("relu", border)
+    model.compile("adam")
+    (found,) = trainobs.explain_near_zero_gradients(model, LINE, np.sin(LINE)).findings.itertuples()
+    assert (found.severity, found.cause, found.layer) == (severity, "disconnected", "u")
+    assert "the second derivative of relu is 0" in found.evidence
+    assert "`bend = second.gradient(slope, x)`" in found.evidence
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["graph", "eager"])
+def test_a_gradient_penalty_is_told_apart(compiled):
+    """In a loop of the user's: a warning for no layer, though terms do not add up."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
+    recorder, x = trainobs.Recorder(every=1), tf.constant(X[:, 0])
+
+    def step():
+        with recorder.watch(model):
+            with tf.GradientTape() as tape:
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    prediction = model(x)
+                slopes = inner.gradient(prediction, x)
+                penalty = tf.reduce_mean((tf.norm(slopes, axis=1) - 1) ** 2)
+                loss = tf.reduce_mean((prediction - Y) ** 2) + penalty
+            tape.gradient(loss, model.trainable_variables)
+
+    (tf.function(step) if compiled else step)()
+    report = trainobs.explain_near_zero_gradients(recorder)
+    assert report.kernels["residual"].max() > 1e-2
+    assert report.findings.empty
+
+
 # ---- its costs, and what is left -----------------------------------------------------------------
 
 

@@ -74,7 +74,21 @@ class Case:
     def loss_is_silent(self) -> bool:
         """Whether the loss sends no gradient into weights that it could send one to."""
         quiet = self.g_out <= self.near_zero.gradient_floor and self._knows_what_the_loss_sends()
-        return quiet and any(figures.info.connected for figures in self.weights.values())
+        told = all(self.is_told(figures) for figures in self.sites.values() if figures.info.connected)
+        return quiet and told and any(figures.info.connected for figures in self.weights.values())
+
+    def is_told(self, figures: SiteFigures) -> bool:
+        """Whether a weight's factors say what its gradient is.
+
+        They don't where an inner tape took gradients that the loss is made of, and the terms do not add up.
+        There, gradients do not depend on what is added to an output.
+        """
+        info = figures.info
+        if self.flow.records[info.node].order == 1:
+            return True
+        if not info.connected:
+            return not (info.role == "bias" and info.activation.linear)
+        return not figures.residual > self.thresholds.residual_limit(info.dtype, figures.terms)
 
     def _knows_what_the_loss_sends(self) -> bool:
         """Whether it was measured, or estimated well enough to say that it is nothing."""

@@ -20,6 +20,9 @@ class SecondLook(Protocol):
     def zeros_from(self, layer: str) -> Place | None:
         """The operation that made the zeros which a layer reads, or else puts out."""
 
+    def flat_derivative(self) -> Place | None:
+        """Where an inner tape took a gradient that is exactly zero."""
+
 
 #: Takes the second look; None where none can be had.
 TakeLook = Callable[[], SecondLook | None]

@@ -56,8 +56,13 @@ def walk(case: Case) -> dict[str, Origins]:
 
 
 def _affected(case: Case, weights: dict[str, SiteFigures] | dict[str, WholeLayerFigures]) -> Iterator[str]:
-    """Keys of the weights with so many near-zero gradients that a finding elsewhere may be why."""
+    """Keys of the weights with so many near-zero gradients that a finding elsewhere may be why.
+
+    Not those whose factors don't say what their gradient is: near zero are their terms, not their gradient.
+    """
     for key, figures in weights.items():
+        if isinstance(figures, SiteFigures) and not case.is_told(figures):
+            continue
         lost = not figures.info.connected or not figures.used_near_zero <= case.thresholds.affected
         if figures.info.trainable and lost:
             yield key

@@ -30,6 +30,7 @@ from trainobs.mechanisms._non_finite import NonFinite
 from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._output_mismatch import AppliedTwice, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
+from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._underflow import Underflow
 from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer
 from trainobs.mechanisms._unscaled_input import UnscaledInput
@@ -62,6 +63,7 @@ __all__ = [
     "Masked",
     "Mechanism",
     "NeverRead",
+    "NoSecondDerivative",
     "NonFinite",
     "OffUnits",
     "OutputMismatch",

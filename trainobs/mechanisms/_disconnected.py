@@ -14,10 +14,12 @@ from trainobs.records import Ending, Place
 class Disconnected(Mechanism):
     """No gradient comes through.
 
-    Severity: error; warning for weights that no operation of this batch reads
+    Severity: error; warning for weights that no operation of this batch reads, and where another part of the
+    loss sends gradients
 
     When: the tape has no gradient for a trainable weight; or a node without a kernel, whose output is not
-    zero, lets none through.
+    zero, lets none through; or the loss is made of second derivatives (of an inner tape), and those of all
+    activations are 0.
 
     Where: the layer that lets none through, or the first one behind the gap; where no path leads to the loss,
     the last layer that can be reached. With a model at hand: the operation, with the line of the user's code.

@@ -18,9 +18,11 @@ class Masked(Mechanism):
 
     When: positions of an output have weight 0 in the loss, by sample weights, class weights or a mask: all of
     them, or some. Or a layer without a kernel puts out zeros only (a product with a mask of zeros, a
-    normalisation of one element or of equal ones), and signals or gradients are lost by it.
+    normalisation of one element or of equal ones), and signals or gradients are lost by it; or an operation in
+    a layer of unknown kind multiplies all gradients with zero.
 
-    Where: the output layer, with the part; or that layer.
+    Where: the output layer, with the part; or that layer. With a model at hand: the operation, with the line
+    of the user's code.
 
     Parameters
     ----------

@@ -28,7 +28,8 @@ class NonFinite(Mechanism):
 
     When: a value is NaN or infinite.
 
-    Where: the first layer, forward, then backward, that contains one.
+    Where: the first layer, forward, that contains one, else the one that sends the first one back. With a
+    model at hand: the operation that made it of finite values, with the line of the user's code.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.capture.inside._broken import made_going_back, made_going_forward
-from trainobs.capture.inside._lines import code_at
+from trainobs.capture.inside._lines import Line, code_at
 from trainobs.capture.inside._watching import Operation, Pass, Watching, is_floating, random_state_restored
 from trainobs.capture.inside._ways import Ways, is_zero
 from trainobs.capture.step import prepared, state_restored
@@ -32,7 +32,9 @@ def second_look(model: keras.Model, x: object, y: object, sample_weight: object)
     # the user's code may need a graph
     with contextlib.suppress(Exception), state_restored(model), random_state_restored():
         watching.run(keras.utils.pack_x_y_sample_weight(*data))
-    return BatchLook(model, watching.passes, keras.tree.flatten(data)) if watching.passes else None
+    if not watching.passes:
+        return None
+    return BatchLook(model, watching.passes, watching.derivatives, keras.tree.flatten(data))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,12 +45,15 @@ class BatchLook:
     ----------
     model : keras.Model
     passes : list of Pass
+    derivatives : list of (Line, list of tensors)
+        What inner tapes took, and where.
     data : list of tensors
         The batch.
     """
 
     model: keras.Model
     passes: list[Pass]
+    derivatives: list[tuple[Line, list[tf.Tensor]]]
     data: list[tf.Tensor]
 
     # ---- where a gradient ends ---------------------------------------------------------------
@@ -98,6 +103,12 @@ class BatchLook:
                 if origin is not None:
                     return place_of(origin)
         return None
+
+    def flat_derivative(self) -> Place | None:
+        """Where an inner tape took a gradient that is exactly zero."""
+        flat = (line for line, found in self.derivatives if found and all(map(is_zero, found)))
+        line = next(flat, None)
+        return None if line is None else Place("", "GradientTape.gradient", *line, code_at(line))
 
     @functools.cached_property
     def _linked(self) -> dict[int, Ways]:

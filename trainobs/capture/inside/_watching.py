@@ -75,6 +75,7 @@ class Watching:
         self._is_paused = False
         self._outermost: FrameType | None = None
         self.passes: list[Pass] = []
+        self.derivatives: list[tuple[Line, list[tf.Tensor]]] = []
 
     def run(self, data: object) -> None:
         """Run the train step on a batch, without its update."""
@@ -139,7 +140,10 @@ class Watching:
         own = tf.nest.flatten(sources)
         weights = {id(k): v for v in self._model.variables for k in (v, v.value)}
         if not any(id(source) in weights for source in own):
-            return original(tape, target, sources, output_gradients, unconnected_gradients)
+            taken = original(tape, target, sources, output_gradients, unconnected_gradients)
+            assert self._outermost is not None
+            self.derivatives.append((users_line(self._outermost), _tensors(taken)))
+            return taken
         operations = tuple(self._operations)
         made = [t for operation in operations for t in operation.outputs if is_floating(t)]
         with self._paused():
@@ -206,6 +210,10 @@ def random_state_restored() -> Iterator[None]:
 def is_floating(value: object) -> bool:
     """Whether a gradient can flow through a value."""
     return isinstance(value, tf.Tensor) and value.dtype.is_floating
+
+
+def _tensors(structure: object) -> list[tf.Tensor]:
+    return [t for t in tf.nest.flatten(structure, expand_composites=True) if tf.is_tensor(t)]
 
 
 def _nothing(*args: object, **kwargs: object) -> None:

@@ -115,13 +115,16 @@ class BackwardPass:
         trace = self._tracing.here
         if trace is None:
             return original(tape, target, sources, *args, **kwargs)
-        own = trace.current_pass
+        own, order = trace.current_pass, trace.order_of(target)
         try:
             found = original(tape, target, sources, *args, **kwargs)
         finally:
             trace.current_pass = own + 1
         trace.end_pass(own, found, training=not self._withhold_update)
-        if self._keep_weights(trace, own, sources, found) and self._on_pass is not None:
+        trace.orders[own] = order
+        of_weights = self._keep_weights(trace, own, sources, found)
+        trace.take(found, order, of_weights=of_weights)
+        if of_weights and self._on_pass is not None:
             trace.loss = target if tf.is_tensor(target) and target.shape.rank == 0 else None
             self._on_pass(trace)
         return found
@@ -150,6 +153,8 @@ class BackwardPass:
 
 
 def _keep_penalties(trace: StepTrace, variables: list[keras.Variable]) -> None:
+    taken = [*trace.taken]
     for variable in variables:
         if id(variable) not in trace.penalty_gradients:
             trace.penalty_gradients[id(variable)] = penalty_gradient(variable)
+    trace.taken = taken  # without our own
