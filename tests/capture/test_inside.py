@@ -212,6 +212,47 @@ def test_zeros_in_the_data_are_made_by_no_operation():
     assert looked(model, 0 * X).zeros_from("out") is None
 
 
+class Between(keras.Model):
+    """Plain operations between two layers."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.first, self.last = (
+            keras.layers.Dense(8, "tanh", name="first"),
+            keras.layers.Dense(1, name="last"),
+        )
+        self.operation = operation
+
+    def call(self, x):
+        return self.last(self.operation(self.first(x)))
+
+
+def shrunk(x):
+    shifted = x + 1.0
+    small = 1e-4 * shifted
+    return 2.0 * small + 1.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "cause", "told"),
+    [
+        (rounded, "disconnected", "The gradient ends at Round in test_inside.py"),
+        (shrunk, "vanishing", "`small = 1e-4 * shifted`"),
+        (lambda x: tf.nn.softmax(tf.reduce_sum(x, -1, keepdims=True)), "masked", "is over one element"),
+    ],
+    ids=["cut", "drop", "one element"],
+)
+def test_operations_between_layers(operation, cause, told):
+    """What takes the gradient there is told with its line."""
+    model = Between(operation)
+    model.compile("adam", "mse")
+    report = trainobs.explain_near_zero_gradients(model, X[:, 0], Y)
+    (found,) = report.findings.query("cause == @cause").itertuples()
+    assert found.layer == "operations before last"
+    assert told in found.evidence
+    assert "first" in found.affects
+
+
 # ---- gradients of gradients ----------------------------------------------------------------------
 
 

@@ -14,6 +14,12 @@ class SecondLook(Protocol):
     def ending(self, weight: str) -> Ending | None:
         """Where the gradient of a weight ends, given its path; None for a weight that has one."""
 
+    def drop(self, weight: str, gain: float) -> Place | None:
+        """On the way from a weight to the loss, the operation that takes most of the gradient.
+
+        None where none passes on so little as `gain`.
+        """
+
     def broken(self) -> Broken | None:
         """The operation that made the first NaN or infinite values."""
 

@@ -14,6 +14,7 @@ from trainobs.mechanisms._exploding import Exploding
 from trainobs.mechanisms._frozen import Frozen
 from trainobs.mechanisms._masked import (
     Masked,
+    OneElement,
     Silenced,
     SomeWeightlessPositions,
     WeightlessPositions,
@@ -66,6 +67,7 @@ __all__ = [
     "NoSecondDerivative",
     "NonFinite",
     "OffUnits",
+    "OneElement",
     "OutputMismatch",
     "QuietOutput",
     "SaturatedActivation",

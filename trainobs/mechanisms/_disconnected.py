@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from trainobs.analysis import Case
+from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import Ending, Place
 
@@ -56,8 +57,10 @@ class Disconnected(Mechanism):
         """At an operation."""
         look = None if weight is None else case.second_look
         ending = None if look is None or weight is None else look.ending(weight)
-        if ending is None or ending.kind == "zero":
+        if ending is None or (ending.place is None and ending.kind == "zero"):
             return self
+        if ending.kind == "zero":
+            return of_zeros(self.layer, ending)
         return Disconnected.at(case, self.layer, ending)
 
     def evidence(self) -> str:
@@ -81,7 +84,12 @@ class Disconnected(Mechanism):
         )
 
     def advice(self) -> str:
-        """What to try first, in all cases."""
+        """What to try first: mostly, to remove what has no gradient."""
+        if self.where == "unused":
+            return (
+                "Compute the loss of what the model puts out, by TensorFlow's operations: NumPy arrays, "
+                "Python numbers and tf.numpy_function have no gradient."
+            )
         return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
 
 

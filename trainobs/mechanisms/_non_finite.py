@@ -79,7 +79,12 @@ class NonFinite(Mechanism):
         return f"{contained} A finite gradient arrives at {self.place}, and NaN or infinite values go on."
 
     def advice(self) -> str:
-        """What to try first, in all cases."""
+        """What to try first, of an operation to keep it from where it breaks."""
+        if self.place is not None and self.what == "gradient":
+            return (
+                "Keep what this operation reads away from where its derivative is infinite: a small number "
+                "under a root, in a logarithm or a divisor, before tf.where chooses, too."
+            )
         return "Look at this layer first: its data, its learning rate, logarithms and divisions."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._disconnected import Disconnected
-from trainobs.mechanisms._masked import Silenced
+from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._underflow import Underflow
 
@@ -92,7 +92,7 @@ class UnexplainedLayer(Mechanism):
         if ending is None:
             return self
         if ending.kind == "zero" and ending.place is not None:
-            return Silenced(self.layer, ending.place)
+            return of_zeros(self.layer, ending)
         return Disconnected.at(case, self.layer, ending)
 
     @property

@@ -46,10 +46,13 @@ class Ending:
         the loss; no operation read the weight in this batch.
     place : Place or None
         That operation; the last one that was reached, of what is unused.
+    elements : int
+        Over how many elements that operation is, where it is a softmax; else 0.
     """
 
     kind: Literal["cut", "zero", "unused", "never"]
     place: Place | None = None
+    elements: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ _STEEP = frozenset(
     {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "Div", "Reciprocal", "Inv", "DivNoNan", "Xlogy"}
     | {"Acos", "Asin", "Acosh", "Atanh", "Atan2", "Xdivy", "Digamma", "Lgamma"}
 )
-_SOFTMAX = ("Softmax", "LogSoftmax")
+SOFTMAX = ("Softmax", "LogSoftmax")
 
 
 def made_going_forward(ways: Ways, target: object) -> Operation | None:
@@ -24,7 +24,7 @@ def made_going_forward(ways: Ways, target: object) -> Operation | None:
     if not is_floating(target) or not is_broken(target):
         return None
     of_nan = ways.origin(target, is_nan)
-    if of_nan is not None and of_nan.type in _SOFTMAX and not any(map(_is_positive_infinite, of_nan.inputs)):
+    if of_nan is not None and of_nan.type in SOFTMAX and not any(map(_is_positive_infinite, of_nan.inputs)):
         return of_nan
     return ways.origin(target, is_broken)
 

@@ -8,12 +8,13 @@ import functools
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from trainobs.capture.inside._broken import made_going_back, made_going_forward
+from trainobs.capture.inside._broken import SOFTMAX, made_going_back, made_going_forward
 from trainobs.capture.inside._lines import Line, code_at
 from trainobs.capture.inside._watching import Operation, Pass, Watching, is_floating, random_state_restored
-from trainobs.capture.inside._ways import Ways, is_zero
+from trainobs.capture.inside._ways import Ways, is_zero, loudest_way, reads_of
 from trainobs.capture.step import prepared, state_restored
 from trainobs.records import Broken, Ending, Place
 
@@ -68,8 +69,7 @@ class BatchLook:
         if not is_zero(gradient):
             return None
         ways = self._ways(found)
-        handle = variable.value.handle
-        reads = [t for operation in ways.readers(handle) for t in operation.outputs]
+        reads = reads_of(ways, variable)
         if not reads:
             return Ending("never")
         return _cut(ways, reads) if gradient is None else _silenced(ways, reads)
@@ -77,6 +77,20 @@ class BatchLook:
     def _pass_of(self, variable: keras.Variable) -> Pass | None:
         asked = (found for found in self.passes if id(variable) in found.weights)
         return next(asked, None)
+
+    def drop(self, weight: str, gain: float) -> Place | None:
+        """On the way from a weight to the loss, the operation that takes most of the gradient.
+
+        None where none passes on so little as `gain`.
+        """
+        variable = next((v for v in self.model.variables if v.path == weight), None)
+        found = None if variable is None else self._pass_of(variable)
+        if variable is None or found is None:
+            return None
+        ways = self._ways(found)
+        steps = loudest_way(ways, reads_of(ways, variable))
+        least, operation = min(steps, default=(np.inf, None), key=lambda step: step[0])
+        return place_of(operation) if operation is not None and least <= gain else None
 
     # ---- what made values broken, or zero ----------------------------------------------------
 
@@ -154,7 +168,10 @@ def _cut(ways: Ways, reads: list[tf.Tensor]) -> Ending:
 def _silenced(ways: Ways, reads: list[tf.Tensor]) -> Ending | None:
     """Where a gradient becomes exactly zero."""
     _, silencer = ways.first_behind(reads, lambda tensor: not is_zero(ways.gradient(tensor)))
-    return None if silencer is None else Ending("zero", place_of(silencer))
+    if silencer is None:
+        return None
+    elements = int(silencer.outputs[0].shape[-1]) if silencer.type in SOFTMAX else 0
+    return Ending("zero", place_of(silencer), elements)
 
 
 def _number(operation: Operation) -> int:

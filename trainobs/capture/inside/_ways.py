@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -98,6 +99,28 @@ class Ways:
                 return maker
             maker = self.maker(inherited[0])
         return None
+
+
+def reads_of(ways: Ways, variable: keras.Variable) -> list[tf.Tensor]:
+    """What operations that read a variable put out."""
+    return [tensor for operation in ways.readers(variable.value.handle) for tensor in operation.outputs]
+
+
+def loudest_way(ways: Ways, tensors: list[tf.Tensor]) -> Iterator[tuple[float, Operation]]:
+    """The way to the loss by the largest gradients: each operation, and what part of one it passes on."""
+    while tensors:
+        tensor = max(tensors, key=lambda t: size_of(ways.gradient(t)))
+        arriving = [(size_of(ways.gradient(t)), r) for r in ways.readers(tensor) for t in r.outputs]
+        size, operation = max(arriving, default=(0.0, None), key=lambda pair: pair[0])
+        if operation is None or size == 0:
+            return
+        yield size_of(ways.gradient(tensor)) / size, operation
+        tensors = [t for t in operation.outputs if ways.gradient(t) is not None]
+
+
+def size_of(tensor: tf.Tensor | None) -> float:
+    """The norm of a tensor; 0 of none."""
+    return 0.0 if tensor is None else float(np.linalg.norm(values_of(tensor)))
 
 
 def _way(before: dict[int, Step | None], tensor: tf.Tensor) -> list[Step]:
