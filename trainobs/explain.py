@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainobs.analysis import WeightInfo, condensed
+from trainobs.analysis import TakeLook, WeightInfo, condensed
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.recording import Recording
 from trainobs.report import Report
@@ -99,11 +100,15 @@ def explain_near_zero_gradients(
     record = _recorded(source, step, x)
     thresholds = _thresholds_for(record, thresholds, near_zero)
     if record is None:
-        statistics = _of_model(source, x, y, batch_size, thresholds.near_zero, backprop)
+        statistics, take_look = _of_model(source, x, y, batch_size, thresholds.near_zero, backprop)
     else:
+        take_look = None
         statistics = _of_record(record, thresholds.near_zero, backprop)
     _check_weights(statistics, selection)
-    return Report(statistics, thresholds, selection=selection)
+    report = Report(statistics, thresholds, selection=selection, take_look=take_look)
+    if take_look is not None:
+        _ = report.diagnosis  # now, while the model is what was explained
+    return report
 
 
 def _check_weights(statistics: Statistics, selection: Selection) -> None:
@@ -163,10 +168,14 @@ def _of_record(record: StepRecord | Statistics, near_zero: NearZero, backprop: s
 
 def _of_model(
     model: keras.Model, x: object, y: object, batch_size: int, near_zero: NearZero, backprop: str
-) -> Statistics:
-    """Capture every batch and add the statistics up."""
+) -> tuple[Statistics, TakeLook | None]:
+    """Capture every batch and add the statistics up; and what takes a second look at one of them.
+
+    That is the first with NaN or infinite values, or the first of all. An estimate knows nothing of the
+    model's own backprop, so nothing is looked for there.
+    """
     from trainobs.batches import Batches
-    from trainobs.capture import BatchCapture, check_model
+    from trainobs.capture import BatchCapture, check_model, second_look
     from trainobs.progress import progress
 
     check_model(model)
@@ -175,9 +184,19 @@ def _of_model(
     capture, batches = BatchCapture(model), Batches(x, y, batch_size)
     condense = condensed if batches.length == 1 else None
     total: Statistics | None = None
+    looked_at: tuple[object, ...] = ()
     for batch in progress(batches, batches.length):
         part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop, condense=condense)
+        if total is None or (_is_broken(part) and not _is_broken(total)):
+            looked_at = batch
         total = part if total is None else total + part
     if total is None:
         raise InvalidArgument("The data is empty: there is no batch to explain. Pass at least one sample.")
-    return dataclasses.replace(total, step=None)
+    take_look = functools.partial(second_look, model, *looked_at) if backprop == "tape" else None
+    return dataclasses.replace(total, step=None), take_look
+
+
+def _is_broken(statistics: Statistics) -> bool:
+    """Whether a value or a gradient at a node is NaN or infinite."""
+    known = (scalars for node in statistics.nodes for scalars in (node.output, node.output_gradient))
+    return any(scalars is not None and scalars.non_finite for scalars in known)

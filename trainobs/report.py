@@ -35,6 +35,8 @@ class Report(Explanation):
         What counts as near zero, and when figures become findings.
     selection : Selection, optional
         Which layers the tables show.
+    take_look : callable, optional
+        Takes a second look at the batch, where the diagnosis needs it.
 
     Notes
     -----

@@ -13,7 +13,7 @@ from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_no
 from trainobs import mechanisms as m
 from trainobs.diagnosis import diagnose
 from trainobs.findings import SEVERITIES
-from trainobs.records import Scalars
+from trainobs.records import Ending, Place, Scalars
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
 
@@ -382,19 +382,19 @@ def test_masked():
 
 
 @pytest.mark.parametrize(
-    ("record", "layer", "place"),
+    ("record", "layer", "what"),
     [
         (step(np.where(inputs() > 2, np.nan, inputs()), *hidden()), "d0", "input"),
         (step(inputs(), dense(), dense(seed=1, scale=np.nan), dense(**HEAD)), "d1", "kernel"),
         (with_node(step(inputs(), *hidden()), 1, output=Scalars(1.0, 0, 3, 9)), "d1", "output"),
-        (with_node(step(inputs(), *hidden()), 1, output_gradient=Scalars(1.0, 0, 3, 9)), "d1", "gradient"),
+        (with_node(step(inputs(), *hidden()), 1, output_gradient=Scalars(1.0, 0, 3, 9)), "d2", "gradient"),
     ],
     ids=["data", "kernel", "output", "gradient"],
 )
-def test_non_finite(record, layer, place):
-    """The first place is named, and nothing else is said."""
+def test_non_finite(record, layer, what):
+    """The first layer is named, of a gradient the one that sent it; and nothing else is said."""
     diagnosis = diagnose(case_of(record))
-    assert list(diagnosis.mechanisms.values()) == [m.NonFinite(layer, place)]
+    assert list(diagnosis.mechanisms.values()) == [m.NonFinite(layer, what)]
 
 
 def test_exploding():
@@ -441,6 +441,64 @@ def test_unexplained():
     case = case_of(dataclasses.replace(record, sites=(kernel, *record.sites[1:])))
     (found,) = m.Unexplained.seen(case)
     assert found.layer == "d0" and found.residual > found.limit == 1e-4
+
+
+@pytest.mark.parametrize("why", ["inner tape", "underflow"])
+def test_terms_that_are_known_not_to_add_up(why):
+    """Of a loss that is made of gradients, too; or in half precision that flushes them."""
+    record = step(inputs(), *(dense(seed=n, dtype="float16") for n in range(2)), loss_gradient=1.0)
+    kernel = record.sites[0]
+    change = 0 * kernel.kernel_gradient if why == "underflow" else kernel.kernel_gradient + 1
+    record = dataclasses.replace(
+        record, sites=(dataclasses.replace(kernel, kernel_gradient=change), *record.sites[1:])
+    )
+    assert why == "underflow" or list(m.Unexplained.seen(case_of(record)))
+    if why == "inner tape":
+        record = with_node(record, 0, order=2)
+    assert not list(m.Unexplained.seen(case_of(record)))
+
+
+def test_second_derivatives_of_rectifiers():
+    """Told where the loss is silent, or a second look finds the zeros; not of a plain loss."""
+    found = m.NoSecondDerivative("u", ("relu",), True)
+    assert found.severity == "error"
+    assert found.evidence().startswith("The loss is made of second")
+    place = Place("", "GradientTape.gradient", "pinn.py", 7, "bend = tape.gradient(slope, x)")
+    partly = m.NoSecondDerivative("u", ("relu",), False, place)
+    assert partly.severity == "warning"
+    assert partly.evidence().startswith("A part of the loss")
+    assert "in pinn.py:7: `bend = tape.gradient(slope, x)` is 0" in partly.evidence()
+    assert not list(m.NoSecondDerivative.seen(case_of(step(inputs(), *hidden(), loss_gradient=0.0))))
+
+
+class Look:
+    """What a second look would answer."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+
+    def __getattr__(self, question):
+        return lambda *given: self.answers.get(question)
+
+
+def test_a_second_look_names_the_place():
+    """A cut at an operation of another layer moves there; without a look nothing changes."""
+    place = Place("d2", "Round", "model.py", 41, "q = tf.round(s)")
+    record = step(inputs(), *hidden(cut=True))
+    look = Look(ending=Ending("cut", place))
+    case = dataclasses.replace(case_of(record), take_look=lambda: look)
+    (found,) = diagnose(case).mechanisms.values()
+    assert (found.layer, found.place) == ("d2", place)
+    assert "The gradient ends at Round in model.py:41: `q = tf.round(s)`" in found.evidence()
+    nothing = dataclasses.replace(case_of(record), take_look=lambda: None)
+    assert list(diagnose(nothing).mechanisms.values()) == [m.Disconnected("d1", "before")]
+
+
+def test_a_place_in_words():
+    """With a file, by its layer only, or by the operation alone."""
+    assert str(Place("gate", "Relu")) == "Relu in gate"
+    assert str(Place("", "Sum")) == "Sum"
+    assert str(Place("gate", "Relu", "/home/me/net.py", 3)) == "Relu in net.py:3"
 
 
 def test_layers_of_unknown_kind():

@@ -1,4 +1,4 @@
-"""The rooms of `capture` go one way: step → reading → layers → layers/recurrent."""
+"""The rooms of `capture` go one way: inside → step → reading → layers → layers/recurrent."""
 
 import ast
 import re
@@ -10,7 +10,12 @@ from trainobs import capture
 
 ROOT = Path(capture.__file__).parent
 #: Each room, and what it may import of the others.
-ROOMS = {"step": {"reading", "layers"}, "reading": {"layers"}, "layers": {"layers.recurrent"}}
+ROOMS = {
+    "inside": {"step", "reading", "layers"},
+    "step": {"reading", "layers"},
+    "reading": {"layers"},
+    "layers": {"layers.recurrent"},
+}
 #: What the room of recurrent layers shares with its parent.
 SHARED = {"layers._kind", "layers._slope", "layers._probing"}
 

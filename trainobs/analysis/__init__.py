@@ -8,7 +8,7 @@ May import `errors`, `thresholds`, `activations`, `linear_ops`, `records` and `s
    are known, with `_gradient_figures`, `_likelihoods`, `_off_figures`, `_input_figures`, `_time_figures` and
    `_per_unit`; `_whole_layer_figures` where they are not. `_condensed` lets go of what led to verdicts.
 3. `_flow` is the way of the gradient from node to node, `_paths` what is lost on it.
-4. `_case` puts all of it together.
+4. `_case` puts all of it together. With a model at hand it can take a `_second_look`.
 """
 
 from trainobs.analysis._case import Case
@@ -17,6 +17,7 @@ from trainobs.analysis._condensed import condensed
 from trainobs.analysis._flow import Flow, FlowNode
 from trainobs.analysis._paths import LOSS, Edge, Loss, Paths, Piece, Stretch, powers
 from trainobs.analysis._per_unit import mean_per_unit, shares_per_unit
+from trainobs.analysis._second_look import SecondLook, TakeLook
 from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._weight_figures import WITHOUT_TERMS, WeightFigures, WeightInfo
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
@@ -34,8 +35,10 @@ __all__ = [
     "Loss",
     "Paths",
     "Piece",
+    "SecondLook",
     "SiteFigures",
     "Stretch",
+    "TakeLook",
     "WeightFigures",
     "WeightInfo",
     "WholeLayerFigures",

@@ -7,6 +7,7 @@ import functools
 
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
+from trainobs.analysis._second_look import SecondLook, TakeLook
 from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
@@ -28,6 +29,8 @@ class Case:
         By path of the weight: those whose layer is not known.
     flow : Flow
     thresholds : Thresholds
+    take_look : callable, optional
+        Takes a second look at the batch, where a model is at hand.
     """
 
     statistics: Statistics
@@ -35,6 +38,12 @@ class Case:
     whole_layers: dict[str, WholeLayerFigures]
     flow: Flow
     thresholds: Thresholds
+    take_look: TakeLook | None = None
+
+    @functools.cached_property
+    def second_look(self) -> SecondLook | None:
+        """Taken when it is first asked for; None where none can be had."""
+        return None if self.take_look is None else self.take_look()
 
     @property
     def weights(self) -> dict[str, WeightFigures]:
@@ -65,7 +74,21 @@ class Case:
     def loss_is_silent(self) -> bool:
         """Whether the loss sends no gradient into weights that it could send one to."""
         quiet = self.g_out <= self.near_zero.gradient_floor and self._knows_what_the_loss_sends()
-        return quiet and any(figures.info.connected for figures in self.weights.values())
+        told = all(self.is_told(figures) for figures in self.sites.values() if figures.info.connected)
+        return quiet and told and any(figures.info.connected for figures in self.weights.values())
+
+    def is_told(self, figures: SiteFigures) -> bool:
+        """Whether a weight's factors say what its gradient is.
+
+        They don't where an inner tape took gradients that the loss is made of, and the terms do not add up.
+        There, gradients do not depend on what is added to an output.
+        """
+        info = figures.info
+        if self.flow.records[info.node].order == 1:
+            return True
+        if not info.connected:
+            return not (info.role == "bias" and info.activation.linear)
+        return not figures.residual > self.thresholds.residual_limit(info.dtype, figures.terms)
 
     def _knows_what_the_loss_sends(self) -> bool:
         """Whether it was measured, or estimated well enough to say that it is nothing."""
@@ -108,6 +131,10 @@ class Case:
     def is_near_zero(self, rms: float) -> bool:
         """Whether values of this size are near zero, as activations."""
         return rms <= self.near_zero.activation_limit
+
+    def knows(self, layer: str) -> bool:
+        """Whether a layer has a node."""
+        return any(record.layer == layer for record in self.flow.records)
 
     def layer_of(self, node: int) -> str:
         """Name of a node's layer."""

@@ -85,8 +85,8 @@ class Flow:
     def gates(self, node: int) -> list[SiteFigures]:
         """The kernels of the stages that a call is made of, given its last node or one of them."""
         own = self.records[node]
-        last = next((n for n in self.consumers[node] if own.stage and self._is_call_of(n, own)), node)
-        stages = [p for p in self.records[last].producers if p != DATA and self._is_call_of(p, own)]
+        last = next((n for n in self.consumers[node] if own.stage and self.is_call_of(n, own)), node)
+        stages = [p for p in self.records[last].producers if p != DATA and self.is_call_of(p, own)]
         return [site for p in stages if (site := self.site_at(p)) is not None]
 
     def recurrent_kernels(self, node: int) -> list[SiteFigures]:
@@ -94,7 +94,8 @@ class Flow:
         stages = {node, *(gate.info.node for gate in self.gates(node))}
         return [site for site in self._recurrent if site.info.node in stages]
 
-    def _is_call_of(self, node: int, other: NodeRecord) -> bool:
+    def is_call_of(self, node: int, other: NodeRecord) -> bool:
+        """Whether a node belongs to the same call as another."""
         own = self.records[node]
         return (own.layer, own.call, own.loss) == (other.layer, other.call, other.loss)
 

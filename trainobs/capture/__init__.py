@@ -4,6 +4,7 @@ May import `errors`, `activations`, `tensors`, `linear_ops` and `records`; never
 or anything that draws conclusions or pictures. Its own rooms go one way, each imports only those below it:
 
 * `_update`: what the optimizer would make of gradients, tried on copies;
+* `inside`: operation by operation, down to the user's line, when a finding needs it;
 * `step`: taps in the user's own step, one batch, loops that users write;
 * `reading`: which tensors may be read without moving a bit, a plan of the step, records of its values;
 * `layers`: what each weight of each kind of layer met; `layers/recurrent` apart.
@@ -13,6 +14,7 @@ or anything that draws conclusions or pictures. Its own rooms go one way, each i
 
 from trainobs.capture._keras_internals import all_layers, maker_of
 from trainobs.capture._update import updated_weights
+from trainobs.capture.inside import BatchLook, second_look
 from trainobs.capture.layers import (
     KINDS,
     Call,
@@ -38,6 +40,7 @@ from trainobs.capture.step import (
 __all__ = [
     "KINDS",
     "BatchCapture",
+    "BatchLook",
     "Call",
     "CapturedStep",
     "Catch",
@@ -54,6 +57,7 @@ __all__ = [
     "maker_of",
     "register_activation_layer",
     "register_layer_kind",
+    "second_look",
     "updated_weights",
     "updating_optimizer",
 ]

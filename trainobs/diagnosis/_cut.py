@@ -20,17 +20,27 @@ def where_cut(case: Case, figures: SiteFigures) -> Origin:
             continue
         seen.add(node)
         for reader in case.flow.consumers[node]:
-            record = case.flow.records[reader]
-            if record.output_gradient is not None or record.unread:  # one arrived there
+            if _arrived(case, reader):
                 return at_its_layer(_cut_before(case, between, reader))
-            has_kernel = case.flow.site_at(reader) is not None
+            has_kernel = case.flow.site_at(reader) is not None or bool(case.flow.gates(reader))
             todo.append((reader, () if has_kernel else (*between, reader)))
     last = case.layer_of(case.flow.end(start))
     return Origin(Disconnected(last, "unused"), ("no path to the loss",))
 
 
+def _arrived(case: Case, node: int) -> bool:
+    """Whether a gradient came to a node; to a stage of a call, whether one came to the call."""
+    record = case.flow.records[node]
+    last = [n for n in case.flow.consumers[node] if record.stage and case.flow.is_call_of(n, record)]
+    if last:
+        return any(_arrived(case, n) for n in last)
+    return record.output_gradient is not None or bool(record.unread)
+
+
 def _cut_before(case: Case, between: tuple[int, ...], reader: int) -> Disconnected:
     """Name the layer that lets no gradient through: one comes to `reader`, but none to `between`."""
+    if case.flow.records[reader].cuts_gradient:
+        return Disconnected(case.layer_of(reader), "node")
     suspects = [node for node in between if case.flow.records[node].cuts_gradient]
     if not suspects and len(between) == 1:
         suspects = [between[0]]

@@ -1,10 +1,11 @@
-"""All of a diagnosis: see, walk, merge, rank."""
+"""All of a diagnosis: see, walk, merge, locate, rank."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from trainobs.analysis import Case
+from trainobs.diagnosis._locate import located
 from trainobs.diagnosis._merge import Traces, merge
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._rank import rank
@@ -50,6 +51,7 @@ def diagnose(case: Case) -> Diagnosis:
     else:
         direct = (*map(Origin, seen), *walk_from_suspects(case, seen))
         traces = merge(Traces(direct, walk(case), asking(case)), case)
+    traces = located(traces, case)
     roots = traces.roots()
     mechanisms = {key: origin.mechanism for key, origin in roots.items()}
     return Diagnosis(rank(traces, case), mechanisms, traces.walked)

@@ -42,6 +42,10 @@ class Downstream:
         self._case = case
         self._lost_on_stretches: dict[int, Origins] = {}
 
+    def is_unseen(self, node: int) -> bool:
+        """Whether no way leads from a node to a loss that is not silent: it is read inside of a loop, say."""
+        return not self._case.loss_is_silent and not self._case.paths.to_loss(node)
+
     def why_silent(self, node: int, layer: str) -> Origins:
         """Why the gradient that arrives at a node of a layer is near zero: the largest share first."""
         case = self._case

@@ -58,8 +58,13 @@ def walk(case: Case) -> dict[str, Origins]:
 
 
 def _affected(case: Case, weights: dict[str, SiteFigures] | dict[str, WholeLayerFigures]) -> Iterator[str]:
-    """Keys of the weights with so many near-zero gradients that a finding elsewhere may be why."""
+    """Keys of the weights with so many near-zero gradients that a finding elsewhere may be why.
+
+    Not those whose factors don't say what their gradient is: near zero are their terms, not their gradient.
+    """
     for key, figures in weights.items():
+        if isinstance(figures, SiteFigures) and not case.is_told(figures):
+            continue
         lost = not figures.info.connected or not figures.used_near_zero <= case.thresholds.affected
         if figures.info.trainable and lost:
             yield key
@@ -109,7 +114,7 @@ def _of_layer(case: Case, downstream: Downstream, figures: WholeLayerFigures) ->
     waiting = WaitingWeight.of(case, figures)
     if waiting is not None:
         return (Origin(waiting, (start, waiting.zero)),)
-    if Cause.BACKPROP in figures.causes:
+    if Cause.BACKPROP in figures.causes and not downstream.is_unseen(info.nodes[-1]):
         origins = downstream.why_silent(info.nodes[-1], info.layer)
         return tuple(origin.after(f"{start} ← backprop") for origin in origins)
     kind = ZeroLayerInput if Cause.INPUT in figures.causes else UnexplainedLayer

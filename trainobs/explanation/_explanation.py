@@ -6,6 +6,7 @@ import functools
 
 import pandas as pd
 
+from trainobs.analysis import TakeLook
 from trainobs.diagnosis import Diagnosis
 from trainobs.explanation._facts import Facts
 from trainobs.explanation._findings import findings_table, findings_text, on_the_way
@@ -28,6 +29,8 @@ class Explanation(WeightTables):
         What counts as near zero, and when figures become findings.
     selection : Selection, optional
         Which layers the tables show.
+    take_look : callable, optional
+        Takes a second look at the batch, where the diagnosis needs it.
 
     Raises
     ------
@@ -40,11 +43,16 @@ class Explanation(WeightTables):
     """
 
     def __init__(
-        self, statistics: Statistics, thresholds: Thresholds, *, selection: Selection | None = None
+        self,
+        statistics: Statistics,
+        thresholds: Thresholds,
+        *,
+        selection: Selection | None = None,
+        take_look: TakeLook | None = None,
     ) -> None:
         self.statistics = statistics
         self.thresholds = thresholds
-        super().__init__(Facts(statistics, thresholds, selection or Selection()))
+        super().__init__(Facts(statistics, thresholds, selection or Selection(), take_look))
 
     @property
     def near_zero(self) -> NearZero:

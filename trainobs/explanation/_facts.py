@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 
-from trainobs.analysis import Case, Flow, SiteFigures, WeightFigures, WholeLayerFigures
+from trainobs.analysis import Case, Flow, SiteFigures, TakeLook, WeightFigures, WholeLayerFigures
 from trainobs.diagnosis import Diagnosis, diagnose
 from trainobs.errors import InvalidArgument, NotRecorded
 from trainobs.selection import Selection
@@ -23,6 +24,8 @@ class Facts:
     thresholds : Thresholds
     selection : Selection
         Which weights the tables show.
+    take_look : callable, optional
+        Takes a second look at the batch, for the diagnosis; it is forgotten once that is made.
 
     Raises
     ------
@@ -30,7 +33,13 @@ class Facts:
         If the statistics were counted with another `near_zero` than that of the thresholds.
     """
 
-    def __init__(self, statistics: Statistics, thresholds: Thresholds, selection: Selection) -> None:
+    def __init__(
+        self,
+        statistics: Statistics,
+        thresholds: Thresholds,
+        selection: Selection,
+        take_look: TakeLook | None = None,
+    ) -> None:
         if statistics.near_zero != thresholds.near_zero:
             raise InvalidArgument(
                 f"Statistics can be explained only with the thresholds that they were counted with. Those "
@@ -39,6 +48,7 @@ class Facts:
                 f'keep="tensors", which any thresholds can explain.'
             )
         self.statistics, self.thresholds, self._selection = statistics, thresholds, selection
+        self._take_look = take_look
 
     @functools.cached_property
     def gradient_scale(self) -> float:
@@ -60,8 +70,9 @@ class Facts:
     @functools.cached_property
     def diagnosis(self) -> Diagnosis:
         """What is wrong, and where each weight's gradient is lost."""
+        take_look, self._take_look = self._take_look, None  # with it, the model
         with np.errstate(invalid="ignore", over="ignore"):
-            return diagnose(self.case)
+            return diagnose(dataclasses.replace(self.case, take_look=take_look))
 
     @property
     def sites(self) -> dict[str, SiteFigures]:

@@ -9,12 +9,19 @@ units that are off have in common. A new cause is one file that subclasses `Mech
 
 from trainobs.mechanisms._cancellation import Cancellation
 from trainobs.mechanisms._dead_activation import DeadActivation
-from trainobs.mechanisms._disconnected import Disconnected
+from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
 from trainobs.mechanisms._frozen import Frozen, NothingTrained
 from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
-from trainobs.mechanisms._masked import Masked, SomeWeightlessPositions, WeightlessPositions, levels_its_input
+from trainobs.mechanisms._masked import (
+    Masked,
+    OneElement,
+    Silenced,
+    SomeWeightlessPositions,
+    WeightlessPositions,
+    levels_its_input,
+)
 from trainobs.mechanisms._mechanism import (
     Key,
     Mechanism,
@@ -27,6 +34,7 @@ from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
+from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._underflow import Underflow
 from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer
 from trainobs.mechanisms._unscaled_input import UnscaledInput
@@ -63,14 +71,18 @@ __all__ = [
     "Masked",
     "Mechanism",
     "MisreadOutput",
+    "NeverRead",
+    "NoSecondDerivative",
     "NonFinite",
     "NothingTrained",
     "OffUnits",
+    "OneElement",
     "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",
     "QuietPart",
     "SaturatedActivation",
+    "Silenced",
     "SomeWeightlessPositions",
     "Underflow",
     "Unexplained",

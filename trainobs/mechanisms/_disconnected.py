@@ -5,46 +5,109 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from trainobs.analysis import Case
+from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.records import Ending, Place
 
 
 @dataclasses.dataclass(frozen=True)
 class Disconnected(Mechanism):
     """No gradient comes through.
 
-    Severity: error
+    Severity: error; warning for weights that no operation of this batch reads, and where another part of the
+    loss sends gradients
 
     When: the tape has no gradient for a trainable weight; or a node without a kernel, whose output is not
-    zero, lets none through.
+    zero, lets none through; or the loss is made of second derivatives (of an inner tape), and those of all
+    activations are 0.
 
     Where: the layer that lets none through, or the first one behind the gap; where no path leads to the loss,
-    the last layer that can be reached.
+    the last layer that can be reached. With a model at hand: the operation, with the line of the user's code.
 
     Parameters
     ----------
-    place : {"unused", "node", "before", "layer"}
+    where : {"unused", "node", "before", "layer", "operation"}
         Nothing leads to the loss; the gradient ends at the layer; before it; at it, as the layer behind
-        shows.
+        shows; at an operation.
     reader : str
         That layer behind.
+    place : Place or None
+        The operation that lets none through, or the last one that was reached.
     """
 
-    place: Literal["unused", "node", "before", "layer"]
+    where: Literal["unused", "node", "before", "layer", "operation"]
     reader: str = ""
+    place: Place | None = None
 
     cause = "disconnected"
     on_the_way = True
 
+    @classmethod
+    def at(cls, case: Case, layer: str, ending: Ending) -> Disconnected:
+        """Where the gradient of a layer's weight ends."""
+        if ending.kind == "never":
+            return NeverRead(layer, "unused")
+        place = ending.place
+        if ending.kind == "unused" or place is None:
+            return cls(layer, "unused", place=place)
+        return cls(place.layer if case.knows(place.layer) else layer, "operation", place=place)
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """At an operation."""
+        look = None if weight is None else case.second_look
+        ending = None if look is None or weight is None else look.ending(weight)
+        if ending is None or (ending.place is None and ending.kind == "zero"):
+            return self
+        if ending.kind == "zero":
+            return of_zeros(self.layer, ending)
+        return Disconnected.at(case, self.layer, ending)
+
     def evidence(self) -> str:
         """Where the gradient ends."""
-        if self.place == "unused":
-            return f"No gradient comes to {self.layer}: no differentiable path leads from there to the loss."
-        if self.place == "node":
+        if self.where == "operation":
+            return f"The gradient ends at {self.place}: none goes on from there."
+        if self.where == "node":
             return f"A gradient arrives at {self.layer}, but none goes on from there."
-        if self.place == "before":
+        if self.where == "before":
             return f"The gradient ends before {self.layer}: what {self.layer} reads was computed without one."
-        return f"The gradient ends at {self.layer}: {self.reader} behind it has one, but none comes through."
+        if self.where == "layer":
+            return (
+                f"The gradient ends at {self.layer}: {self.reader} behind it has one, but none comes through."
+            )
+        return self._without_a_path()
+
+    def _without_a_path(self) -> str:
+        last = "" if self.place is None else f" The last operation on the way is {self.place}."
+        return (
+            f"No gradient comes to {self.layer}: no differentiable path leads from there to the loss.{last}"
+        )
 
     def advice(self) -> str:
-        """What to try first, in all cases."""
+        """What to try first: mostly, to remove what has no gradient."""
+        if self.where == "unused":
+            return (
+                "Compute the loss of what the model puts out, by TensorFlow's operations: NumPy arrays, "
+                "Python numbers and tf.numpy_function have no gradient."
+            )
         return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
+
+
+class NeverRead(Disconnected):
+    """No operation of this batch reads a weight (see `Disconnected`)."""
+
+    @property
+    def severity(self) -> str:
+        """A warning: another batch may read it."""
+        return "warning"
+
+    def evidence(self) -> str:
+        """That it is not read."""
+        return (
+            f"No operation of this batch reads the weights of {self.layer}: the layer is not called, or is "
+            f"in a branch that no sample took."
+        )
+
+    def advice(self) -> str:
+        """What to look at."""
+        return "Call the layer on the way to the loss; of a branch, check what chooses it, and more batches."

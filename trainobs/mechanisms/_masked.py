@@ -7,28 +7,33 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.records import DATA
+from trainobs.records import DATA, Ending, Place
 
 
 @dataclasses.dataclass(frozen=True)
 class Masked(Mechanism):
     """A layer puts out zeros only, or the loss leaves positions out.
 
-    Severity: error; info if the loss leaves only some positions out
+    Severity: error; warning for a softmax over one element; info if the loss leaves only some positions out
 
     When: positions of an output have weight 0 in the loss, by sample weights, class weights or a mask: all of
     them, or some. Or a layer without a kernel puts out zeros only (a product with a mask of zeros, a
-    normalisation of one element or of equal ones), and signals or gradients are lost by it.
+    normalisation of one element or of equal ones), and signals or gradients are lost by it; or an
+    operation in a layer of unknown kind multiplies all gradients with zero, or is a softmax over one element.
 
-    Where: the output layer, with the part; or that layer.
+    Where: the output layer, with the part; or that layer. With a model at hand: the operation, with the line
+    of the user's code.
 
     Parameters
     ----------
     normalises : bool
         Whether it is a normalisation: then groups of one element, or of equal ones, become 0.
+    place : Place or None
+        The operation that makes the zeros.
     """
 
     normalises: bool
+    place: Place | None = None
 
     cause = "masked"
 
@@ -37,17 +42,83 @@ class Masked(Mechanism):
         """The mechanism at a node."""
         return cls(case.layer_of(node), case.flow.normalises(node))
 
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """With the operation that makes the zeros."""
+        look = case.second_look
+        place = None if look is None else look.zeros_from(self.layer)
+        return dataclasses.replace(self, place=place)
+
     def evidence(self) -> str:
         """What the layer does."""
         levels = " It levels what it normalises: groups of one element, or of equal ones."
         zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
-        return zeros + (levels if self.normalises else "")
+        made = "" if self.place is None else f" {self.place} makes them."
+        return zeros + made + (levels if self.normalises else "")
 
     def advice(self) -> str:
         """What to try first, depending on what the layer is."""
         if self.normalises:
             return "Normalise over an axis of more than one element, or leave this layer out."
         return "Check the mask, or whatever this layer multiplies with."
+
+
+@dataclasses.dataclass(frozen=True)
+class Silenced(Mechanism):
+    """An operation makes exact zeros of a gradient (see `Masked`).
+
+    Parameters
+    ----------
+    place : Place
+        That operation.
+    """
+
+    place: Place
+
+    cause = "masked"
+    on_the_way = True
+
+    def evidence(self) -> str:
+        """Where it happens."""
+        return (
+            f"A gradient arrives at {self.place}, but only zeros go on from there to the weights of "
+            f"{self.layer}: they are multiplied with zero."
+        )
+
+    def advice(self) -> str:
+        """The same in all cases."""
+        return "Look at this line: a unit that is off at all positions, a mask of zeros, a clipped value."
+
+
+@dataclasses.dataclass(frozen=True)
+class OneElement(Mechanism):
+    """A softmax is over one element, so what it puts out is constant (see `Masked`).
+
+    Parameters
+    ----------
+    place : Place
+        The softmax.
+    """
+
+    place: Place
+
+    cause = "masked"
+    on_the_way = True
+
+    @property
+    def severity(self) -> str:
+        """A warning: only what it reads is held, and what it weights may be live."""
+        return "warning"
+
+    def evidence(self) -> str:
+        """What it puts out, and whom that holds."""
+        return (
+            f"{self.place} is over one element: it puts out 1 whatever it reads, so no gradient goes back "
+            f"from it. What it weights is not held by that."
+        )
+
+    def advice(self) -> str:
+        """The same in all cases."""
+        return "Attend over more than one element, or leave the softmax, and what only it reads, out."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +171,12 @@ class SomeWeightlessPositions(WeightlessPositions):
     def severity(self) -> str:
         """An info: it may be padding."""
         return "info"
+
+
+def of_zeros(layer: str, ending: Ending) -> Mechanism:
+    """The operation that makes exact zeros of the gradients of a layer."""
+    assert ending.place is not None
+    return OneElement(layer, ending.place) if ending.elements == 1 else Silenced(layer, ending.place)
 
 
 def levels_its_input(case: Case, figures: SiteFigures) -> bool:

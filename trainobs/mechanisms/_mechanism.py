@@ -73,6 +73,17 @@ class Mechanism(abc.ABC):
         """The kernels whose units are off so often that the reason has to be looked for."""
         return iter(())
 
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """The same, or what explains it better, after a second look at the batch (`Case.second_look`).
+
+        Parameters
+        ----------
+        case : Case
+        weight : str or None
+            Path of a weight that the mechanism keeps from learning; None where it shows by itself.
+        """
+        return self
+
     @property
     def key(self) -> Key:
         """What makes two mechanisms the same."""

@@ -8,13 +8,14 @@ from typing import Literal
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.records import Place
 
-Place = Literal["input", "kernel", "output", "gradient", "kernel gradient"]
-_PLACES: dict[Place, str] = {
+What = Literal["input", "kernel", "output", "gradient", "kernel gradient"]
+_CONTAINING: dict[What, str] = {
     "input": "The data that {} reads contains",
     "kernel": "The kernel of {} contains",
     "output": "The output of {} is the first to contain",
-    "gradient": "Going back from the loss, the gradient at {} is the first to contain",
+    "gradient": "Going back from the loss, {} is the first to send on",
     "kernel gradient": "The kernel gradient of {} contains",
 }
 
@@ -27,15 +28,19 @@ class NonFinite(Mechanism):
 
     When: a value is NaN or infinite.
 
-    Where: the first layer, forward, then backward, that contains one.
+    Where: the first layer, forward, that contains one, else the one that sends the first one back. With a
+    model at hand: the operation that made it of finite values, with the line of the user's code.
 
     Parameters
     ----------
-    place : {"input", "kernel", "output", "gradient", "kernel gradient"}
-        What contains it.
+    what : {"input", "kernel", "output", "gradient", "kernel gradient"}
+        What contains it; of a gradient, the layer sends it on.
+    place : Place or None
+        The operation that made it.
     """
 
-    place: Place
+    what: What
+    place: Place | None = None
 
     cause = "non_finite"
     treatments = ("drop broken samples", "re-initialise")
@@ -46,41 +51,80 @@ class NonFinite(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """The first place."""
+        """The first."""
         places = (*_forward(case), *_backward(case))
-        yield from (cls(layer, place) for layer, place in places[:1])
+        yield from (cls(layer, what) for layer, what in places[:1])
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """At the operation that made it, of what was made in the step."""
+        look = case.second_look if self.what in ("output", "gradient", "kernel gradient") else None
+        broken = None if look is None else look.broken()
+        if broken is None:
+            return self
+        layer = broken.place.layer
+        return NonFinite(layer if case.knows(layer) else self.layer, broken.direction, broken.place)
+
+    @property
+    def ordered_treatments(self) -> tuple[str, ...]:
+        """Only samples or a kernel can be mended; what an operation makes of finite values is code."""
+        return {"input": ("drop broken samples",), "kernel": ("re-initialise",)}.get(self.what, ())
 
     def evidence(self) -> str:
-        """What contains them."""
-        return f"{_PLACES[self.place].format(self.layer)} NaN or infinite values."
+        """What contains them, and what made them."""
+        contained = f"{_CONTAINING[self.what].format(self.layer)} NaN or infinite values."
+        if self.place is None:
+            return contained
+        if self.what == "output":
+            return f"{contained} {self.place} makes them of finite ones."
+        return f"{contained} A finite gradient arrives at {self.place}, and NaN or infinite values go on."
 
     def advice(self) -> str:
-        """What to try first, in all cases."""
+        """What to try first, of an operation to keep it from where it breaks."""
+        if self.place is not None and self.what == "gradient":
+            return (
+                "Keep what this operation reads away from where its derivative is infinite: a small number "
+                "under a root, in a logarithm or a divisor, before tf.where chooses, too."
+            )
         return "Look at this layer first: its data, its learning rate, logarithms and divisions."
 
 
-def _forward(case: Case) -> Iterator[tuple[str, Place]]:
+def _forward(case: Case) -> Iterator[tuple[str, What]]:
     """Places in the order of the forward pass."""
     for index, node in enumerate(case.flow.records):
         figures = case.flow.site_at(index)
         if figures is not None:
-            yield from ((node.layer, place) for place in _of_kernel(figures, case.flow.reads_data(index)))
+            yield from ((node.layer, what) for what in _of_kernel(figures, case.flow.reads_data(index)))
         if node.output.non_finite:
             yield node.layer, "output"
 
 
-def _of_kernel(figures: SiteFigures, reads_data: bool) -> Iterator[Place]:
+def _of_kernel(figures: SiteFigures, reads_data: bool) -> Iterator[What]:
     if reads_data and figures.statistics.sums["input_non_finite"]:
         yield "input"
     if not figures.kernel_is_finite:
         yield "kernel"
 
 
-def _backward(case: Case) -> Iterator[tuple[str, Place]]:
-    """Places in the order of the backward pass, gradients of values before those of weights."""
-    for node in reversed(case.flow.records):
-        if node.output_gradient is not None and node.output_gradient.non_finite:
-            yield node.layer, "gradient"
+def _backward(case: Case) -> Iterator[tuple[str, What]]:
+    """Places in the order of the backward pass, gradients of values before those of weights.
+
+    What arrives at a node was sent there by one that reads it.
+    """
+    for index in range(len(case.flow.records))[::-1]:
+        if _is_broken(case, index):
+            yield _sender(case, index), "gradient"
     for figures in reversed(case.sites.values()):
         if not figures.is_finite:
             yield figures.info.layer, "kernel gradient"
+
+
+def _is_broken(case: Case, node: int) -> bool:
+    gradient = case.flow.records[node].output_gradient
+    return gradient is not None and bool(gradient.non_finite)
+
+
+def _sender(case: Case, node: int) -> str:
+    """The layer that made a broken gradient of a finite one, of those that read a node; else its own."""
+    readers = case.flow.consumers[node]
+    finite = [reader for reader in readers if not _is_broken(case, reader)]
+    return case.layer_of(finite[-1] if finite else node)

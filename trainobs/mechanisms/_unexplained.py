@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from trainobs.analysis import Case
+from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._disconnected import Disconnected
+from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._underflow import Underflow
 
 _ADVICE = "Look for losses (add_loss) or code that use this kernel outside of its layer."
 
@@ -17,8 +20,9 @@ class Unexplained(Mechanism):
 
     Severity: warning
 
-    When: the terms of a weight do not add up to its gradient (`residual`); or gradients of a layer of unknown
-    kind are near zero, though live values and gradients arrive at it.
+    When: the terms of a weight do not add up to its gradient (`residual`), and neither an inner tape (a
+    gradient penalty) nor half precision that flushes them is why; or gradients of a layer of unknown kind are
+    near zero, though live values and gradients arrive at it.
 
     Where: the layer, with the residual; docs/extending/layer_kind.md makes a kind known.
 
@@ -41,7 +45,7 @@ class Unexplained(Mechanism):
         for figures in case.sites.values():
             info, residual = figures.info, figures.residual
             limit = case.thresholds.residual_limit(info.dtype, figures.terms)
-            if info.trainable and residual > limit:
+            if info.trainable and residual > limit and not _is_known(case, figures):
                 yield cls(info.layer, residual, limit)
 
     @property
@@ -70,11 +74,26 @@ class Unexplained(Mechanism):
         return _ADVICE
 
 
+def _is_known(case: Case, figures: SiteFigures) -> bool:
+    """Whether it is known why the terms don't add up: an inner tape, or half precision that flushes them."""
+    return case.flow.records[figures.info.node].order > 1 or Underflow.holds(case, figures)
+
+
 @dataclasses.dataclass(frozen=True)
 class UnexplainedLayer(Mechanism):
     """A layer of unknown kind has near-zero gradients, and live surroundings (see `Unexplained`)."""
 
     cause = "unexplained"
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """Where the gradient ends, if it is None or exactly zero."""
+        look = None if weight is None else case.second_look
+        ending = None if look is None or weight is None else look.ending(weight)
+        if ending is None:
+            return self
+        if ending.kind == "zero" and ending.place is not None:
+            return of_zeros(self.layer, ending)
+        return Disconnected.at(case, self.layer, ending)
 
     @property
     def severity(self) -> str:

@@ -8,8 +8,10 @@ import math
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures, powers
+from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import several
+from trainobs.records import Place
 
 _TREATMENTS = ("re-initialise", "insert normalisation", "swap activation", "residual wrap")
 _INITIALISE = "Use He initialisation (Glorot for tanh, sigmoid), normalisation or residual connections."
@@ -135,10 +137,13 @@ class VanishingAtNode(Mechanism):
         What it passes on of the gradient that arrives.
     learns : bool
         Whether weights of its own get a gradient.
+    place : Place or None
+        The operation that takes it.
     """
 
     gain: float
     learns: bool
+    place: Place | None = None
 
     cause = "vanishing"
     treatments = _TREATMENTS
@@ -159,10 +164,21 @@ class VanishingAtNode(Mechanism):
         """The gain of a killer."""
         return float(10**-case.thresholds.killer)
 
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """With the operation that takes most."""
+        look = None if weight is None else case.second_look
+        if look is None or weight is None:
+            return self
+        ending = look.ending(weight)
+        if ending is not None and ending.elements == 1:
+            return of_zeros(self.layer, ending)
+        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
+
     def evidence(self) -> str:
         """What it passes on, and whether it will grow."""
+        most = "" if self.place is None else f", most of it taken by {self.place}"
         grows = " But its own weights get a gradient: they will grow." if self.learns else ""
-        return f"{self.layer} passes on only {self.gain:.2g} of the gradient that arrives at it.{grows}"
+        return f"{self.layer} passes on only {self.gain:.2g} of the gradient that arrives at it{most}.{grows}"
 
     def advice(self) -> str:
         """What to try first, in all cases."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._masked import Masked
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import are, everywhere, part_of, ranges
 
@@ -58,6 +59,10 @@ class ZeroInput(Mechanism):
             input_rms=figures.input_rms,
             multiplied_by=multiplied_by,
         )
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """What made the zeros, where it was not the data."""
+        return _made_by_layer(self, case)
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
@@ -111,6 +116,10 @@ class ZeroLayerInput(Mechanism):
     cause = "zero_input"
     treatments = ZeroInput.treatments
 
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """As of a layer of known kind."""
+        return _made_by_layer(self, case)
+
     def evidence(self) -> str:
         """A sentence: all of it is near zero."""
         return f"All that {self.layer} reads is near zero."
@@ -118,3 +127,12 @@ class ZeroLayerInput(Mechanism):
     def advice(self) -> str:
         """What to try first, as for a layer of known kind."""
         return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
+
+
+def _made_by_layer(mechanism: Mechanism, case: Case) -> Mechanism:
+    """The mechanism, or the layer that made what it blames the data for."""
+    look = case.second_look
+    place = None if look is None else look.zeros_from(mechanism.layer)
+    if place is None or place.layer == mechanism.layer:
+        return mechanism
+    return Masked(place.layer or mechanism.layer, False, place)

@@ -39,6 +39,9 @@ class NodeRecord:
     cuts_gradient : bool
         Whether the layer can stop a gradient by what it does: it rounds, compares, or stops it, or is a
         Lambda, which may do anything.
+    order : int
+        1 for a gradient of a plain loss. 2 if that is made of gradients that an inner tape took (a gradient
+        penalty), so that a weight's gradient has more terms than its layer's calls say; 3 of second ones.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int
@@ -65,6 +68,7 @@ class NodeRecord:
     unread: str = ""
     normalises: bool = False
     cuts_gradient: bool = False
+    order: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -106,6 +106,7 @@ def _last_of_call(step: TracedStep, index: int, in_pass: int) -> NodePlan:
         ),
         normalises=normalises(call.layer),
         cuts_gradient=can_cut_gradient(call.layer),
+        order=step.trace.orders.get(in_pass, 1),
     )
 
 

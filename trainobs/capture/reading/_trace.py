@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.capture.layers import Kind, has_activation
-from trainobs.capture.reading._unread import reordering, unneeded
+from trainobs.capture.reading._unread import ancestors, reordering, unneeded
 
 #: Gradients by pass and by leaf of what is put out.
 Gradients = dict[tuple[int, int], tf.Tensor]
@@ -90,6 +90,8 @@ class StepTrace:
     has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
     `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
     order.
+    `taken` are gradients of something else than weights, with their order; `orders` has that of passes (see
+    `NodeRecord.order`).
     """
 
     graph: tf.Graph | None = None
@@ -104,6 +106,8 @@ class StepTrace:
     open_composites: list[keras.Layer] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
+    taken: list[tuple[list[tf.Tensor], int]] = dataclasses.field(default_factory=list)
+    orders: dict[int, int] = dataclasses.field(default_factory=dict)
     unread: list[tuple[Gradients, tuple[int, int]]] = dataclasses.field(default_factory=list)
 
     def begin(self, layer: keras.Operation, kind: Kind | None, received: list[tf.Tensor]) -> LayerCall:
@@ -133,6 +137,28 @@ class StepTrace:
             self.unread += [(gradients, key) for _, gradients, key in self._forget(in_pass, reordering)]
         for _, gradients, key in self._kept(in_pass):  # sparse where rows of an output were picked
             gradients[key] = tf.convert_to_tensor(gradients[key])
+
+    def take(self, found: object, order: int, *, of_weights: bool) -> None:
+        """Note gradients that a loss may be made of; those of weights (an inner update's) count once.
+
+        Without a graph it is not known whether what comes depends on those of weights: mostly, it does not.
+        """
+        tensors = [t for t in tf.nest.flatten(found, expand_composites=True) if tf.is_tensor(t)]
+        if not of_weights:
+            self.taken.append((tensors, order))
+        elif all(map(tf.is_symbolic_tensor, tensors)):
+            self.taken.append((tensors, 1))
+        else:
+            self.taken = []
+
+    def order_of(self, target: object) -> int:
+        """Of which order the gradient of a target is; without a graph, at most the second is known."""
+        targets = [tensor for tensor in tf.nest.flatten(target) if tf.is_tensor(tensor)]
+        if not all(map(tf.is_symbolic_tensor, targets)):
+            return 2 if self.taken else 1
+        behind = ancestors(targets) if self.taken else set()
+        orders = (order for found, order in self.taken if any(tensor.op in behind for tensor in found))
+        return 1 + max(orders, default=0)
 
     def is_unread(self, gradients: Gradients, in_pass: int) -> bool:
         """Whether any of these gradients, a field of a call or output, had to stay unread in a pass."""

@@ -38,7 +38,7 @@ _SHARING = (
 def unneeded(gradients: Sequence[tf.Tensor], requested: Iterable[tf.Tensor]) -> list[bool]:
     """Of each gradient whether nothing that was requested depends on it; never so in eager code."""
     symbolic = [t for t in tf.nest.flatten(requested, expand_composites=True) if tf.is_symbolic_tensor(t)]
-    needed = _ancestors(symbolic)
+    needed = ancestors(symbolic)
     return [bool(symbolic) and tf.is_symbolic_tensor(t) and t.op not in needed for t in gradients]
 
 
@@ -55,7 +55,7 @@ def reordering(gradients: Sequence[tf.Tensor]) -> list[bool]:
     ]
 
 
-def _ancestors(tensors: list[tf.Tensor]) -> set[tf.Operation]:
+def ancestors(tensors: list[tf.Tensor]) -> set[tf.Operation]:
     """All operations that tensors of a graph depend on."""
     found: set[tf.Operation] = set()
     todo = [tensor.op for tensor in tensors]

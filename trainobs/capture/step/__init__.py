@@ -9,9 +9,10 @@ the update withheld. `_watched` records steps of loops that users write. `_readi
 missing before anything is traced.
 """
 
-from trainobs.capture.step._batch import BatchCapture, capture_batch
-from trainobs.capture.step._parts_of_models import optimizers_of, updating_optimizer
+from trainobs.capture.step._batch import BatchCapture, capture_batch, prepared, state_restored
+from trainobs.capture.step._parts_of_models import nodes_of, optimizers_of, updating_optimizer
 from trainobs.capture.step._readiness import check_model, check_weights
+from trainobs.capture.step._replacing import replaced
 from trainobs.capture.step._tapped_step import CapturedStep
 from trainobs.capture.step._train_function import Catch, TrainFunction
 from trainobs.capture.step._watched import CaughtStep, WatchedModels
@@ -26,6 +27,10 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "nodes_of",
     "optimizers_of",
+    "prepared",
+    "replaced",
+    "state_restored",
     "updating_optimizer",
 ]

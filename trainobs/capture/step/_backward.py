@@ -115,13 +115,16 @@ class BackwardPass:
         trace = self._tracing.here
         if trace is None:
             return original(tape, target, sources, *args, **kwargs)
-        own = trace.current_pass
+        own, order = trace.current_pass, trace.order_of(target)
         try:
             found = original(tape, target, sources, *args, **kwargs)
         finally:
             trace.current_pass = own + 1
         trace.end_pass(own, found, training=not self._withhold_update)
-        if self._keep_weights(trace, own, sources, found):
+        trace.orders[own] = order
+        of_weights = self._keep_weights(trace, own, sources, found)
+        trace.take(found, order, of_weights=of_weights)
+        if of_weights:
             trace.keep_target(target)
             if self._on_pass is not None:
                 self._on_pass(trace)
@@ -152,9 +155,11 @@ class BackwardPass:
 
 
 def _keep_penalties(trace: StepTrace, variables: list[keras.Variable]) -> None:
+    taken = [*trace.taken]
     for variable in variables:
         if id(variable) not in trace.penalty_gradients:
             trace.penalty_gradients[id(variable)] = penalty_gradient(variable)
+    trace.taken = taken  # without our own
 
 
 def _keep_zeros(trace: StepTrace, variables: list[keras.Variable]) -> None:

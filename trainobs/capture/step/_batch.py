@@ -52,12 +52,9 @@ class BatchCapture:
 
     def __call__(self, x: Data, y: Data = None, sample_weight: Data = None, *, step: int = 0) -> StepRecord:
         """Run one batch and return its record; the model is left as it was."""
-        _check_batch(x, y, sample_weight)
-        data = keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
-        check_input_shape(self._model, data[0])
-        _build(self._model, data[0])
+        data = prepared(self._model, x, y, sample_weight)
         check_weights(self._model)
-        with _state_restored(self._model), _clear_errors(self._model):
+        with state_restored(self._model), _clear_errors(self._model):
             captured = self._function(keras.utils.pack_x_y_sample_weight(*data))
         return self._step.record(captured, step, epoch=0)
 
@@ -103,6 +100,17 @@ def capture_batch(model: keras.Model, x: Data, y: Data = None, sample_weight: Da
     return BatchCapture(model)(x, y, sample_weight)
 
 
+def prepared(
+    model: keras.Model, x: Data, y: Data, sample_weight: Data
+) -> tuple[tf.Tensor | None, tf.Tensor | None, tf.Tensor | None]:
+    """A batch as tensors, for a model that is built."""
+    _check_batch(x, y, sample_weight)
+    data = keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
+    check_input_shape(model, data[0])
+    _build(model, data[0])
+    return data
+
+
 def _to_tensor(value: object) -> tf.Tensor | None:
     if value is None or tf.is_tensor(value):
         return value
@@ -133,7 +141,7 @@ def _build(model: keras.Model, x: Data) -> None:
     """
     if model.built:
         return
-    with _state_restored(model):
+    with state_restored(model):
         model(x)
         drawn = random.getstate()
     random.setstate(drawn)
@@ -156,7 +164,7 @@ def _clear_errors(model: keras.Model) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _state_restored(model: keras.Model) -> Iterator[None]:
+def state_restored(model: keras.Model) -> Iterator[None]:
     """Put back what a train step, or the building of a model, changes; random states too."""
     generator, python, losses = global_seed_generator(), random.getstate(), added_losses(model)
     noted = lists_noted(model)
