@@ -75,7 +75,8 @@ def late_tape() -> Built:
 
 @CASES(
     "policy gradient, logarithms kept as numbers",
-    "https://github.com/Quantum-Cheese/DeepReinforcementLearning_Pytorch/issues/1: a list of numbers made into a"
+    "https://github.com/Quantum-Cheese/DeepReinforcementLearning_Pytorch/issues/1: a list of numbers "
+    "made into a"
     f" tensor has no gradient; {TENSORFLOW}43065",
     truth=(("disconnected", "logits"),),
     tape={"q1": "none", "q2": "none", "logits": "none"},

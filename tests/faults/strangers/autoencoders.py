@@ -74,7 +74,8 @@ def vae() -> Built:
 @CASES(
     "VAE, the divergence outweighs the pixels",
     "https://github.com/maxhodak/keras-molecules/issues/59: sums against means change the strength of the KL"
-    " term; https://github.com/AppliedDataSciencePartners/WorldModels/issues/9: KL of 3e8 beside an error of 0.18",
+    " term; https://github.com/AppliedDataSciencePartners/WorldModels/issues/9: KL of 3e8 beside an "
+    "error of 0.18",
     truth=(("penalty_dominates", "*"),),
     tape={"dec": "small", "pixels": "small"},
 )
@@ -140,7 +141,8 @@ def vq_vae() -> Built:
 
 @CASES(
     "VQ-VAE without the straight-through line",
-    "https://github.com/Justin-Tan/generative-compression/issues/27 and https://github.com/Biohub/esm/issues/92:"
+    "https://github.com/Justin-Tan/generative-compression/issues/27 and "
+    "https://github.com/Biohub/esm/issues/92:"
     " through an argmin no gradient comes back to the encoder",
     truth=(("disconnected", "quantizer"), ("disconnected", "to_code")),
     tape={"enc": "none", "to_code": "none", "dec": "live", "pixels": "live"},

@@ -1,4 +1,4 @@
-"""What a stranger's case is: its source, a small model of the same kind, and the truth, known without trainobs."""
+"""A stranger's case: its source, a small model of the same kind, and the truth, known without trainobs."""
 
 from __future__ import annotations
 

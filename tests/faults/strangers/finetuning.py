@@ -34,7 +34,8 @@ def transfer() -> Built:
 
 @CASES(
     "transfer learning, everything is frozen",
-    KERAS + "13880: a model made for transfer learning does not learn anything; " + KERAS + "8443",
+    KERAS + "13880: nothing is learned in a model of transfer learning; " + KERAS + "8443: what "
+    "trainable = False on a model freezes",
     truth=(("frozen", "head"), ("frozen", "base1"), ("frozen", "*")),
 )
 def all_frozen() -> Built:

@@ -68,7 +68,8 @@ def discriminator_step() -> Built:
 
 @CASES(
     "GAN, the discriminator is frozen when it is compiled",
-    "https://github.com/0b01/SimGAN-Captcha/issues/1 and https://github.com/eriklindernoren/Keras-GAN/issues/22:"
+    "https://github.com/0b01/SimGAN-Captcha/issues/1 and "
+    "https://github.com/eriklindernoren/Keras-GAN/issues/22:"
     " trainable = False counts when it is compiled; its loss stays where it was",
     truth=(("frozen", "d1"), ("frozen", "d_out"), ("frozen", "*")),
 )
@@ -83,7 +84,8 @@ def frozen_discriminator() -> Built:
 
 @CASES(
     "GAN, minimax loss and a discriminator that is sure",
-    "https://developers.google.com/machine-learning/gan/problems: vanishing gradients, if the discriminator is"
+    "https://developers.google.com/machine-learning/gan/problems: vanishing gradients, if the "
+    "discriminator is"
     " too good; log(1 - D(G(z))) of Goodfellow et al. 2014",
     truth=(("saturated_activation", "d_out"),),
     tape={"g1": "small", "g_out": "small"},

@@ -138,7 +138,8 @@ def switch() -> Built:
 
 @CASES(
     "mixture of experts, routed by argmax alone",
-    "https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/95: the gate learns by what "
+    "https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/95: the gate "
+    "learns by what "
     "it multiplies; https://github.com/ml-explore/mlx/issues/652: no gradient through the choice",
     truth=(("disconnected", "router"), ("disconnected", "route")),
     tape={"router": "none", "expert0": "live", "head": "live"},

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from tests.faults.models import dense, small_digits
-from tests.faults.strangers.cases import DEEPLOCALIZE, KERAS, TENSORFLOW, Built, Family, compiled, normal
+from tests.faults.strangers.cases import DEEPLOCALIZE, KERAS, KERAS_IO, Built, Family, compiled, normal
 
 CASES = Family()
 
@@ -35,7 +35,8 @@ def sigmoid_of_classes() -> Built:
 
 @CASES(
     "logits taken for probabilities",
-    "https://github.com/tensorflow/docs/pull/2102 and https://github.com/keras-team/keras-hub/pull/1008: this will "
+    "https://github.com/tensorflow/docs/pull/2102 and "
+    "https://github.com/keras-team/keras-hub/pull/1008: this will "
     "not converge, pass from_logits=True",
     truth=(("output_mismatch", "out"),),
 )
@@ -76,7 +77,7 @@ def relu_of_two() -> Built:
 
 @CASES(
     "a line by a sigmoid",
-    DEEPLOCALIZE + "48221692: a regression with a sigmoid as output; its targets are larger than 1",
+    DEEPLOCALIZE + "48221692: a line fitted by sigmoids, the output one too, squared error",
     truth=(("output_mismatch", "out"),),
 )
 def line_by_sigmoid() -> Built:
@@ -88,8 +89,7 @@ def line_by_sigmoid() -> Built:
 
 @CASES(
     "ten classes against one sigmoid",
-    f"{TENSORFLOW}8625's kin: numbers of classes where 0 or 1 is expected; NeuraLint's rule that loss, last "
-    "activation and labels fit each other (Nikanjam et al., TOSEM 2021)",
+    "NeuraLint (Nikanjam et al., TOSEM 2021): loss, last activation and labels have to fit each other",
     truth=(("output_mismatch", "out"),),
 )
 def classes_of_one() -> Built:
@@ -100,8 +100,8 @@ def classes_of_one() -> Built:
 
 @CASES(
     "a class of two by a softmax of one",
-    KERAS
-    + "7023 and https://geek-tips.imtqy.com/articles/557592/index.html (a question of StackOverflow): with one "
+    KERAS + "7023 and https://geek-tips.imtqy.com/articles/557592/index.html (a question of StackOverflow): "
+    "with one "
     "node it is always 1.0",
     truth=(("output_mismatch", "out"),),
     tape={"out": "live"},
@@ -130,18 +130,16 @@ def two_units() -> Built:
     return compiled(_net("softmax", 2), "categorical_crossentropy", x, np.eye(2, dtype="float32")[y % 2])
 
 
-@CASES(
-    "quantiles of a line",
-    "https://keras.io/examples/keras_recipes/bayesian_neural_networks/: a spread beside it",
-)
-def quantiles() -> Built:
-    """Pinball loss of three quantiles."""
-    shares = np.array([0.1, 0.5, 0.9], "float32")
+@CASES("mixture density net", KERAS_IO + "keras_recipes/approximating_non_function_mappings.py")
+def mixture_density() -> Built:
+    """Means, deviations and shares of three bells; the likelihood of the target."""
 
-    def pinball(truth: object, guess: object) -> object:
-        error = truth - guess
-        return keras.ops.mean(keras.ops.maximum(shares * error, (shares - 1) * error))
+    def surprise(truth: object, guess: object) -> object:
+        mean, spread, share = keras.ops.split(guess, 3, axis=-1)
+        spread = keras.ops.softplus(spread) + 1e-3
+        bells = keras.ops.log_softmax(share) - 0.5 * ((truth - mean) / spread) ** 2 - keras.ops.log(spread)
+        return -keras.ops.mean(keras.ops.logsumexp(bells, axis=-1))
 
-    x = normal(192, 4)
-    net = keras.Sequential([keras.Input((4,)), dense(32, "h1"), layers.Dense(3, name="out")])
-    return compiled(net, pinball, x, x[:, :1] + 0.3 * normal(192, 1, seed=1))
+    x = normal(192, 1)
+    net = keras.Sequential([keras.Input((1,)), dense(32, "h1", "tanh"), layers.Dense(9, name="bells")])
+    return compiled(net, surprise, x + 0.5 * np.sin(4 * x) + 0.1 * normal(192, 1, seed=1), x)

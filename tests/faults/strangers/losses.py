@@ -27,7 +27,8 @@ def _net(units: int, activation: str | None, head: str = "out") -> keras.Model:
 
 @CASES(
     "crossentropy of an argmax",
-    "https://xue-jishu.com/tensorflow-zi-ding-yi-xun-lian-bu-zhou-shi-yong-bu-tong-de-sun-shi-han-shu (a question "
+    "https://xue-jishu.com/tensorflow-zi-ding-yi-xun-lian-bu-zhou-shi-yong-bu-tong-de-sun-shi-han-shu "
+    "(a question "
     "of StackOverflow): argmax of the logits within the tape, no gradients provided",
     truth=(("disconnected", "logits"),),
     tape={"h1": "none", "h2": "none", "logits": "none"},
@@ -75,7 +76,8 @@ def soft_f1() -> Built:
 
 @CASES(
     "a loss that reads a hidden layer only",
-    "https://thinbug.com/q/51257037 (a question of StackOverflow): why must the loss be computed from the output; "
+    "https://thinbug.com/q/51257037 (a question of StackOverflow): why must the loss be computed from "
+    "the output; "
     "the output layer has None for gradient",
     truth=(("disconnected", "out"),),
     tape={"h1": "live", "h2": "live", "out": "none"},

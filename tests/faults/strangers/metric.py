@@ -93,7 +93,8 @@ def triplet() -> Built:
 
 @CASES(
     "triplets, all embeddings in one point",
-    "https://github.com/omoindrot/tensorflow-triplet-loss/issues/6, /18, /38: the loss is the margin; all are "
+    "https://github.com/omoindrot/tensorflow-triplet-loss/issues/6, /18, /38: the loss is the margin; "
+    "all are "
     "collapsed",
     truth=(("dead_activation", "embedding"),),
     tape={"hidden": "zero", "embedding": "zero"},
@@ -131,7 +132,8 @@ class Unit(layers.Layer):
 
 @CASES(
     "own normalisation, zero rows under tf.where",
-    f"{TENSORFLOW}20091 and {TENSORFLOW}38349: a division by zero in the branch that is not chosen makes NaN in "
+    f"{TENSORFLOW}20091 and {TENSORFLOW}38349: a division by zero in the branch that is not chosen "
+    "makes NaN in "
     "the gradient",
     truth=(("non_finite", "unit"),),
     tape={"hidden": "nan", "head": "live"},

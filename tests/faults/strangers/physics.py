@@ -48,7 +48,8 @@ def pinn() -> Built:
 
 @CASES(
     "PINN of ReLUs, the equation alone",
-    f"{TENSORFLOW}9398: the gradient of a gradient is a vector of zeros, the net is linear piece by piece; why "
+    f"{TENSORFLOW}9398: the gradient of a gradient is a vector of zeros, the net is linear piece by "
+    "piece; why "
     "PINNs use tanh, https://github.com/maziarraissi/PINNs",
     truth=(("second_derivative", "*"),),
     tape={"u1": "zero", "u2": "zero", "u_out": "none"},

@@ -24,12 +24,14 @@ from tests.faults.strangers import (
     physics,
     sequences,
     spiking,
+    starts,
     tabular,
 )
 from tests.faults.strangers.cases import Built, Case, Finding
 
 FAMILIES = (
     tabular,
+    starts,
     heads,
     losses,
     images,
@@ -102,7 +104,8 @@ def explained(built: Built) -> trainobs.Report:
         return trainobs.explain_near_zero_gradients(_watched(built))
     if built.weights is None:
         return trainobs.explain_near_zero_gradients(built.models[0], built.x, built.y, batch_size=BATCH)
-    data = tf.data.Dataset.from_tensors((built.x, built.y, built.weights))
+    x = tuple(built.x) if isinstance(built.x, list) else built.x  # a list would become one tensor
+    data = tf.data.Dataset.from_tensors((x, built.y, built.weights))
     return trainobs.explain_near_zero_gradients(built.models[0], data)
 
 

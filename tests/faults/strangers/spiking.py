@@ -57,7 +57,8 @@ def _spiking(spike: object, unroll: bool) -> Built:
 
 @CASES(
     "spiking net, surrogate gradient",
-    "https://github.com/nengo/keras-spiking/issues/13 and https://github.com/fangwei123456/spikingjelly/issues/268",
+    "https://github.com/nengo/keras-spiking/issues/13 and "
+    "https://github.com/fangwei123456/spikingjelly/issues/268",
 )
 def surrogate() -> Built:
     """Unrolled."""
