@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from tests.faults.strangers.known_misses import AT_MOST, KNOWN_MISSES
 from tests.faults.strangers.cases import Case
+from tests.faults.strangers.known_misses import AT_MOST, KNOWN_MISSES
 from tests.faults.strangers.scoring import ALL, FAMILIES, Outcome, build, judge
 from tests.faults.strangers.tape import contradictions
 
