@@ -51,11 +51,11 @@ def pinn() -> Built:
     f"{TENSORFLOW}9398: the gradient of a gradient is a vector of zeros, the net is linear piece by "
     "piece; why "
     "PINNs use tanh, https://github.com/maziarraissi/PINNs",
-    truth=(("second_derivative", "*"),),
+    truth=(("disconnected", "u_out"),),
     tape={"u1": "zero", "u2": "zero", "u_out": "none"},
 )
 def pinn_of_relus() -> Built:
-    """u'' is 0 whatever the weights are: no weight has a gradient."""
+    """u'' is 0 whatever the weights are: zeros for the hidden layers, None for the last."""
     return _poisson("relu", boundary=False)
 
 

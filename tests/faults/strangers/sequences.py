@@ -138,11 +138,8 @@ def attention_pooling() -> Built:
     + "18909: softmax over an axis of one element puts out ones only; it is about the axis, and valid for "
     "any layer",
     truth=(
-        ("constant_output", "weights"),
         ("masked", "weights"),
         ("disconnected", "weights"),
-        ("vanishing", "weights"),
-        ("saturated_activation", "weights"),
     ),
     tape={"score": "zero", "gru": "live", "head": "live"},
 )
