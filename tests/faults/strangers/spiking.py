@@ -78,7 +78,12 @@ def surrogate_in_loop() -> Built:
     "spiking net, a hard threshold",
     "https://github.com/guillaume-chevalier/Spiking-Neural-Network-SNN-with-PyTorch-where-Backpropagation-engenders-"
     "STDP/issues/1: the heaviside's derivative is 0",
-    truth=(("disconnected", "lif2"), ("disconnected", "lif1"), ("disconnected", "cell2")),
+    truth=(
+        ("disconnected", "lif2"),
+        ("disconnected", "lif1"),
+        ("disconnected", "cell2"),
+        ("disconnected", "cell1"),
+    ),
     tape={"lif1": "none", "lif2": "none", "head": "live"},
 )
 def threshold() -> Built:
