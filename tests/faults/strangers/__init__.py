@@ -1,0 +1,1 @@
+"""Small models written after public examples and reports that none of us made up; each names its source."""
