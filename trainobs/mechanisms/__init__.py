@@ -1,7 +1,7 @@
 """One file per cause: what shows it, how severe it is, what is said of it, and what may help.
 
-May import `errors`, `thresholds`, `records`, `statistics` and `analysis`; never `diagnosis`, `explanation` or
-anything behind them.
+May import `errors`, `thresholds`, `activations`, `records`, `statistics` and `analysis`; never `diagnosis`,
+`explanation` or anything behind them.
 
 `_mechanism` says what a mechanism is, and registers those that exist; `_off_units` is what the mechanisms of
 units that are off have in common. A new cause is one file that subclasses `Mechanism` (docs/extending).

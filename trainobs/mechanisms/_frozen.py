@@ -85,7 +85,7 @@ class NothingTrained(Frozen):
         return f"Nothing is trained: none of the {weights} in {layers} is trainable."
 
     def advice(self) -> str:
-        """What makes a model like that, too."""
+        """What to try first, and what makes a model like that."""
         return (
             "Set `model.trainable = True` and compile again. A model whose `trainable` was set to False for "
             "another one, as of a GAN, stays so for its own training."

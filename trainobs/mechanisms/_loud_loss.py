@@ -79,5 +79,5 @@ class LoudLoss(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Scale the targets to zero mean and unit variance, and scale the predictions back."

@@ -47,5 +47,5 @@ class OneTimeStep(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "If the data is a sequence, put time on axis 1; else a Dense layer does the same."

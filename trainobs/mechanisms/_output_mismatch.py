@@ -78,7 +78,7 @@ class OutputMismatch(Mechanism):
         return f"At {self.layer}, {self.why}.{reach}"
 
     def advice(self) -> str:
-        """Depends on the rule, and on what the targets are."""
+        """What to try first, depending on the rule and on what the targets are."""
         if self.rule == "range":
             return "Use a linear output, or scale the targets into the activation's range."
         if self.rule in ("clipped", "cut"):

@@ -46,7 +46,7 @@ class WaitingWeight(Mechanism):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Nothing, if it was made so (adapters of low rank, say): look again after some steps."
 
 

@@ -114,7 +114,7 @@ class ZeroLossGradient(Mechanism):
         return [*same, f"{best[0].upper()}{best[1:]}, of which the model has {self.left:.2g} times as much."]
 
     def advice(self) -> str:
-        """Depends on how good the predictions are."""
+        """What to try first, depending on how good the predictions are."""
         if self.is_done:
             return "Nothing: these samples are learnt. How good the model is, others have to tell."
         if self.is_stuck:
@@ -192,5 +192,5 @@ class QuietPart(QuietOutput):
         )
 
     def advice(self) -> str:
-        """The same in all cases."""
+        """What to try first, in all cases."""
         return "Check how the loss weights the parts of this output."
