@@ -38,7 +38,8 @@ class Thresholds:
         Deep down in a healthy ReLU net inputs hardly vary, and a unit that sees a constant is off with
         probability 1/2.
     dead_units_warning : float, default 0.2
-        Share of dead units from which a health check warns, and an input of a large scale is a finding.
+        Share of dead units from which a health check warns (it informs where an explanation, with the two
+        shares above, finds no cause), and an input of a large scale is a finding.
         Tools have 10 % (keras-contrib), 20 % (common) or 70 % (DeepDiagnosis), and count different things.
     dead_activity : float, default 0
         In a health check a unit is dead if it is on at no more than this share of the positions
