@@ -126,7 +126,7 @@ def test_what_can_not_be_applied_is_told(dead):
     classes = stack()
     classes.get_layer("h1").kernel.assign(1e4 * classes.get_layer("h1").kernel)
     report = trainobs.explain_near_zero_gradients(classes, 1e3 * x, y)
-    trials = report.try_remedies(classes, 1e3 * x, y, steps=2, remedies=["standardise targets", "lower"])
+    trials = report.try_remedies(classes, 1e3 * x, y, steps=2)
     if "exploding" in set(report.findings["cause"]):
         assert "classes" in trials.set_index("remedy").loc["standardise targets", "failed"]
     with pytest.raises(InvalidArgument, match="No remedy that fits"):

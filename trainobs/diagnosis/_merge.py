@@ -14,6 +14,7 @@ from trainobs.mechanisms import (
     Key,
     Masked,
     Mechanism,
+    Silenced,
     VanishingGradient,
     VanishingSignal,
     ZeroLossGradient,
@@ -105,7 +106,7 @@ def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
     }
 
     def followed(origin: Origin) -> Origin:
-        is_masked = isinstance(origin.mechanism, Masked)
+        is_masked = isinstance(origin.mechanism, Masked | Silenced)
         cut = cuts.get(origin.mechanism.layer) if is_masked else None
         return origin if cut is None else origin.by(cut)
 

@@ -24,7 +24,7 @@ from trainobs.progress import progress
 
 #: Causes that no change of model or data made by a machine can cure: the code of the model has to
 #: change (disconnected), or the weights that the user gave (masked), or nothing is wrong (the rest).
-WITHOUT_CURE = ("disconnected", "masked", "zero_loss_gradient", "cancellation")
+WITHOUT_CURE = ("disconnected", "masked", "zero_loss_gradient", "cancellation", "one_time_step")
 #: Data that holds nothing, or is not given in [0, 1], so that no background can be lifted.
 NOTHING_TO_LEARN_FROM = (
     "zero input: tabular MLP", "zero input: regression", "80 % of the features are zero: tabular MLP",

@@ -170,8 +170,14 @@ def _silenced(ways: Ways, reads: list[tf.Tensor]) -> Ending | None:
     _, silencer = ways.first_behind(reads, lambda tensor: not is_zero(ways.gradient(tensor)))
     if silencer is None:
         return None
+    if silencer.type in _STEPS:  # TensorFlow sends zeros back, but by nature, whatever it reads
+        return Ending("cut", place_of(silencer))
     elements = int(silencer.outputs[0].shape[-1]) if silencer.type in SOFTMAX else 0
     return Ending("zero", place_of(silencer), elements)
+
+
+#: Step functions: flat wherever they have a slope, so that their registered gradient is zero.
+_STEPS = frozenset({"Sign", "Round", "Rint", "Floor", "Ceil", "FloorDiv"})
 
 
 def _number(operation: Operation) -> int:

@@ -44,7 +44,7 @@ class NonFinite(Rule):
             yield self.finding("non_finite", severity, text, value=count, threshold=0, weight=weight)
         for weight in measured.weights:
             count = weight.weight_non_finite
-            if count:
+            if count > 0:  # nan where it is not known
                 verb = "is" if count == 1 else "are"
                 text = f"{count:,} of {weight.size:,} values of {weight.weight} itself {verb} NaN or infinite"
                 yield self.finding("non_finite", "error", text, value=count, threshold=0, weight=weight)
