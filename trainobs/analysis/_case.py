@@ -12,7 +12,7 @@ from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 from trainobs.records import DATA
-from trainobs.statistics import Statistics
+from trainobs.statistics import OutputStatistics, Statistics
 from trainobs.thresholds import NearZero, Thresholds
 
 
@@ -143,6 +143,10 @@ class Case:
     def output_rms(self, figures: SiteFigures) -> float:
         """Size of what a kernel's activation puts out."""
         return self.flow.records[figures.info.activation_node].output.rms
+
+    def site_of_output(self, output: OutputStatistics) -> SiteFigures | None:
+        """The kernel whose activation an output is; None where no known one makes it."""
+        return None if output.node == DATA else self.flow.site_of_activation(output.node)
 
     def output_layer(self) -> str:
         """The layer that makes the (first) output."""

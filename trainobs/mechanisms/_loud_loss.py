@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from trainobs.analysis import Case
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._output_rules import broken_rule
-from trainobs.records import DATA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ class LoudLoss(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs into which a loss sends such a gradient."""
         for output in case.statistics.outputs:
-            site = case.flow.site_of_activation(output.node) if output.node != DATA else None
+            site = case.site_of_output(output)
             if site is None or broken_rule(output, site, case.thresholds) is not None:
                 continue
             targets, limit = output.target_rms, case.thresholds.large_input

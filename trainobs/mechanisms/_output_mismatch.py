@@ -56,7 +56,7 @@ class OutputMismatch(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs that a loss reads."""
         for output in case.statistics.outputs:
-            site = case.flow.site_of_activation(output.node) if output.node != DATA else None
+            site = case.site_of_output(output)
             broken = None if site is None else broken_rule(output, site, case.thresholds)
             if site is not None and broken is not None and cls.does(broken):
                 targets, low, high = Targets.of(output).kind, output.target_low, output.target_high

@@ -12,6 +12,8 @@ from trainobs.mechanisms._masked import Masked
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import are, everywhere, part_of, ranges
 
+_ADVICE = "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
+
 
 @dataclasses.dataclass(frozen=True)
 class ZeroInput(Mechanism):
@@ -106,7 +108,7 @@ class ZeroInput(Mechanism):
 
     def advice(self) -> str:
         """What to try first, in all cases."""
-        return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
+        return _ADVICE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,7 @@ class ZeroLayerInput(Mechanism):
 
     def advice(self) -> str:
         """What to try first, as for a layer of known kind."""
-        return "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
+        return _ADVICE
 
 
 def _made_by_layer(mechanism: Mechanism, case: Case) -> Mechanism:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -14,50 +16,6 @@ from trainobs.remedies._remedy import Remedy
 from trainobs.remedies._situation import Situation
 from trainobs.remedies._surgery import rebuilt
 from trainobs.remedies._treatment import Treatment
-
-
-class ClipGradients(Remedy):
-    """Scales gradients down to a global norm of 1."""
-
-    name = "clip gradients"
-
-    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """Whatever the finding."""
-        changes = "Scales gradients down to a global norm of 1."
-        yield Treatment.of_model(mechanism, self.name, changes, clip_gradients)
-
-
-class LowerLearningRate(Remedy):
-    """Divides the learning rate by 10."""
-
-    name = "lower learning rate"
-
-    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """Whatever the finding."""
-        changes = "Divides the learning rate by 10."
-        yield Treatment.of_model(mechanism, self.name, changes, lower_learning_rate)
-
-
-class WarmUp(Remedy):
-    """Lets the learning rate grow from 0 to its value over 100 steps."""
-
-    name = "warm-up"
-
-    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """Whatever the finding."""
-        changes = "Lets the learning rate grow from 0 to its value over 100 steps."
-        yield Treatment.of_model(mechanism, self.name, changes, warm_up)
-
-
-class ScaleLoss(Remedy):
-    """Wraps the optimizer in a LossScaleOptimizer."""
-
-    name = "loss scaling"
-
-    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
-        """Whatever the finding."""
-        changes = "Wraps the optimizer in a LossScaleOptimizer."
-        yield Treatment.of_model(mechanism, self.name, changes, scale_loss)
 
 
 def clip_gradients(model: keras.Model, norm: float = 1.0) -> keras.Model:
@@ -85,6 +43,44 @@ def scale_loss(model: keras.Model) -> keras.Model:
     optimizer = _optimizer_of(model)
     inner = type(optimizer).from_config(optimizer.get_config())
     return rebuilt(model, optimizer=keras.optimizers.LossScaleOptimizer(inner))
+
+
+class _OfOptimizer(Remedy):
+    """Fits whatever the finding is; the docstring of each is the sentence that says what it changes."""
+
+    change: ClassVar[staticmethod[..., keras.Model]]
+
+    def prescribe(self, mechanism: Mechanism, situation: Situation) -> Iterator[Treatment]:
+        """Whatever the finding."""
+        yield Treatment.of_model(mechanism, self.name, inspect.getdoc(type(self)) or "", type(self).change)
+
+
+class ClipGradients(_OfOptimizer):
+    """Scales gradients down to a global norm of 1."""
+
+    name = "clip gradients"
+    change = staticmethod(clip_gradients)
+
+
+class LowerLearningRate(_OfOptimizer):
+    """Divides the learning rate by 10."""
+
+    name = "lower learning rate"
+    change = staticmethod(lower_learning_rate)
+
+
+class WarmUp(_OfOptimizer):
+    """Lets the learning rate grow from 0 to its value over 100 steps."""
+
+    name = "warm-up"
+    change = staticmethod(warm_up)
+
+
+class ScaleLoss(_OfOptimizer):
+    """Wraps the optimizer in a LossScaleOptimizer."""
+
+    name = "loss scaling"
+    change = staticmethod(scale_loss)
 
 
 def _learning_rate(model: keras.Model) -> float:
