@@ -85,6 +85,11 @@ class Recording:
         Returns
         -------
         Recording
+
+        Raises
+        ------
+        UnreadableFile
+            If the file is none that `save` wrote, or is damaged; the message says where.
         """
         return cls(load_records(path))
 
