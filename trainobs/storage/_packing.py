@@ -44,7 +44,7 @@ class Packing:
         if isinstance(value, LinearOp):
             return {"kind": "LinearOp", "config": value.to_config()}
         if isinstance(value, dict):
-            return {"entries": {name: self.of(_as_array(item)) for name, item in value.items()}}
+            return {"entries": {name: self.of(_as_hinted(item, np.ndarray)) for name, item in value.items()}}
         if isinstance(value, tuple):
             return [self.of(item) for item in value]
         if isinstance(value, np.generic):
@@ -52,7 +52,8 @@ class Packing:
         return self._object(value, type(value)) if type(value) in kinds().values() else value
 
     def _object(self, value: object, kind: type) -> object:
-        packed = {name: self.of(getattr(value, name)) for name in fields_of(kind)}
+        fields = {name: (getattr(value, name), hint) for name, hint in fields_of(kind).items()}
+        packed = {name: self.of(_as_hinted(field, hint)) for name, (field, hint) in fields.items()}
         return {"kind": kind.__name__, "fields": packed}
 
     def _array(self, array: np.ndarray) -> object:
@@ -63,9 +64,10 @@ class Packing:
         return self._packed[id(array)]
 
 
-def _as_array(value: object) -> object:
-    """A sum over everything, a scalar of NumPy, as the array that it stands for."""
-    return np.asarray(value) if isinstance(value, np.generic) else value
+def _as_hinted(value: object, hint: Hint) -> object:
+    """A scalar of NumPy as an array, where an array is asked for: it is a sum over everything."""
+    is_array = isinstance(value, np.generic) and fits(np.asarray(value), hint)
+    return np.asarray(value) if is_array else value
 
 
 def unpacked(value: object, hint: Hint, fetch: Fetch, where: str = "recording") -> object:
