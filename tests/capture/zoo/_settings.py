@@ -51,6 +51,33 @@ def class_weights() -> Training:
     return compiled(net()), flat(class_weight={label: 1 + label / 10 for label in range(10)})
 
 
+def _three_ways(**settings: Any) -> Training:
+    """What one layer puts out goes on by ways of one, two and three layers, and into a penalty.
+
+    The sum of the gradients that come back depends on which comes first.
+    """
+    images = keras.Input((64,))
+    hidden = layers.Dense(12, "tanh", kernel_regularizer=keras.regularizers.OrthogonalRegularizer(1e-2))(
+        images
+    )
+    two, three = layers.Dense(12, "tanh")(hidden), layers.Dense(12, "relu")(hidden)
+    ways = [hidden, layers.Dense(12)(two), layers.Dense(12)(layers.Dense(12, "tanh")(three))]
+    model = keras.Model(images, layers.Dense(10)(layers.Add()(ways)))
+    return compiled(model, **settings), flat()
+
+
+@problem
+def ways_of_three_lengths() -> Training:
+    """Sums of three gradients, in a graph."""
+    return _three_ways()
+
+
+@problem
+def ways_of_three_lengths_in_eager_code() -> Training:
+    """And without one, where the tape alone says which gradient comes first."""
+    return _three_ways(run_eagerly=True)
+
+
 @problem
 def eager() -> Training:
     """No graph at all."""

@@ -77,6 +77,20 @@ class ModelOutput:
     unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asked:
+    """A tensor whose gradient is asked for, and where it is kept: by pass, at a leaf."""
+
+    tensor: tf.Tensor
+    gradients: Gradients
+    leaf: int = 0
+
+    def keep(self, in_pass: int, gradient: tf.Tensor | None) -> None:
+        """Keep the gradient of a pass, if there is one."""
+        if gradient is not None:
+            self.gradients[in_pass, self.leaf] = gradient
+
+
 _Place = tuple[LayerCall | ModelOutput, Gradients, tuple[int, int]]
 
 
@@ -90,6 +104,7 @@ class StepTrace:
     has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
     `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
     order.
+    `asked` are the tensors whose gradients each pass is asked for.
     `taken` are gradients of something else than weights, with their order; `orders` has that of passes (see
     `NodeRecord.order`).
     """
@@ -109,6 +124,11 @@ class StepTrace:
     taken: list[tuple[list[tf.Tensor], int]] = dataclasses.field(default_factory=list)
     orders: dict[int, int] = dataclasses.field(default_factory=dict)
     unread: list[tuple[Gradients, tuple[int, int]]] = dataclasses.field(default_factory=list)
+    asked: list[Asked] = dataclasses.field(default_factory=list)
+
+    def ask(self, tensor: tf.Tensor, gradients: Gradients, leaf: int = 0) -> None:
+        """Ask each pass to come for the gradient of a tensor, and keep it there."""
+        self.asked.append(Asked(tensor, gradients, leaf))
 
     def begin(self, layer: keras.Operation, kind: Kind | None, received: list[tf.Tensor]) -> LayerCall:
         """Open a call of `layer`."""

@@ -1,12 +1,12 @@
 """Taps in the user's own train step, and every one taken out again.
 
-May import `reading` and `layers`; never what draws conclusions. `_taps` makes identity ops that hand
-over the gradients that come by; `_patches` puts them into the models for the length of a `with` block,
-with `_forward` and `_backward`, which stand in for methods of the user's, `_tracing` and `_keeping`,
-which know where a tensor is kept, `_parts_of_models` and `_replacing`. `_tapped_step` is a model's own
-train step with taps in it: `_train_function` lets due steps of a `fit` run it, `_batch` one batch with
-the update withheld. `_watched` records steps of loops that users write. `_readiness` says what is
-missing before anything is traced.
+May import `reading` and `layers`; never what draws conclusions. `_patches` puts taps into the models for the
+length of a `with` block: `_forward` and `_backward` stand in for methods of the user's. What layers make is
+kept, and the user's own tape is asked for its gradient besides; `_apart` says why nothing is put on the
+way. `_tracing` and `_keeping` know where a tensor is kept; `_parts_of_models` and `_replacing` help.
+`_tapped_step` is a model's own train step with taps in it: `_train_function` lets due steps of a `fit` run
+it, `_batch` one batch with the update withheld. `_watched` records steps of loops of users. `_readiness`
+says what is missing before anything is traced.
 """
 
 from trainobs.capture.step._batch import BatchCapture, capture_batch, prepared, state_restored

@@ -105,8 +105,8 @@ class BackwardPass:
         tape: tf.GradientTape,
         target: object,
         sources: object,
-        *args: object,
-        **kwargs: object,
+        output_gradients: object = None,
+        unconnected_gradients: object = tf.UnconnectedGradients.NONE,
     ) -> object:
         """In place of `tf.GradientTape.gradient`: one pass of backprop.
 
@@ -114,12 +114,17 @@ class BackwardPass:
         """
         trace = self._tracing.here
         if trace is None:
-            return original(tape, target, sources, *args, **kwargs)
+            return original(tape, target, sources, output_gradients, unconnected_gradients)
         own, order = trace.current_pass, trace.order_of(target)
+        every = [sources, [asked.tensor for asked in trace.asked]]
         try:
-            found = original(tape, target, sources, *args, **kwargs)
+            found, of_asked = original(tape, target, every, output_gradients)
         finally:
             trace.current_pass = own + 1
+        for asked, gradient in zip(trace.asked, of_asked, strict=True):
+            asked.keep(own, gradient)
+        if tf.UnconnectedGradients(unconnected_gradients) is tf.UnconnectedGradients.ZERO:
+            found = tf.nest.map_structure(_or_zeros, found, sources)
         trace.end_pass(own, found, training=not self._withhold_update)
         trace.orders[own] = order
         of_weights = self._keep_weights(trace, own, sources, found)
@@ -152,6 +157,11 @@ class BackwardPass:
         if self._tracing.tapes:
             self._tracing.tapes.pop()
         return original(tape, *error)
+
+
+def _or_zeros(gradient: tf.Tensor | None, source: tf.Tensor) -> tf.Tensor:
+    """A gradient, as a tape gives it that was asked for zeros where there is none."""
+    return tf.zeros_like(source) if gradient is None else gradient
 
 
 def _keep_penalties(trace: StepTrace, variables: list[keras.Variable]) -> None:

@@ -14,24 +14,23 @@ import tensorflow as tf
 
 from trainobs.capture.layers import kind_of
 from trainobs.capture.reading import StepTrace
+from trainobs.capture.step._apart import is_float_tensor
 from trainobs.capture.step._keeping import (
     keep_operands,
+    keep_outputs,
     keep_targets,
-    keeper,
+    kept_prediction,
     received_by,
-    tapped_output,
-    tapped_prediction,
 )
 from trainobs.capture.step._parts_of_models import has_parts
 from trainobs.capture.step._replacing import in_this_graph
-from trainobs.capture.step._taps import gradient_tap
 from trainobs.capture.step._tracing import Tracing
 
 Original = Callable[..., Any]
 
 
 class ForwardPass:
-    """Taps on what flows forwards.
+    """Listens to what flows forwards.
 
     Parameters
     ----------
@@ -78,20 +77,17 @@ class ForwardPass:
             outputs = in_this_graph(original)(*args, **kwargs)
         finally:
             trace.open_calls.pop()
-        leaves = [
-            tapped_output(trace, record, leaf, tensor, self._sought)
-            for leaf, tensor in enumerate(keras.tree.flatten(outputs))
-        ]
-        record.returned = [leaf for leaf in leaves if tf.is_tensor(leaf)]
-        return keras.tree.pack_sequence_as(outputs, leaves)
+        keep_outputs(trace, record, keras.tree.flatten(outputs))
+        return outputs
 
     def activation(self, original: Original, preactivation: tf.Tensor) -> tf.Tensor:
         """In place of the `activation` of a layer with a kernel."""
         trace = self._tracing.here
         if trace is None or not trace.open_calls:
             return original(preactivation)
-        kept = keeper(trace, trace.open_calls[-1], "preactivation_gradients")
-        return original(gradient_tap(preactivation, kept))
+        if is_float_tensor(preactivation):
+            trace.ask(preactivation, trace.open_calls[-1].preactivation_gradients)
+        return original(preactivation)
 
     def model_call(self, original: Original, *args: object, **kwargs: object) -> object:
         """In place of `model.call`."""
@@ -100,7 +96,7 @@ class ForwardPass:
             return original(*args, **kwargs)
         self._patch_new_layers()
         outputs = in_this_graph(original)(*args, **kwargs)
-        return keras.tree.map_structure(lambda t: tapped_prediction(trace, t, self._sought), outputs)
+        return keras.tree.map_structure(lambda t: kept_prediction(trace, t, self._sought), outputs)
 
     def compute_loss(
         self, model: keras.Model, original: Original, *args: object, **kwargs: object

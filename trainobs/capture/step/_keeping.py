@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -11,25 +10,7 @@ import tensorflow as tf
 from trainobs.capture._keras_internals import logits_behind, mask_of, replace_logits
 from trainobs.capture.layers import Kind
 from trainobs.capture.reading import LayerCall, ModelOutput, StepTrace
-from trainobs.capture.step._taps import gradient_tap, is_float_tensor
-
-
-def keeper(
-    trace: StepTrace, record: LayerCall | ModelOutput, name: str, leaf: int = 0
-) -> Callable[[tf.Tensor], None]:
-    """What keeps a gradient in a field of the trace, as long as there is one.
-
-    TensorFlow never forgets the gradient function of a `tf.custom_gradient` that was traced. A
-    strong reference would keep the layers, and so the weights, of every captured model alive.
-    """
-    references = weakref.ref(trace), weakref.ref(record)
-
-    def keep(gradient: tf.Tensor) -> None:
-        trace, record = references[0](), references[1]()
-        if trace is not None and record is not None:
-            getattr(record, name)[trace.current_pass, leaf] = gradient
-
-    return keep
+from trainobs.capture.step._apart import apart, is_float_tensor, readers_of
 
 
 def received_by(args: Sequence[object], kwargs: dict[str, object]) -> list[tf.Tensor]:
@@ -53,29 +34,36 @@ def _as_tensor(value: object) -> tf.Tensor:
     return value if tf.is_tensor(value) else tf.convert_to_tensor(value)
 
 
-def tapped_output(
-    trace: StepTrace, record: LayerCall, leaf: int, tensor: object, sought: frozenset[str]
-) -> object:
-    """Tap what the call made; what it hands back as it came is what it read (see `gradient_tap`)."""
-    if any(tensor is received for received in record.received):
-        makers = (call for call in trace.calls if len(call.returned) == 1 and call.returned[0] is tensor)
-        maker = next(makers, record)  # of the same tensor
-        record.output_gradients, record.unused = maker.output_gradients, maker.unused
-        return tensor
-    return gradient_tap(tensor, keeper(trace, record, "output_gradients", leaf), sought)
+def keep_outputs(trace: StepTrace, record: LayerCall, tensors: list[object]) -> None:
+    """Keep what a call made, and ask for its gradients; what it hands back as it came is what it read."""
+    record.returned = [tensor for tensor in tensors if tf.is_tensor(tensor)]
+    for leaf, tensor in enumerate(tensors):
+        if any(tensor is received for received in record.received):
+            makers = (call for call in trace.calls if len(call.returned) == 1 and call.returned[0] is tensor)
+            maker = next(makers, record)  # of the same tensor
+            record.output_gradients, record.unused = maker.output_gradients, maker.unused
+        elif is_float_tensor(tensor):
+            trace.ask(tensor, record.output_gradients, leaf)
 
 
-def tapped_prediction(trace: StepTrace, tensor: object, sought: frozenset[str]) -> object:
-    """Tap the prediction and, where the loss may read them instead, the logits behind it."""
+def kept_prediction(trace: StepTrace, tensor: object, sought: frozenset[str]) -> object:
+    """Ask for the gradient of a prediction and, where the loss may read them instead, of its logits.
+
+    What something else reads too is told apart by an identity of its own, for the loss to read.
+    """
     if not is_float_tensor(tensor):
         return tensor
     output = ModelOutput(tensor, mask=mask_of(tensor))
     trace.outputs.append(output)
-    tapped = gradient_tap(tensor, keeper(trace, output, "gradients"), sought)
     logits = logits_behind(tensor, sought)
+    own = apart(tensor, sought) if readers_of(trace, tensor) else tensor
+    trace.ask(own, output.gradients)
     if logits is not None:
-        replace_logits(tapped, gradient_tap(logits, keeper(trace, output, "logits_gradients")))
-    return tapped
+        own_logits = apart(logits) if readers_of(trace, logits) > 1 else logits
+        trace.ask(own_logits, output.logits_gradients)
+        if own_logits is not logits:
+            replace_logits(own, own_logits)
+    return own
 
 
 def keep_targets(
