@@ -14,6 +14,7 @@ from trainobs.mechanisms import (
     Masked,
     QuietOutput,
     QuietPart,
+    UnexplainedWay,
     VanishingAtNode,
     VanishingGradient,
     ZeroLossGradient,
@@ -49,8 +50,10 @@ class AlongEdges:
         origin = None if worst.end == LOSS else self._at_node(way)
         if origin is not None:
             return origin.behind(self._layers_to_worst(way))
-        strongest = case.layer_of(worst.start if worst.end == LOSS else worst.end)
-        return Origin(VanishingGradient.along(case, strongest, self._decay(way)), self.layers(way))
+        decay = self._decay(way)
+        if decay.lost <= 0:  # nothing is lost that was measured
+            return origin_of(UnexplainedWay(case.layer_of(way.piece.start)), "loss")
+        return Origin(VanishingGradient.along(case, decay), self.layers(way))
 
     def _layers_of(self, way: Way, behind: Steps | None) -> Steps:
         """The layers that a way leads to."""
@@ -77,9 +80,10 @@ class AlongEdges:
         site = self._case.flow.owner_of(node)
         if site is None:
             return self._killed_between(node, loss.powers) if killed else None
-        if killed and loss.factor == "slope":
-            return self._upstream.why_off(site)
-        mechanism = weights_at_fault(self._case, site) if loss.factor == "kernel" else None
+        if loss.factor == "slope":
+            by_slopes = killed and loss.taken >= self._case.thresholds.killer and site.off_fraction > 0
+            return self._upstream.why_off(site) if by_slopes else None
+        mechanism = weights_at_fault(self._case, site)
         return None if mechanism is None else Origin(mechanism)
 
     def _killed_between(self, node: int, powers: float) -> Origin:
