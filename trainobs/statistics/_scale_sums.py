@@ -64,7 +64,7 @@ def _over_columns(columns: dict[str, Array], live: Array, on: Array, positions: 
         "input_zero": len(a) - _count(live),
         "input_and_slope_live": _count(live & on),
         "input_sq": np.einsum("nc->c", a_sq),
-        "slope_backprop_sq": np.einsum("nc,nc->c", e, e),
+        "slope_backprop_sq": np.einsum("nc,nc->c", e, e, dtype=np.float64),
         "input_slope_sq": np.einsum("nc,nc,nc->c", a_sq, s, s),
         "input_backprop_sq": np.einsum("nc,nc,nc->c", a_sq, h, h),
         "all_sq": np.einsum("nc,nc,nc->c", a_sq, e, e),
