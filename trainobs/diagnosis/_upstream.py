@@ -12,6 +12,7 @@ from trainobs.mechanisms import (
     DeadActivation,
     Masked,
     Mechanism,
+    OffAtErrors,
     SaturatedActivation,
     UnscaledInput,
     VanishingSignal,
@@ -34,6 +35,9 @@ def why_off(case: Case, figures: SiteFigures, seen: Seen = frozenset()) -> Origi
     silencing = silencing_scale(case, figures)
     if silencing is not None:
         return at_its_layer(silencing)
+    apart = OffAtErrors.at(case, figures)
+    if apart is not None:
+        return at_its_layer(apart)
     reason, _ = figures.main_off_reason(case.thresholds.firing)
     step = f"{figures.info.activation.layer} off: {reason}"
     at_fault = _own_fault(case, figures, reason)

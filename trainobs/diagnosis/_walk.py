@@ -6,13 +6,13 @@ stays and asks why the units are off.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, Cause, SiteFigures, WholeLayerFigures
+from trainobs.diagnosis._apart import never_together
 from trainobs.diagnosis._cut import where_cut
 from trainobs.diagnosis._downstream import Downstream, Origins
-from trainobs.diagnosis._factors import also_sufficient, is_joint, main_factor
+from trainobs.diagnosis._factors import also_sufficient, main_factor
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._upstream import silencing_scale, why_off, why_zero
 from trainobs.mechanisms import (
@@ -83,11 +83,7 @@ def _of_site(case: Case, downstream: Downstream, figures: SiteFigures) -> Origin
     origins = _by(case, downstream, factor, figures)
     others = [o for other in also_sufficient(figures, factor) for o in _by(case, downstream, other, figures)]
     besides = [key for origin in others for key in (origin.key, *origin.also)]
-    joint = is_joint(figures)
-    return tuple(
-        dataclasses.replace(origin.beside(besides).after(f"{start} ← {factor}"), is_joint=joint)
-        for origin in origins
-    )
+    return tuple(origin.beside(besides).after(f"{start} ← {factor}") for origin in origins)
 
 
 def _before_any_factor(case: Case, figures: SiteFigures) -> Mechanism | None:
@@ -96,7 +92,8 @@ def _before_any_factor(case: Case, figures: SiteFigures) -> Mechanism | None:
         return None
     if Underflow.holds(case, figures):
         return Underflow.from_loss_to(case, figures)
-    return OneTimeStep.at(case, figures) or silencing_scale(case, figures)
+    at_once = OneTimeStep.at(case, figures) or silencing_scale(case, figures)
+    return at_once or never_together(case, figures)
 
 
 def _by(case: Case, downstream: Downstream, factor: str, figures: SiteFigures) -> Origins:

@@ -79,9 +79,9 @@ class ZeroInput(Mechanism):
         return share > case.thresholds.zero_inputs and case.flow.reads_data(figures.info.node)
 
     @property
-    def severity(self) -> str:
-        """See the class."""
-        return "info" if self.multiplied_by else "error"
+    def only_informs(self) -> bool:
+        """What the layer reads is live, where only what a scale multiplies is not."""
+        return bool(self.multiplied_by)
 
     @property
     def value(self) -> float:

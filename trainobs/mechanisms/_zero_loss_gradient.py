@@ -82,8 +82,13 @@ class ZeroLossGradient(Mechanism):
 
     @property
     def severity(self) -> str:
-        """An info where training is done; else a warning: it may be."""
-        return "info" if self.is_done else "warning"
+        """A warning: training may be done."""
+        return "warning"
+
+    @property
+    def only_informs(self) -> bool:
+        """Where training is done."""
+        return self.is_done
 
     @property
     def value(self) -> float:
@@ -149,9 +154,9 @@ class QuietOutput(Mechanism):
         return cls(case.layer_of(node), 10 ** -case.paths.loss(Edge(LOSS, node)).powers)
 
     @property
-    def severity(self) -> str:
-        """See `ZeroLossGradient`."""
-        return "warning"
+    def only_informs(self) -> bool:
+        """How much an output's loss counts, its user has chosen."""
+        return True
 
     @property
     def value(self) -> float:
