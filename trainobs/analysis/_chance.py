@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
+
+Doubt = Literal["", "positions", "units"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,16 @@ class Chance:
     def positions(self) -> int:
         """From how many positions on a unit that is off at all of them is dead: n ≥ log₂(units / limit)."""
         return math.ceil(math.log2(max(self.units, 1) / self.limit))
+
+    def doubt(self, dead: int, units: int, positions: float) -> Doubt:
+        """Of what there are so few that so many of a layer's units may be off by chance; "" if it is none.
+
+        A layer all of whose units are off over enough positions is dead, by chance or not: nothing passes it.
+        """
+        whole, by_units = dead == units, self.may_do(dead, units)
+        if not self.is_enough(positions):
+            return "positions" if by_units or not whole else ""
+        return "units" if by_units and not whole else ""
 
     def is_enough(self, positions: float) -> bool:
         """Whether so many positions can show that a unit is dead."""

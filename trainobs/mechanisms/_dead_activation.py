@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainobs.analysis import Case, Chance, SiteFigures
+from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._words import are, everywhere, part_of, several
 
@@ -77,23 +77,9 @@ class DeadActivation(OffUnits):
         dead = super().of(case, figures)
         if dead.reason == "bias" and cls.pushed_off(case, figures):
             return dead
-        return dataclasses.replace(dead, doubt=dead._doubt(case.chance), needed=case.chance.positions)
-
-    def _doubt(self, chance: Chance) -> str:
-        """Of what there are so few that so many units may be off by chance."""
-        whole = self.dead == self.units
-        of_units = chance.may_do(self.dead, self.units)
-        if not chance.is_enough(self.positions):
-            return "positions" if of_units or not whole else ""
-        return "units" if of_units and not whole and self.reason != "bias" else ""
-
-    @classmethod
-    def pushed_off(cls, case: Case, figures: SiteFigures) -> bool:
-        """Whether biases alone would keep units off, whatever healthy input they got."""
-        fan_in = 2 / figures.healthy_weight**2  # of He's scale
-        healthy = case.near_zero.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
-        pushed = figures.statistics.bias_rms > case.thresholds.deep_bias * healthy
-        return not figures.info.normalised and pushed
+        doubt = case.chance.doubt(dead.dead, dead.units, dead.positions)
+        by_bias = dead.reason == "bias" and doubt == "units"
+        return dataclasses.replace(dead, doubt="" if by_bias else doubt, needed=case.chance.positions)
 
     @property
     def only_informs(self) -> bool:
