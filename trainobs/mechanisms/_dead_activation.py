@@ -75,11 +75,19 @@ class DeadActivation(OffUnits):
     def of(cls, case: Case, figures: SiteFigures) -> DeadActivation:
         """The mechanism at a kernel, with its numbers."""
         dead = super().of(case, figures)
-        if dead.reason == "bias" and cls.pushed_off(case, figures):
+        if figures.off_by("bias") >= case.thresholds.firing and cls.pushed_off(case, figures):
             return dead
         doubt = case.chance.doubt(dead.dead, dead.units, dead.positions)
         by_bias = dead.reason == "bias" and doubt == "units"
         return dataclasses.replace(dead, doubt="" if by_bias else doubt, needed=case.chance.positions)
+
+    @classmethod
+    def pushed_off(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether biases alone would keep units off, whatever healthy input they got."""
+        fan_in = 2 / figures.healthy_weight**2  # of He's scale
+        healthy = case.near_zero.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
+        pushed = figures.statistics.bias_rms > case.thresholds.deep_bias * healthy
+        return not figures.info.normalised and pushed
 
     @property
     def only_informs(self) -> bool:

@@ -200,3 +200,16 @@ NETWORKS = {
     ),
     "regression": Network(dense_stack(10, 32, 24, head=(1, None)), diabetes, ("h1", "h2"), "mse"),
 }
+
+
+def half_wrong(units: int, sign: float) -> tuple[keras.Model, Array, Array]:
+    """ReLU units that fire on one side of zero, and targets that are met where inputs are negative only."""
+    x = np.random.default_rng(0).normal(size=(256, 1)).astype("float32")
+    start = keras.initializers.RandomUniform(0.5, 1.5)
+    model = keras.Sequential(
+        [keras.Input((1,)), layers.Dense(units, "relu", kernel_initializer=start, name="h1"), layers.Dense(1)]
+    )
+    kernel = model.get_layer("h1").kernel
+    kernel.assign(sign * kernel)
+    model.compile("adam", "mean_squared_error")
+    return model, x, model.predict(x, verbose=0) + np.maximum(x, 0)
