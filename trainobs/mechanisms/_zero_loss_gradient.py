@@ -17,7 +17,7 @@ class ZeroLossGradient(Mechanism):
     """The loss sends no gradient into the model, or next to none into one of its outputs.
 
     Severity: warning; info where no more than 1 % (`converged`) is left of the loss that the best constant
-    prediction has: then these samples are learnt
+    prediction has: then these samples are learnt; and where another output gets the gradient
 
     When: g_out is at most 1e-3 (`NearZero.gradient_floor`); or one of several outputs, or a part of one that
     joins others, gets next to nothing of what the loudest one gets (a `loss_weights` of 0, say).
