@@ -119,7 +119,7 @@ def test_an_output_whose_loss_counts_nothing(first):
     outputs = [head(hidden, "loud"), head(silent, "quiet")]
     report = explained(pixels, outputs, loss_weights=[1.0, 0.0])
     assert causes(report) == {"quiet": "zero_loss_gradient"}
-    assert report.findings["severity"].item() == "info"
+    assert report.findings["severity"].item() == "warning"
     assert report.findings["affects"].item() == ("silent",)
     assert report.chain("silent") == "silent/kernel ← backprop ← loss ← zero_loss_gradient"
     assert report.chain("first") == ""
@@ -203,7 +203,7 @@ def test_a_part_of_an_output_that_counts_next_to_nothing(weight):
     model.compile("adam", weighted)
     report = trainobs.explain_near_zero_gradients(model, x, x[:, :2])
     (finding,) = report.findings.itertuples()
-    assert (finding.cause, finding.layer, finding.severity) == ("zero_loss_gradient", "both", "info")
+    assert (finding.cause, finding.layer, finding.severity) == ("zero_loss_gradient", "both", "warning")
     assert finding.affects == ("weak",)
 
 

@@ -17,7 +17,7 @@ class ZeroLossGradient(Mechanism):
     """The loss sends no gradient into the model, or next to none into one of its outputs.
 
     Severity: warning; info where no more than 1 % (`converged`) is left of the loss that the best constant
-    prediction has: then these samples are learnt; and where another output gets the gradient
+    prediction has: then these samples are learnt
 
     When: g_out is at most 1e-3 (`NearZero.gradient_floor`); or one of several outputs, or a part of one that
     joins others, gets next to nothing of what the loudest one gets (a `loss_weights` of 0, say).
@@ -154,9 +154,9 @@ class QuietOutput(Mechanism):
         return cls(case.layer_of(node), 10 ** -case.paths.loss(Edge(LOSS, node)).powers)
 
     @property
-    def only_informs(self) -> bool:
-        """How much an output's loss counts, its user has chosen."""
-        return True
+    def severity(self) -> str:
+        """A warning, as of `ZeroLossGradient`: loss weights are what a user chose."""
+        return "warning"
 
     @property
     def value(self) -> float:
