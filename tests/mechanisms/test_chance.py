@@ -136,3 +136,10 @@ def test_a_decay_without_a_symptom_informs():
         record = stack("sigmoid", 64, depth=depth)
         suffers = bool(case_of(record).suffering)
         assert (("error", "vanishing") in [found[:2] for found in told(record)]) is suffers
+
+
+def test_a_live_bias_does_not_save_a_kernel():
+    """The kernel of a narrow input is what learns: biases only modify it."""
+    chain = (dense(1, 8, activation="sigmoid"), dense(units=3, seed=2, activation="linear"))
+    case = case_of(step(inputs(1e-5, width=1), *chain))
+    assert case.weights["d0/bias"].used_near_zero < 0.5 and "d0" in case.suffering

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable
 
 from trainobs.analysis._weight_figures import WeightFigures
+
+_MODIFYING = ("bias", "scale")
 
 
 def suffering_layers(
     weights: Iterable[WeightFigures], limit: float, *, zeros_count: bool = True
 ) -> frozenset[str]:
     """Layers of whose used weights this part or more has near-zero gradients, or none.
+
+    Biases and scales only modify what other weights of a layer carry: they count in a layer without such.
 
     Parameters
     ----------
@@ -21,12 +24,19 @@ def suffering_layers(
     zeros_count : bool
         Whether gradients of exactly 0 count. Over few positions they may be chance.
     """
-    number: collections.Counter[str] = collections.Counter()
-    lost: collections.Counter[str] = collections.Counter()
+    layers: dict[str, list[WeightFigures]] = {}
     for figures in weights:
         if figures.info.trainable:
-            layer, used = figures.info.layer, figures.used
-            zeros = 0 if zeros_count else used.zero
-            number[layer] += used.number - zeros
-            lost[layer] += (used.near_zero if figures.info.connected else used.number) - zeros
-    return frozenset(layer for layer, of in number.items() if of > 0 and lost[layer] >= limit * of)
+            layers.setdefault(figures.info.layer, []).append(figures)
+    return frozenset(name for name, own in layers.items() if _suffers(own, limit, zeros_count))
+
+
+def _suffers(weights: list[WeightFigures], limit: float, zeros_count: bool) -> bool:
+    carrying = [figures for figures in weights if figures.info.role not in _MODIFYING]
+    number = lost = 0
+    for figures in carrying or weights:
+        used = figures.used
+        zeros = 0 if zeros_count else used.zero
+        number += used.number - zeros
+        lost += (used.near_zero if figures.info.connected else used.number) - zeros
+    return number > 0 and lost >= limit * number

@@ -55,9 +55,10 @@ class OffAtErrors(Mechanism):
         apart = np.sum(both) <= case.near_zero.rtol * np.sum(arrives)
         if not (apart and np.any(on) and np.any(arrives)):
             return None
-        parts = (float(np.mean(count)) / figures.unit_positions for count in (on, arrives, both))
+        of_on, of_arrives, of_both = (float(np.mean(n)) / figures.positions for n in (on, arrives, both))
         fewest = int(np.min(arrives[(on > 0) & (arrives > 0)], initial=figures.positions))
-        return cls(figures.info.layer, figures.activation, *parts, fewest, case.chance.positions)
+        needed, layer = case.chance.positions, figures.info.layer
+        return cls(layer, figures.activation, of_on, of_arrives, of_both, fewest, needed)
 
     @property
     def only_informs(self) -> bool:
