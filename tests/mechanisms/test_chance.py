@@ -113,6 +113,17 @@ def test_a_narrow_layer_takes_more_samples(samples, severity):
     assert ("15 positions would show it" in first.evidence) is (severity == "info")
 
 
+@pytest.mark.parametrize(
+    ("samples", "zero", "severity"), [(1, 8, {"info"}), (1, 10, {"error"}), (64, 8, {"error"})]
+)
+def test_inputs_that_are_zero_at_few_samples(samples, zero, severity):
+    """A picture may be black in most places; all of it, or all of many in the same, is a fault."""
+    x = np.random.default_rng(0).normal(size=(samples, 10)) * (np.arange(10) >= zero)
+    record = step(x, _glorot(np.random.default_rng(1), 10, 8, "tanh"), dense(units=1, activation="linear"))
+    found = [f for f in told(record) if f[1] == "zero_input"]
+    assert {found[0][0]} == severity if found else severity == {"info"}
+
+
 def test_zero_weights_are_no_chance():
     """They show by themselves, at one sample too."""
     zero = np.zeros((8, 8), np.float32)

@@ -14,7 +14,7 @@ def suffering_layers(
 ) -> frozenset[str]:
     """Layers of whose used weights this part or more has near-zero gradients, or none.
 
-    Biases and scales only modify what other weights of a layer carry: they count in a layer without such.
+    Of all of them, or of those that carry signals: biases and scales only modify these.
 
     Parameters
     ----------
@@ -28,13 +28,20 @@ def suffering_layers(
     for figures in weights:
         if figures.info.trainable:
             layers.setdefault(figures.info.layer, []).append(figures)
-    return frozenset(name for name, own in layers.items() if _suffers(own, limit, zeros_count))
+    return frozenset(
+        name
+        for name, own in layers.items()
+        if _are_lost(own, limit, zeros_count) or _are_lost(_carrying(own), limit, zeros_count)
+    )
 
 
-def _suffers(weights: list[WeightFigures], limit: float, zeros_count: bool) -> bool:
-    carrying = [figures for figures in weights if figures.info.role not in _MODIFYING]
+def _carrying(weights: list[WeightFigures]) -> list[WeightFigures]:
+    return [figures for figures in weights if figures.info.role not in _MODIFYING]
+
+
+def _are_lost(weights: list[WeightFigures], limit: float, zeros_count: bool) -> bool:
     number = lost = 0
-    for figures in carrying or weights:
+    for figures in weights:
         used = figures.used
         zeros = 0 if zeros_count else used.zero
         number += used.number - zeros

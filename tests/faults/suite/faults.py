@@ -495,6 +495,15 @@ def _off_at_errors() -> Iterator[Case]:
     yield Case("off at errors", "eight units", several)
 
 
+def _fires_on_nothing() -> Iterator[Case]:
+    """Negative weights on inputs that are zero or positive, and biases that let units fire at zero."""
+    yield Case(
+        "fires on nothing",
+        "eight units",
+        lambda: Planted(*networks.sparse_input(sign=-1.0), (("fires_on_nothing", "h1"),)),
+    )
+
+
 _FAMILIES = (
     _dead_by_bias,
     _dead_by_learning_rate,
@@ -513,6 +522,7 @@ _FAMILIES = (
     _numbers,
     _hidden_by_a_penalty,
     _off_at_errors,
+    _fires_on_nothing,
     _recurrent,
     _cancelling,
 )
