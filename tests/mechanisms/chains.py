@@ -60,9 +60,16 @@ def inputs(scale: float = 1.0, width: int = WIDTH) -> Array:
 
 
 def step(
-    x: Array, *chain: Dense, loss_gradient: float = 1.0, target: Array | None = None, loss_name: str = ""
+    x: Array,
+    *chain: Dense,
+    loss_gradient: float | Array = 1.0,
+    target: Array | None = None,
+    loss_name: str = "",
 ) -> StepRecord:
-    """The record of a step: layers are called "d0", "d1", …; the loss sends random gradients of that size."""
+    """The record of a step: layers are called "d0", "d1", …; the loss sends random gradients of that size.
+
+    Or, per position, a random gradient times an array's.
+    """
     values, sites = [np.asarray(x, np.float32)], []
     for layer in chain:
         values.append(values[-1] @ layer.kernel + np.asarray(layer.bias, np.float32))

@@ -30,6 +30,7 @@ from trainobs.mechanisms._mechanism import (
     unregister_mechanism,
 )
 from trainobs.mechanisms._non_finite import NonFinite
+from trainobs.mechanisms._off_at_errors import FiresOnNothing, OffAtErrors, ReadsNothingAtErrors
 from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
@@ -64,6 +65,7 @@ __all__ = [
     "Disconnected",
     "EqualUnits",
     "Exploding",
+    "FiresOnNothing",
     "Frozen",
     "Key",
     "LargeInput",
@@ -75,12 +77,14 @@ __all__ = [
     "NoSecondDerivative",
     "NonFinite",
     "NothingTrained",
+    "OffAtErrors",
     "OffUnits",
     "OneElement",
     "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",
     "QuietPart",
+    "ReadsNothingAtErrors",
     "SaturatedActivation",
     "Silenced",
     "SomeWeightlessPositions",

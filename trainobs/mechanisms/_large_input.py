@@ -64,5 +64,6 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
-    dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    return dead or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)
+    some = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
+    dead = case.chance.is_enough(figures.unit_positions) and (some or DeadActivation.holds(case, figures))
+    return dead or SaturatedActivation.holds(case, figures)
