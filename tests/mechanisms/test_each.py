@@ -115,13 +115,54 @@ def test_zero_kernel():
     assert "The kernel of d1 has an rms of 0" in found.evidence()
 
 
-def test_equal_units():
-    """The same column in each unit."""
-    same = dense(seed=1)
-    same.kernel = np.repeat(same.kernel[:, :1], WIDTH, axis=1)
-    found = list(m.EqualUnits.seen(case_of(step(inputs(), dense(), same, dense(**HEAD)))))
-    assert found == [m.EqualUnits("d1", WIDTH)]
-    assert "nothing tells them apart" in found[0].evidence()
+def alike(kernel, value=None):
+    """A layer whose units all have the weights of the first, or one number."""
+    kernel.kernel = np.repeat(kernel.kernel[:, :1], kernel.units, axis=1)
+    if value is not None:
+        kernel.kernel[:] = value
+    return kernel
+
+
+def test_units_that_stay_the_same():
+    """All weights are one number, so gradients are equal too. The last of these layers parts by itself."""
+    same = [alike(dense(seed=n, activation="tanh"), 0.1) for n in range(2)]
+    case = case_of(step(inputs(), *same, dense(**HEAD)))
+    first, last = m.Symmetric.seen(case)
+    assert (first.layer, first.units, first.severity) == ("d0", WIDTH, "error")
+    assert first.value < first.threshold(case) == 1e-4
+    assert "All 8 units of d0 have the same weights and get the same gradients" in first.evidence()
+    assert (last.layer, last.severity) == ("d1", "info") and last.value > 0.1
+    assert "part as they learn" in last.evidence()
+    assert diagnosed(step(inputs(), *same, dense(**HEAD))) == first
+
+
+def test_equal_weights_and_other_biases():
+    """What tells units apart is not the kernel alone."""
+    same = [alike(dense(seed=n, bias=np.linspace(-1, 1, WIDTH), activation="tanh"), 0.1) for n in range(2)]
+    assert not list(m.Symmetric.seen(case_of(step(inputs(), *same, dense(**HEAD)))))
+
+
+def test_equal_units_whose_gradients_cancel():
+    """Rows of gradients that add up to nothing, as those of a softmax do: the layer before gets none."""
+    head = alike(dense(units=2, activation="linear"), 1.0)
+    opposite = np.repeat(np.random.default_rng(0).normal(size=(64, 1)), 2, axis=1) * [1, -1]
+    record = step(inputs(), dense(seed=1), head, arriving=opposite)
+    found = diagnosed(record)
+    assert (found.cause, found.layer, found.severity) == ("symmetric", "d1", "warning")
+    assert found.cancels and found.gain < 1e-6 and "that cancels" in found.evidence()
+    origin = diagnose(case_of(record)).origins["d0/kernel"][0]
+    assert origin.mechanism == found
+
+
+def test_equal_negative_weights_are_dead_by_their_weights():
+    """Their death is told, and that they are equal informs: no gradient tells whether they stay so."""
+    negative = alike(dense(seed=1), -0.5)
+    record = step(inputs(), dense(), negative, dense(**HEAD))
+    first, second = diagnose(case_of(record)).findings
+    assert (first.cause, first.layer, first.severity) == ("dead_activation", "d1", "error")
+    assert "no live input meets a weight of its own sign" in first.evidence
+    assert (second.cause, second.severity) == ("symmetric", "info")
+    assert "no gradient comes that could tell them apart" in second.evidence
 
 
 @pytest.mark.parametrize(("learns", "severity"), [(True, "info"), (False, "error")])

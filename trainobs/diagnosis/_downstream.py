@@ -18,6 +18,7 @@ from trainobs.mechanisms import (
     Mechanism,
     QuietOutput,
     QuietPart,
+    Symmetric,
     Underflow,
     VanishingAtNode,
     VanishingGradient,
@@ -130,7 +131,9 @@ class Downstream:
             return self._killed_between(node, loss.powers) if killer else None
         if killer and loss.factor == "slope":
             return why_off(self._case, site)
-        mechanism = weights_at_fault(self._case, site) if loss.factor == "kernel" else None
+        if loss.factor != "kernel":
+            return None
+        mechanism = weights_at_fault(self._case, site) or Symmetric.where_gradients_cancel(self._case, site)
         return None if mechanism is None else Origin(mechanism)
 
     def _killed_between(self, node: int, powers: float) -> Origin:

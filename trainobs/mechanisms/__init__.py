@@ -35,6 +35,7 @@ from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._straight import NoSecondDerivative
+from trainobs.mechanisms._symmetric import Symmetric
 from trainobs.mechanisms._underflow import Underflow
 from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer
 from trainobs.mechanisms._unscaled_input import UnscaledInput
@@ -49,7 +50,6 @@ from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
 from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
 from trainobs.mechanisms._zero_loss_gradient import QuietOutput, QuietPart, ZeroLossGradient
 from trainobs.mechanisms._zero_weights import (
-    EqualUnits,
     ZeroScale,
     ZeroWeights,
     forgotten_state,
@@ -62,7 +62,6 @@ __all__ = [
     "Cancellation",
     "DeadActivation",
     "Disconnected",
-    "EqualUnits",
     "Exploding",
     "Frozen",
     "Key",
@@ -84,6 +83,7 @@ __all__ = [
     "SaturatedActivation",
     "Silenced",
     "SomeWeightlessPositions",
+    "Symmetric",
     "Underflow",
     "Unexplained",
     "UnexplainedLayer",
