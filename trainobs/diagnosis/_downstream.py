@@ -13,6 +13,7 @@ from trainobs.analysis import LOSS, Case, Edge, Loss, Piece, Stretch
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._upstream import liveness, mostly_off, silent_input, why_off
 from trainobs.mechanisms import (
+    ConstantOutput,
     Disconnected,
     Masked,
     Mechanism,
@@ -157,11 +158,14 @@ class Downstream:
         part = QuietPart.of(case, node, powers)
         if part is not None:
             return part, ("loss",)
+        constant = ConstantOutput.at(case, node)
+        if constant is not None:
+            return constant, ()
         if not math.isinf(powers):
             return VanishingAtNode(layer, 10**-powers, layer in case.learning_layers), ()
         if case.is_near_zero(case.flow.records[node].output.rms):
             return Masked.at(case, node), (layer,)
-        return Disconnected(layer, "node"), ()
+        return Disconnected.of_zeros(case, node), ()
 
 
 def _joined(branches: list[Origins]) -> Origins:

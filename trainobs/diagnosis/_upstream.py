@@ -9,6 +9,7 @@ from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._factors import is_joint
 from trainobs.diagnosis._origin import Origin, at_its_layer
 from trainobs.mechanisms import (
+    ConstantOutput,
     DeadActivation,
     Masked,
     Mechanism,
@@ -55,6 +56,9 @@ def silencing_scale(case: Case, figures: SiteFigures) -> ZeroScale | None:
 
 def _own_fault(case: Case, figures: SiteFigures, reason: str) -> Mechanism | None:
     """What keeps a layer's units off at the layer itself: weights that say nothing, or unscaled data."""
+    constant = ConstantOutput.of_units(case, figures)
+    if constant is not None:
+        return constant
     at_fault = None if figures.info.normalised else weights_at_fault(case, figures)
     if at_fault is None and reason != "bias" and UnscaledInput.holds(case, figures):
         return UnscaledInput.of(case, figures)

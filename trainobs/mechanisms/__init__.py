@@ -8,6 +8,7 @@ units that are off have in common. A new cause is one file that subclasses `Mech
 """
 
 from trainobs.mechanisms._cancellation import Cancellation
+from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
@@ -16,7 +17,6 @@ from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import (
     Masked,
-    OneElement,
     Silenced,
     SomeWeightlessPositions,
     WeightlessPositions,
@@ -60,6 +60,7 @@ __all__ = [
     "AppliedTwice",
     "BrokenOutput",
     "Cancellation",
+    "ConstantOutput",
     "DeadActivation",
     "Disconnected",
     "Exploding",
@@ -75,7 +76,6 @@ __all__ = [
     "NonFinite",
     "NothingTrained",
     "OffUnits",
-    "OneElement",
     "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",
