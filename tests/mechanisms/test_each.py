@@ -11,9 +11,10 @@ import pytest
 
 from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_node, with_whole_layer
 from trainobs import mechanisms as m
+from trainobs.activations import Activation
 from trainobs.diagnosis import diagnose
 from trainobs.findings import SEVERITIES
-from trainobs.records import Ending, Place, Scalars
+from trainobs.records import SCORES, Ending, Place, Scalars, sums_of
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
 
@@ -87,6 +88,49 @@ def test_unscaled_input():
     found = diagnosed(step(inputs(100.0), dense(activation="tanh"), dense(**HEAD)))
     assert isinstance(found, m.UnscaledInput)
     assert found.value == pytest.approx(100, rel=0.1) and "where about 1 is expected" in found.evidence()
+
+
+def test_unscaled_input_is_none_of_what_does_the_same_at_any_scale():
+    """ReLU: large data that kills nothing is only told as large."""
+    case = case_of(step(inputs(100.0), dense(), dense(**HEAD)))
+    assert not m.UnscaledInput.holds(case, case.sites["d0/kernel"])
+    assert list(m.LargeInput.seen(case)) and diagnosed(step(inputs(100.0), *hidden())).severity == "warning"
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_one_signed_input(scale):
+    """Data far from zero against its deviation, at any scale: shifted, the dead units would fire."""
+    x = scale * (inputs() - 30.0)
+    found = diagnosed(step(x, *hidden()))
+    assert isinstance(found, m.OneSignedInput) and (found.layer, found.severity) == ("d0", "error")
+    assert found.dead > 1 and found.mean == pytest.approx(30 * scale, rel=0.1)
+    assert found.fresh_off == found.value == pytest.approx(0.46, abs=0.02)
+    assert "would fire if the data had a mean of zero" in found.evidence() and "mean" in found.advice()
+    assert not [
+        f for f in diagnose(case_of(step(x - x.mean(0), *hidden()))).findings if f.severity == "error"
+    ]
+
+
+def test_few_inputs_of_one_sign():
+    """One positive input and a negative weight: every second fresh layer would be dead."""
+    x = np.array([[0.5], [1.0], [0.4], [5.0], [25.0]] * 20, np.float32)
+    negative = dense(1, 1, scale=0.5)
+    negative.kernel = -abs(negative.kernel)
+    found = diagnosed(step(x, negative, dense(1, 9, seed=1), dense(9, 3, seed=2, activation="linear")))
+    assert isinstance(found, m.OneSignedInput) and found.fresh_off == 0.5
+    assert "The only relu unit of d0 is off at all 100 positions" in found.evidence()
+
+
+def test_inputs_of_one_sign_that_are_not_why():
+    """Raw images, say, of which a fresh layer has no dead units: its own weights, or its bias, are why."""
+    x = np.random.default_rng(0).uniform(size=(64, WIDTH)).astype(np.float32)
+    negative = dense()
+    negative.kernel = -abs(negative.kernel)
+    assert diagnosed(step(x, negative, *hidden()[1:])).cause == "dead_activation"
+    case = case_of(step(x, *hidden()))
+    assert not list(m.OneSignedInput.suspects(case)) and not diagnose(case).findings
+    pushed = case_of(step(inputs() - 30.0, dense(bias=-2e3), dense(**HEAD)))
+    assert not m.OneSignedInput.holds(pushed, pushed.sites["d0/kernel"])
 
 
 # ---- inputs and weights --------------------------------------------------------------------------
@@ -416,6 +460,62 @@ def test_the_layer_that_cuts_is_named():
     assert found.evidence() == "The gradient ends at round: d1 behind it has one, but none comes through."
 
 
+def constant(record, number):
+    """The step with a softmax over one unit in a layer."""
+    ones = np.ones((64, 1), np.float32)
+    changes = {
+        "activation": Activation("softmax", "weights"), "output": ones, "slope": 0 * ones,
+        "preactivation_gradient": 0 * ones,
+    }  # fmt: skip
+    sites = [
+        dataclasses.replace(site, **changes, kernel_gradient=0 * site.kernel) if site.node == number else site
+        for site in record.sites
+    ]
+    record = dataclasses.replace(record, sites=tuple(sites))
+    return with_node(record, number, output=sums_of(ones))
+
+
+def test_a_softmax_over_one_unit():
+    """It puts out 1: told as that, and not as saturated."""
+    found = diagnosed(constant(step(inputs(), dense(), dense(units=1), dense(1, 3, activation="linear")), 1))
+    assert found == m.ConstantOutput("weights", "single") and found.severity == "warning"
+    assert "The softmax of weights is over one element: it puts out the same" in found.evidence()
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes", "told"),
+    [
+        ("key", {"stage": SCORES}, True),
+        ("query", {"stage": SCORES}, False),
+        ("k", {"kind": "Attention"}, True),
+        ("k", {}, False),
+    ],
+)
+def test_attention_to_one_key(layer, changes, told):
+    """As a recording shows it: the maker of the keys puts out one of them."""
+    case = case_of(with_node(with_node(step(inputs(), *hidden()), 0, layer=layer), 1, **changes))
+    assert (m.ConstantOutput.at(case, 1) is not None) is told
+
+
+def test_a_mask_that_leaves_nothing_to_choose():
+    """What a second look found, in words, and other advice."""
+    place = Place("mha", "Softmax")
+    left = m.ConstantOutput("mha", "one left", place)
+    assert "Softmax in mha is over rows of which a mask leaves one element" in left.evidence()
+    assert "Check the mask" in left.advice() != m.ConstantOutput("mha", "single").advice()
+
+
+def test_zeros_to_a_part_of_what_a_node_reads():
+    """A warning, for the rest gets its gradient; an error where nothing does."""
+    record = step(inputs(), *hidden())
+    zero, live = Scalars(0.0, 9, 0, 9), Scalars(1.0, 0, 0, 9)
+    partly = case_of(with_node(record, 2, input_gradients=(zero, live), producers=(0, 1)))
+    found = m.Disconnected.of_zeros(partly, 2)
+    assert found.severity == "warning" and "only zeros go on from there to a part" in found.evidence()
+    found = m.Disconnected.of_zeros(case_of(with_node(record, 2, input_gradients=(zero,))), 2)
+    assert found.severity == "error" and found.advice().startswith("Look for a product with zero")
+
+
 def test_masked():
     """A layer of zeros; one that levels what it normalises has another advice."""
     assert "puts out zeros only" in m.Masked("gate", False).evidence()
@@ -562,7 +662,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 18
+    assert len({kind.cause for kind in kinds}) == 21
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

@@ -13,6 +13,8 @@ from trainobs.mechanisms import (
     DeadActivation,
     Masked,
     Mechanism,
+    OffUnits,
+    OneSignedInput,
     SaturatedActivation,
     UnscaledInput,
     VanishingSignal,
@@ -55,14 +57,15 @@ def silencing_scale(case: Case, figures: SiteFigures) -> ZeroScale | None:
 
 
 def _own_fault(case: Case, figures: SiteFigures, reason: str) -> Mechanism | None:
-    """What keeps a layer's units off at the layer itself: weights that say nothing, or unscaled data."""
+    """What keeps a layer's units off at the layer itself: weights that say nothing, or the data."""
     constant = ConstantOutput.of_units(case, figures)
     if constant is not None:
         return constant
     at_fault = None if figures.info.normalised else weights_at_fault(case, figures)
-    if at_fault is None and reason != "bias" and UnscaledInput.holds(case, figures):
-        return UnscaledInput.of(case, figures)
-    return at_fault
+    if at_fault is not None or reason == "bias":
+        return at_fault
+    kinds: tuple[type[OffUnits], ...] = (UnscaledInput, OneSignedInput)
+    return next((kind.of(case, figures) for kind in kinds if kind.holds(case, figures)), None)
 
 
 def mostly_off(case: Case, figures: SiteFigures) -> bool:

@@ -31,6 +31,7 @@ from trainobs.mechanisms._mechanism import (
 )
 from trainobs.mechanisms._non_finite import NonFinite
 from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
@@ -76,6 +77,7 @@ __all__ = [
     "NonFinite",
     "NothingTrained",
     "OffUnits",
+    "OneSignedInput",
     "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",

@@ -9,8 +9,9 @@ import numpy as np
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
-from trainobs.mechanisms._unscaled_input import UnscaledInput
+from trainobs.mechanisms._unscaled_input import UnscaledInput, reads_large_data
 from trainobs.records import DATA
 
 
@@ -31,7 +32,7 @@ class LargeInput(UnscaledInput):
         for figures in case.sites.values():
             trained = figures.info.role == "kernel" and figures.info.trainable
             other = trained and (_is_rescaled(case, figures) or _is_off(case, figures))
-            if trained and not other and cls.holds(case, figures):
+            if trained and not other and reads_large_data(case, figures):
                 yield cls.of(case, figures)
 
     @property
@@ -66,4 +67,5 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
     dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    return dead or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)
+    by_data = dead and (UnscaledInput.holds(case, figures) or OneSignedInput.holds(case, figures))
+    return by_data or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)

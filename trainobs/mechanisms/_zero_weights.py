@@ -9,6 +9,7 @@ import numpy as np
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
 
+
 @dataclasses.dataclass(frozen=True)
 class ZeroWeights(Mechanism):
     """A kernel or table is zero, so that neither signal nor gradient passes it.

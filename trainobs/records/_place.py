@@ -6,8 +6,8 @@ import dataclasses
 import os
 from typing import Literal
 
-#: Why a softmax puts out the same whatever it reads: it is over one element, or a mask leaves one of each row,
-#: or none; "" where it does not.
+#: Why a softmax puts out the same whatever it reads: it is over one element, or a mask leaves one element of
+#: each row, or none; "" where it does not.
 Constant = Literal["", "single", "one left", "none left"]
 
 

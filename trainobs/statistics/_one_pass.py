@@ -217,6 +217,8 @@ def _input_sums(rule: SiteRule, a: tf.Tensor) -> Sums:
         "input_size": tf.cast(tf.reduce_prod(tf.shape(a)[:-1]), tf.float32),
         "input_channel_zero": tf.reduce_sum(_mask(tf.abs(a) <= rule.input_limit), axes),
         "input_channel_sq": tf.reduce_sum(_square(a), axes),
+        "input_channel_sum": tf.reduce_sum(a, axes),
+        "input_channel_negative": tf.reduce_sum(tf.nn.relu(-a), axes),
         "input_non_finite": tf.reduce_sum(_mask(~tf.math.is_finite(a))),
     }
 
