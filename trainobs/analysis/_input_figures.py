@@ -63,8 +63,8 @@ class InputFigures:
     def fresh_units_off(self, sigmas: float) -> float:
         """Part of the units of a fresh rectifying layer, without biases, that would never fire.
 
-        Those whose mean is so many standard deviations below zero, weights being drawn around zero: means and
-        deviations are then ‖w‖ times the root mean square of those of the inputs, whatever their correlations.
+        Those whose mean is so many standard deviations below zero. Weights are drawn around zero: means and
+        deviations of units are then ‖w‖ times the root mean square of those of the inputs, correlated or not.
         At least those with no weight of the sign of its input, where all inputs are of one sign.
         """
         live = ~self.dead
