@@ -10,7 +10,15 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.faults.models import OwnStep, per_row_mlp, rows_of_digits, sentences, set_part, small_digits
+from tests.faults.models import (
+    OwnStep,
+    compiled,
+    per_row_mlp,
+    rows_of_digits,
+    sentences,
+    set_part,
+    small_digits,
+)
 from tests.faults.suite import networks
 from tests.faults.suite.cases import (
     SAMPLES,
@@ -238,17 +246,17 @@ def _constant_outputs() -> Iterator[Case]:
         token = layers.Reshape((1, 24))(layers.Dense(24, name="lift")(start))
         hidden = token + layers.MultiHeadAttention(2, 12, name="attention")(token, token)
         head = layers.Dense(10, "softmax", name="head")(layers.Flatten()(hidden))
-        model = models.compiled(keras.Model(start, head))
+        model = compiled(keras.Model(start, head))
         return Planted(model, x, y, (("constant_output", "attention"),))
 
     def pooled() -> Planted:
-        x, y = small_digits()
+        x, y = rows_of_digits()
         start = keras.Input((8, 8))
         states = layers.GRU(16, return_sequences=True, name="rnn")(start)
         weights = layers.Dense(1, "softmax", name="weights")(states)
-        head = layers.Dense(10, "softmax", name="head")(keras.ops.sum(states * weights, axis=1))
-        model = models.compiled(keras.Model(start, head))
-        return Planted(model, x.reshape(-1, 8, 8), y, (("constant_output", "weights"),))
+        head = layers.Dense(10, "softmax", name="head")(ops.sum(states * weights, axis=1))
+        model = compiled(keras.Model(start, head))
+        return Planted(model, x, y, (("constant_output", "weights"),))
 
     yield Case("attention to one token", "transformer", attention)
     yield Case("softmax over one unit", "GRU", pooled)
