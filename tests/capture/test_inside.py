@@ -92,6 +92,24 @@ def test_a_gradient_that_arrives_has_no_ending():
     assert looked(model).broken() is None
 
 
+class Scaled(keras.layers.Layer):
+    """An operation of TensorFlow's is given the variable itself."""
+
+    def build(self, shape):
+        self.w = self.add_weight(name="w", shape=(shape[-1],), initializer="glorot_uniform")
+
+    def call(self, x):
+        return tf.round(tf.multiply(self.w, x))
+
+
+def test_a_weight_that_an_operation_reads_by_itself():
+    """It is not taken for one that is never read."""
+    model = keras.Sequential([keras.Input((4,)), Scaled(name="scaled"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    ending = looked(model, X[:, 0]).ending(path_of(model, "scaled"))
+    assert (ending.kind, ending.place.operation) == ("cut", "Round")
+
+
 class Branches(keras.Model):
     """One of two layers, chosen for each sample."""
 

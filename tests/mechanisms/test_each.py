@@ -102,7 +102,7 @@ def test_one_signed_input(scale):
     """Data far from zero against its deviation, at any scale: shifted, the dead units would fire."""
     x = scale * (inputs() - 30.0)
     found = diagnosed(step(x, *hidden()))
-    assert isinstance(found, m.OneSignedInput) and (found.layer, found.severity) == ("d0", "error")
+    assert isinstance(found, m.OneSignedInput) and (found.layer, found.severity) == ("d0", "warning")
     assert found.dead > 1 and found.mean == pytest.approx(30 * scale, rel=0.1)
     assert found.fresh_off == found.value == pytest.approx(0.46, abs=0.02)
     assert "would fire if the data had a mean of zero" in found.evidence() and "mean" in found.advice()
@@ -119,6 +119,16 @@ def test_few_inputs_of_one_sign():
     found = diagnosed(step(x, negative, dense(1, 9, seed=1), dense(9, 3, seed=2, activation="linear")))
     assert isinstance(found, m.OneSignedInput) and found.fresh_off == 0.5
     assert "The only relu unit of d0 is off at all 100 positions" in found.evidence()
+
+
+def test_one_input_of_one_sign_informs_while_half_of_the_units_live():
+    """As fresh ReLU layers on x in [0, 1] are; over few positions nothing is said."""
+    x = np.random.default_rng(0).uniform(size=(64, 1)).astype(np.float32)
+    (found,) = diagnose(case_of(step(x, dense(1, 8, seed=3), *hidden()[1:]))).mechanisms.values()
+    assert isinstance(found, m.OneSignedInput) and found.severity == "info" and 2 < found.dead < WIDTH
+    assert dataclasses.replace(found, dead=WIDTH).severity == "error"
+    few = case_of(step(x[:5], dense(1, 8, seed=3), *hidden()[1:]))
+    assert not list(m.OneSignedInput.suspects(few))
 
 
 def test_inputs_of_one_sign_that_are_not_why():

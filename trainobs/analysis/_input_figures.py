@@ -63,15 +63,21 @@ class InputFigures:
     def fresh_units_off(self, sigmas: float) -> float:
         """Part of the units of a fresh rectifying layer, without biases, that would never fire.
 
-        Those whose mean is so many standard deviations below zero. Weights are drawn around zero: means and
-        deviations of units are then ‖w‖ times the root mean square of those of the inputs, correlated or not.
         At least those with no weight of the sign of its input, where all inputs are of one sign.
         """
         live = ~self.dead
-        mean, deviation = _size(self.mean), _size(self.deviation)
-        far = 0.0 if mean == 0 else NormalDist().cdf(-sigmas * deviation / mean)
         weights = self._window * np.count_nonzero(live) / self._groups
-        return max(far, 0.5**weights if np.all(self.one_signed[live]) and np.any(live) else 0.0)
+        by_sign = np.any(live) and np.all(self.one_signed[live])
+        return max(self.fresh_units_shifted_off(sigmas), float(0.5**weights) if by_sign else 0.0)
+
+    def fresh_units_shifted_off(self, sigmas: float) -> float:
+        """The same, of units that the inputs' mean shifts far below zero.
+
+        Those whose mean is so many standard deviations below zero. Weights are drawn around zero: means and
+        deviations of units are then ‖w‖ times the root mean square of those of the inputs, correlated or not.
+        """
+        mean, deviation = _size(self.mean), _size(self.deviation)
+        return 0.0 if mean == 0 else NormalDist().cdf(-sigmas * deviation / mean)
 
     @property
     def rms(self) -> float:

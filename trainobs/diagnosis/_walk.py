@@ -17,6 +17,7 @@ from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._upstream import silencing_scale, why_off, why_zero
 from trainobs.mechanisms import (
     Cancellation,
+    ConstantOutput,
     Disconnected,
     Mechanism,
     OneTimeStep,
@@ -114,6 +115,9 @@ def _of_layer(case: Case, downstream: Downstream, figures: WholeLayerFigures) ->
     waiting = WaitingWeight.of(case, figures)
     if waiting is not None:
         return (Origin(waiting, (start, waiting.zero)),)
+    constant = next((found for node in info.nodes if (found := ConstantOutput.at(case, node))), None)
+    if constant is not None:
+        return (Origin(constant, (start, constant.layer)),)
     if Cause.BACKPROP in figures.causes and not downstream.is_unseen(info.nodes[-1]):
         origins = downstream.why_silent(info.nodes[-1], info.layer)
         return tuple(origin.after(f"{start} ← backprop") for origin in origins)

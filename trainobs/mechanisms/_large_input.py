@@ -67,5 +67,7 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
     dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    by_data = dead and (UnscaledInput.holds(case, figures) or OneSignedInput.holds(case, figures))
+    shifted = dead and OneSignedInput.holds(case, figures)
+    by_data = shifted and OneSignedInput.of(case, figures).severity != "info"
+    by_data |= dead and UnscaledInput.holds(case, figures)
     return by_data or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)

@@ -19,7 +19,8 @@ Array = np.ndarray
 class OneSignedInput(OffUnits):
     """The data lies on one side of zero, and keeps rectifying units off that read it.
 
-    Severity: error
+    Severity: error where all units are dead; else warning where the data's mean is large against its
+    deviation, and info where it has few inputs, all of one sign
 
     When: rectifying units that read the data are dead (by weights, or with the inputs and bias together), and
     most of them would fire if the data had a mean of zero: their bias is less than 3 standard deviations
@@ -35,11 +36,14 @@ class OneSignedInput(OffUnits):
         Root mean squares of the inputs' means, and of their standard deviations.
     fresh_off : float
         Part of the units of a fresh layer that would be dead.
+    is_far : bool
+        Whether that is so because the mean is large against the deviation.
     """
 
     mean: float = math.nan
     deviation: float = math.nan
     fresh_off: float = math.nan
+    is_far: bool = True
 
     cause = "one_signed_input"
     treatments = ("standardise inputs", "insert normalisation", "re-initialise dead units")
@@ -48,12 +52,13 @@ class OneSignedInput(OffUnits):
     @classmethod
     def of(cls, case: Case, figures: SiteFigures) -> OneSignedInput:
         """The mechanism at a kernel, with its numbers."""
-        inputs = figures.inputs
+        inputs, limits = figures.inputs, case.thresholds
         return dataclasses.replace(
             super().of(case, figures),
             mean=_size(inputs.mean),
             deviation=_size(inputs.deviation),
-            fresh_off=inputs.fresh_units_off(case.thresholds.deep_bias),
+            fresh_off=inputs.fresh_units_off(limits.deep_bias),
+            is_far=inputs.fresh_units_shifted_off(limits.deep_bias) > limits.dead_units_warning,
         )
 
     @classmethod
@@ -68,10 +73,18 @@ class OneSignedInput(OffUnits):
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
-        """Layers that read such data and have dead units."""
+        """Layers that read such data and have dead units, over positions enough to say so."""
         limit = case.thresholds.dead_units_warning
-        sites = (figures for figures in case.sites.values() if float(np.mean(figures.dead)) > limit)
+        enough = (f for f in case.sites.values() if f.unit_positions >= math.log2(f.units) + 10)
+        sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
+
+    @property
+    def severity(self) -> str:
+        """See the class."""
+        if self.dead == self.units:
+            return "error"
+        return "warning" if self.is_far else "info"
 
     @property
     def value(self) -> float:
