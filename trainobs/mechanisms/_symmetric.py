@@ -109,7 +109,8 @@ class Symmetric(Mechanism):
             f" What goes back from them is the sum of their gradients, and that cancels: {self.gain:.2g} of "
             f"what comes."
         )
-        alike = f"All {counted(self.units)} units of {self.layer} have the same weights"
+        which = "Both" if self.units == 2 else f"All {counted(self.units)}"
+        alike = f"{which} units of {self.layer} have the same weights"
         return f"{alike}{self._future()}.{back if self.cancels else ''}"
 
     def _future(self) -> str:
