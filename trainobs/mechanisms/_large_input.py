@@ -31,8 +31,8 @@ class LargeInput(UnscaledInput):
         """Trained kernels that read such data, without a normalisation before or right behind them."""
         for figures in case.sites.values():
             trained = figures.info.role == "kernel" and figures.info.trainable
-            other = trained and (_is_rescaled(case, figures) or _is_off(case, figures))
-            if trained and not other and reads_large_data(case, figures):
+            large = trained and reads_large_data(case, figures)
+            if large and not (_is_rescaled(case, figures) or _is_off(case, figures)):
                 yield cls.of(case, figures)
 
     @property
