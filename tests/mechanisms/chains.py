@@ -62,14 +62,14 @@ def inputs(scale: float = 1.0, width: int = WIDTH) -> Array:
 def step(
     x: Array,
     *chain: Dense,
-    loss_gradient: float = 1.0,
+    loss_gradient: float | Array = 1.0,
     target: Array | None = None,
     loss_name: str = "",
     arriving: Array | None = None,
 ) -> StepRecord:
     """The record of a step: layers are called "d0", "d1", …; the loss sends random gradients of that size.
 
-    Or those in `arriving`, one for each sample.
+    Or, per position, a random gradient times an array's; or those in `arriving`, one for each sample.
     """
     values, sites = [np.asarray(x, np.float32)], []
     for layer in chain:

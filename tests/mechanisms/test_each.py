@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_node, with_whole_layer
+from tests.mechanisms.chains import WIDTH, Dense, case_of, dense, inputs, step, with_node, with_whole_layer
 from trainobs import mechanisms as m
 from trainobs.activations import Activation
 from trainobs.diagnosis import diagnose
@@ -143,6 +143,61 @@ def test_inputs_of_one_sign_that_are_not_why():
     assert not m.OneSignedInput.holds(pushed, pushed.sites["d0/kernel"])
 
 
+# ---- factors that take turns -----------------------------------------------------------------
+
+SIDES = np.where(np.arange(64) % 2, 1.0, -1.0).astype(np.float32)[:, None]
+
+
+def one_unit(weight, **options):
+    """A layer of one unit that reads one input."""
+    return Dense(np.full((1, 1), weight, np.float32), **options)
+
+
+@pytest.mark.parametrize("weight", [-1.0, -1e-8])
+def test_off_where_the_error_is(weight):
+    """The unit fires for negative inputs, the error is at positive ones; its small weight is not why."""
+    record = step(SIDES, one_unit(weight), one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0)
+    diagnosis = diagnose(case_of(record))
+    found = diagnosis.findings[0]
+    assert (found.severity, found.cause, found.layer) == ("error", "off_at_errors", "d0")
+    assert (
+        "on at 0.5 of all positions, and gradients arrive at 0.5 of them, but both at only 0"
+        in found.evidence
+    )
+    assert (found.value, found.threshold) == (0.0, 1e-3)
+
+
+def test_on_where_the_error_is():
+    """The look-alike: the same unit, turned around."""
+    record = step(SIDES, one_unit(1.0), one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0)
+    assert not diagnose(case_of(record)).findings
+
+
+def test_off_at_few_errors_may_be_chance():
+    """Gradients at four positions: that a unit is off at all of them says little."""
+    few = (SIDES > 0) & (np.arange(64) < 8)[:, None]
+    record = step(SIDES, one_unit(-1.0), one_unit(1.0, activation="linear"), loss_gradient=few)
+    found = diagnose(case_of(record)).findings[0]
+    assert (found.severity, found.cause) == ("info", "off_at_errors")
+    assert "only 4 positions that may be chance: 10 would show it" in found.evidence
+
+
+def test_what_is_read_says_nothing_where_the_error_is():
+    """An input that is zero wherever a gradient arrives."""
+    x = np.where(SIDES < 0, SIDES, 0)
+    found = diagnosed(step(x, one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0))
+    assert found == m.ReadsNothingAtErrors("d0", 0.5, 0.5)
+    assert "next to never in the same" in found.evidence()
+
+
+def test_units_that_fire_on_nothing():
+    """A negative weight on inputs that are positive or zero, and a positive bias."""
+    x, bias = np.maximum(SIDES, 0), 0.5
+    found = diagnosed(step(x, one_unit(-1.0, bias=bias), one_unit(1.0, activation="linear")))
+    assert found == m.FiresOnNothing("d0", "relu", 0.5, 0.5, 0.0)
+    assert "both in only 0" in found.evidence()
+
+
 # ---- inputs and weights --------------------------------------------------------------------------
 
 
@@ -159,7 +214,7 @@ def test_zero_input():
 def test_what_only_a_scale_multiplies_informs():
     """A weight whose layer reads live values."""
     found = m.ZeroInput("prelu", 4, 4, "0–3", 10.0, 0.0, multiplied_by="alpha")
-    assert found.severity == "info" and "What alpha of prelu multiplies" in found.evidence()
+    assert found.only_informs and "What alpha of prelu multiplies" in found.evidence()
 
 
 def test_zero_kernel():
@@ -219,11 +274,11 @@ def test_equal_negative_weights_are_dead_by_their_weights():
     assert "no gradient comes that could tell them apart" in second.evidence
 
 
-@pytest.mark.parametrize(("learns", "severity"), [(True, "info"), (False, "error")])
-def test_zero_scale(learns, severity):
+@pytest.mark.parametrize("learns", [True, False])
+def test_zero_scale(learns):
     """One that gets a gradient is about to grow."""
     found = m.ZeroScale("norm", "gamma", 0.0, learns)
-    assert found.severity == severity and ("will grow" in found.evidence()) is learns
+    assert found.only_informs is learns and ("will grow" in found.evidence()) is learns
 
 
 # ---- on the way ----------------------------------------------------------------------------------
@@ -256,7 +311,7 @@ def test_vanishing_at_a_node():
     """Error, or info where its own weights get a gradient."""
     found = m.VanishingAtNode("scores", 1e-4, learns=False)
     assert found.severity == "error" and "only 0.0001 of the gradient" in found.evidence()
-    assert dataclasses.replace(found, learns=True).severity == "info"
+    assert dataclasses.replace(found, learns=True).only_informs and not found.only_informs
     assert found.threshold(case_of(step(inputs(), *hidden()))) == pytest.approx(10**-1.5)
 
 
@@ -424,7 +479,7 @@ def test_a_silent_loss_against_the_best_constant_prediction():
     told = {}
     for name, value in (("learnt", HALF), ("between", 0.2 + 0.6 * HALF), ("stuck", 0 * HALF + 0.3)):
         told[name] = m.ZeroLossGradient.at(case_of(with_output(record, value=value)), "d1")
-    assert [found.severity for found in told.values()] == ["info", "warning", "warning"]
+    assert [found.only_informs for found in told.values()] == [True, False, False]
     assert "learnt" in told["learnt"].advice() and "training is done" not in told["stuck"].advice()
     assert "0.32 times" in told["between"].evidence()
     assert "Training is not done" in told["stuck"].evidence()
@@ -451,7 +506,7 @@ def test_weightless_positions(part, kind):
     output = dataclasses.replace(record.outputs[0], sample_weight=weight)
     (found,) = m.WeightlessPositions.seen(case_of(dataclasses.replace(record, outputs=(output,))))
     assert type(found) is kind and found.value == part
-    assert found.severity == ("error" if part == 1 else "info")
+    assert found.only_informs is (part < 1)
 
 
 # ---- cut, broken, flushed ------------------------------------------------------------------------
@@ -569,7 +624,7 @@ def test_underflow():
 def test_frozen():
     """All weights of a layer together."""
     (found,) = m.Frozen.seen(case_of(step(inputs(), *hidden(trainable=False))))
-    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.severity == "info"
+    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.only_informs
 
 
 def test_nothing_is_trained():
@@ -582,7 +637,7 @@ def test_nothing_is_trained():
 
 def test_cancellation():
     """Positive and negative terms of the same size; a bias is so by design."""
-    assert m.Cancellation("d").severity == "info" and not m.Cancellation("d").by_design
+    assert m.Cancellation("d").only_informs and not m.Cancellation("d").by_design
 
 
 def test_unexplained():
@@ -672,7 +727,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 21
+    assert len({kind.cause for kind in kinds}) == 23
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
+from trainobs.analysis._chance import Chance
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
 from trainobs.analysis._second_look import SecondLook, TakeLook
 from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._suffering import suffering_layers
 from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 from trainobs.records import DATA
@@ -78,6 +81,38 @@ class Case:
         quiet = self.g_out <= self.near_zero.gradient_floor and self._knows_what_the_loss_sends()
         told = all(self.is_told(figures) for figures in self.sites.values() if figures.info.connected)
         return quiet and told and any(figures.info.connected for figures in self.weights.values())
+
+    @functools.cached_property
+    def suffering(self) -> frozenset[str]:
+        """The layers that learn next to nothing, though the loss has something to say."""
+        return self._suffering(zeros_count=True)
+
+    @functools.cached_property
+    def surely_suffering(self) -> frozenset[str]:
+        """Those that still are without gradients of exactly 0, where few positions make these by chance."""
+        return self._suffering(zeros_count=self.chance.is_enough(self.fewest_positions))
+
+    def _suffering(self, *, zeros_count: bool) -> frozenset[str]:
+        if self.g_out <= self.near_zero.gradient_floor:
+            return frozenset()
+        told = [f for f in self.weights.values() if not isinstance(f, SiteFigures) or self.is_told(f)]
+        return suffering_layers(told, self.thresholds.near_zero_weights, zeros_count=zeros_count)
+
+    @functools.cached_property
+    def chance(self) -> Chance:
+        """What units of this model do by chance."""
+        units = sum(figures.units for figures in self._rectifying)
+        return Chance(units, len(self._rectifying), self.thresholds.chance)
+
+    @property
+    def fewest_positions(self) -> float:
+        """Of all layers with rectifying units."""
+        return min((figures.unit_positions for figures in self._rectifying), default=math.inf)
+
+    @functools.cached_property
+    def _rectifying(self) -> list[SiteFigures]:
+        atol = self.near_zero.slope_atol
+        return [f for f in self.kernels if f.info.activation.rectifies(atol) and not f.info.logits]
 
     def is_told(self, figures: SiteFigures) -> bool:
         """Whether a weight's factors say what its gradient is.

@@ -30,6 +30,7 @@ from trainobs.mechanisms._mechanism import (
     unregister_mechanism,
 )
 from trainobs.mechanisms._non_finite import NonFinite
+from trainobs.mechanisms._off_at_errors import FiresOnNothing, OffAtErrors, ReadsNothingAtErrors
 from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._one_time_step import OneTimeStep
@@ -65,6 +66,7 @@ __all__ = [
     "DeadActivation",
     "Disconnected",
     "Exploding",
+    "FiresOnNothing",
     "Frozen",
     "Key",
     "LargeInput",
@@ -76,12 +78,14 @@ __all__ = [
     "NoSecondDerivative",
     "NonFinite",
     "NothingTrained",
+    "OffAtErrors",
     "OffUnits",
     "OneSignedInput",
     "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",
     "QuietPart",
+    "ReadsNothingAtErrors",
     "SaturatedActivation",
     "Silenced",
     "SomeWeightlessPositions",

@@ -42,6 +42,7 @@ class Disconnected(Mechanism):
 
     cause = "disconnected"
     on_the_way = True
+    always_harms = True
 
     @classmethod
     def at(cls, case: Case, layer: str, ending: Ending) -> Disconnected:

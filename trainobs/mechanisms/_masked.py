@@ -137,9 +137,9 @@ class SomeWeightlessPositions(WeightlessPositions):
     rank = 85
 
     @property
-    def severity(self) -> str:
-        """An info: it may be padding."""
-        return "info"
+    def only_informs(self) -> bool:
+        """It may be padding."""
+        return True
 
 
 def of_zeros(layer: str, ending: Ending) -> Mechanism:

@@ -72,10 +72,15 @@ class OneSignedInput(OffUnits):
         return fresh > case.thresholds.dead_units_warning and _would_fire(case, figures)
 
     @classmethod
+    def tells(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether it holds, and more than informs."""
+        return cls.holds(case, figures) and cls.of(case, figures).severity != "info"
+
+    @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units, over positions enough to say so."""
         limit = case.thresholds.dead_units_warning
-        enough = (f for f in case.sites.values() if f.unit_positions >= math.log2(f.units) + 10)
+        enough = (f for f in case.sites.values() if case.chance.is_enough(f.unit_positions))
         sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
 

@@ -38,7 +38,8 @@ class UnscaledInput(OffUnits):
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units."""
         limit = case.thresholds.dead_units_warning
-        sites = (figures for figures in case.sites.values() if float(np.mean(figures.dead)) > limit)
+        enough = (f for f in case.sites.values() if case.chance.is_enough(f.unit_positions))
+        sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
 
     @property

@@ -61,6 +61,7 @@ class VanishingGradient(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
     def along(cls, case: Case, layer: str, decay: Decay) -> VanishingGradient:
@@ -142,9 +143,9 @@ class VanishingAtNode(Mechanism):
     has_place = False
 
     @property
-    def severity(self) -> str:
-        """See `VanishingGradient`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where its own weights get a gradient they will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -202,6 +203,7 @@ class VanishingSignal(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:

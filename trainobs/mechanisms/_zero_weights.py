@@ -103,9 +103,9 @@ class ZeroScale(Mechanism):
         return cls(info.layer, info.weight.rsplit("/", 1)[-1], scale.kernel_rms, learns)
 
     @property
-    def severity(self) -> str:
-        """See `ZeroWeights`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where it gets a gradient it will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:

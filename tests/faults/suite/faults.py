@@ -526,6 +526,30 @@ def _cancelling() -> Iterator[Case]:
     yield from _crossed("targets that cancel", ("regression",), planted)
 
 
+def _off_at_errors() -> Iterator[Case]:
+    """Units that fire for negative inputs, and predictions that are wrong for positive ones."""
+
+    def one() -> Planted:
+        model, x, y = networks.half_wrong(units=1, sign=-1.0)
+        return Planted(model, x, y, (("off_at_errors", "h1"),))
+
+    def several() -> Planted:
+        model, x, y = networks.half_wrong(units=8, sign=-1.0)
+        return Planted(model, x, y, (("off_at_errors", "h1"),))
+
+    yield Case("off at errors", "one unit", one)
+    yield Case("off at errors", "eight units", several)
+
+
+def _fires_on_nothing() -> Iterator[Case]:
+    """Negative weights on inputs that are zero or positive, and biases that let units fire at zero."""
+    yield Case(
+        "fires on nothing",
+        "eight units",
+        lambda: Planted(*networks.sparse_input(sign=-1.0), (("fires_on_nothing", "h1"),)),
+    )
+
+
 _FAMILIES = (
     _dead_by_bias,
     _dead_by_learning_rate,
@@ -545,6 +569,8 @@ _FAMILIES = (
     _frozen,
     _numbers,
     _hidden_by_a_penalty,
+    _off_at_errors,
+    _fires_on_nothing,
     _recurrent,
     _cancelling,
 )

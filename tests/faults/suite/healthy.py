@@ -93,6 +93,17 @@ def _variants() -> Iterator[Case]:
         yield _case(f"text, {stage}", models.text_model, epochs, models.sentences)
         yield _case(f"U-Net, {stage}", models.unet, epochs, _masks)
 
+    def on_at_errors() -> Planted:
+        """Units that fire where predictions are wrong."""
+        return Planted(*networks.half_wrong(units=8, sign=1.0))
+
+    def on_where_it_reads() -> Planted:
+        """Units that fire where their input is live, and where it is not."""
+        return Planted(*networks.sparse_input(sign=1.0))
+
+    yield Case("healthy", "units that fire at errors only", on_at_errors)
+    yield Case("healthy", "units on a sparse input", on_where_it_reads)
+
 
 def _masks() -> networks.Data:
     x, _ = models.small_images()
