@@ -67,7 +67,5 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
     dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    shifted = dead and OneSignedInput.holds(case, figures)
-    by_data = shifted and OneSignedInput.of(case, figures).severity != "info"
-    by_data |= dead and UnscaledInput.holds(case, figures)
+    by_data = dead and (UnscaledInput.holds(case, figures) or OneSignedInput.is_told(case, figures))
     return by_data or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)
