@@ -73,7 +73,7 @@ class OneSignedInput(OffUnits):
 
     @classmethod
     def is_told(cls, case: Case, figures: SiteFigures) -> bool:
-        """Whether it holds, and is more than an info: all units are dead, or positions are enough to say so."""
+        """Whether it holds, and more than informs: of all units, or over positions enough to say so."""
         severity = cls.of(case, figures).severity if cls.holds(case, figures) else "info"
         return severity == "error" or (severity == "warning" and _are_enough_positions(figures))
 
