@@ -66,6 +66,8 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
-    dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    by_data = dead and (UnscaledInput.holds(case, figures) or OneSignedInput.is_told(case, figures))
-    return by_data or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)
+    if SaturatedActivation.holds(case, figures) or OneSignedInput.is_told(case, figures):
+        return True
+    some = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
+    dead = DeadActivation.holds(case, figures) or (some and UnscaledInput.holds(case, figures))
+    return dead and case.chance.is_enough(figures.unit_positions)

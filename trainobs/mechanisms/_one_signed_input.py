@@ -75,13 +75,15 @@ class OneSignedInput(OffUnits):
     def is_told(cls, case: Case, figures: SiteFigures) -> bool:
         """Whether it holds, and more than informs: of all units, or over positions enough to say so."""
         severity = cls.of(case, figures).severity if cls.holds(case, figures) else "info"
-        return severity == "error" or (severity == "warning" and _are_enough_positions(figures))
+        return severity == "error" or (
+            severity == "warning" and case.chance.is_enough(figures.unit_positions)
+        )
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units, over positions enough to say so."""
         limit = case.thresholds.dead_units_warning
-        enough = (f for f in case.sites.values() if _are_enough_positions(f))
+        enough = (f for f in case.sites.values() if case.chance.is_enough(f.unit_positions))
         sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
 
@@ -121,11 +123,6 @@ def _reads_data(case: Case, figures: SiteFigures) -> bool:
     info = figures.info
     alone = info.role == "kernel" and not (info.normalised or info.logits or figures.steps)
     return alone and case.flow.reads_data(info.node)
-
-
-def _are_enough_positions(figures: SiteFigures) -> bool:
-    """Whether it is no chance that units are off at all of them: n ≥ log₂(units) + 10."""
-    return figures.unit_positions >= math.log2(figures.units) + 10
 
 
 def _would_fire(case: Case, figures: SiteFigures) -> bool:
