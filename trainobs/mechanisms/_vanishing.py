@@ -153,7 +153,7 @@ class VanishingAtNode(Mechanism):
         if look is None or weight is None:
             return self
         ending = look.ending(weight)
-        if ending is not None and ending.elements == 1:
+        if ending is not None and ending.constant:
             return of_zeros(self.layer, ending)
         return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
 
