@@ -14,6 +14,7 @@ from trainobs.mechanisms import (
     Mechanism,
     SaturatedActivation,
     UnscaledInput,
+    VanishingGradient,
     VanishingSignal,
     ZeroInput,
     ZeroScale,
@@ -34,6 +35,8 @@ def why_off(case: Case, figures: SiteFigures, seen: Seen = frozenset()) -> Origi
     silencing = silencing_scale(case, figures)
     if silencing is not None:
         return at_its_layer(silencing)
+    if not figures.off_fraction:  # slopes that shrink a gradient, though none counts as off
+        return at_its_layer(VanishingGradient.along(case, figures.info.layer, [figures.info.node]))
     reason, _ = figures.main_off_reason(case.thresholds.firing)
     step = f"{figures.info.activation.layer} off: {reason}"
     at_fault = _own_fault(case, figures, reason)

@@ -72,8 +72,9 @@ class LoudLoss(Mechanism):
 
     def evidence(self) -> str:
         """The sizes of gradient, loss and targets."""
+        now = "" if math.isnan(self.loss) else f" (now {self.loss:.3g})"
         return (
-            f"The loss (now {self.loss:.3g}) sends a gradient of {self.g_out:.3g} per position into "
+            f"The loss{now} sends a gradient of {self.g_out:.3g} per position into "
             f"{self.layer}, where about 1 is usual: its targets have an rms of {self.target_rms:.3g}."
         )
 

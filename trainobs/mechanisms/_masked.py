@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import percent
 from trainobs.records import DATA, Ending, Place
 
 
@@ -137,6 +138,10 @@ class WeightlessPositions(Mechanism):
     explains_output = True
     rank = 20
 
+    def __post_init__(self) -> None:
+        """Some, or all."""
+        assert 0 < self.part <= 1, self
+
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs with positions that the loss leaves out."""
@@ -153,7 +158,7 @@ class WeightlessPositions(Mechanism):
 
     def evidence(self) -> str:
         """A sentence with the part."""
-        which = "All" if self.part == 1.0 else f"{self.part:.0%} of the"
+        which = "All" if self.part == 1.0 else f"{percent(self.part)} of the"
         return f"{which} positions of {self.layer} have weight 0 in the loss: they send no gradient."
 
     def advice(self) -> str:

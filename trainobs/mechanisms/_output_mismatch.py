@@ -74,7 +74,8 @@ class OutputMismatch(Mechanism):
 
     def evidence(self) -> str:
         """What does not fit."""
-        reach = "" if math.isnan(self.low) else f" Targets reach from {self.low:g} to {self.high:g}."
+        known = math.isfinite(self.low) and math.isfinite(self.high)
+        reach = f" Targets reach from {self.low:g} to {self.high:g}." if known else ""
         return f"At {self.layer}, {self.why}.{reach}"
 
     def advice(self) -> str:

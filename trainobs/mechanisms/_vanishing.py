@@ -104,11 +104,21 @@ class VanishingGradient(Mechanism):
 
     def evidence(self) -> str:
         """How fast, over how many layers, and what drives it."""
+        if not self._shrinks:
+            return (
+                f"From the loss back over {several(self.layers, 'layer')}, the gradient stays at "
+                f"{self.mean_gain:.2g} of itself per layer: no layer takes it."
+            )
         driver = "the slopes of the activations" if self.by_slopes else self._kernels()
         return (
             f"From the loss back, the gradient shrinks to {self.mean_gain:.2g} of itself per layer over "
             f"{several(self.layers, 'layer')}, driven by {driver}; the strongest loss is at {self.layer}."
         )
+
+    @property
+    def _shrinks(self) -> bool:
+        """Whether it does, in the figures that are shown; else gradients are small for other reasons too."""
+        return float(f"{self.mean_gain:.2g}") < 1
 
     def _kernels(self) -> str:
         small = "kernels too small" if self.kernel_rms < self.healthy_weight else "the kernels"
@@ -123,8 +133,8 @@ class VanishingGradient(Mechanism):
 
     def summary(self) -> str:
         """The mean gain."""
-        driver = "slopes" if self.by_slopes else "kernels"
-        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}, by the {driver}"
+        by = f", by the {'slopes' if self.by_slopes else 'kernels'}" if self._shrinks else ""
+        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}{by}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +159,10 @@ class VanishingAtNode(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+
+    def __post_init__(self) -> None:
+        """It passes on less than arrives."""
+        assert 0 < self.gain < 1, self
 
     @property
     def severity(self) -> str:
@@ -198,7 +212,7 @@ class VanishingSignal(Mechanism):
     by_kernels : bool
         Whether small kernels do it.
     kernel_rms, healthy_weight : float
-        Of the kernel that it passed last.
+        Of the smallest kernel, else of the one that it passed last.
     """
 
     role: str
@@ -215,26 +229,26 @@ class VanishingSignal(Mechanism):
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:
         """The mechanism on the way through a kernel, at the weakest one of the model."""
-        small = case.small_kernels
+        small = [] if source.info.role == "table" else case.small_kernels
         weakest = min(small or [source], key=lambda site: site.kernel_rms / site.healthy_weight)
         return cls(
             layer=weakest.info.layer,
             role=source.info.role,
             layers=case.depths[source.info.node],
             by_kernels=bool(small),
-            kernel_rms=source.kernel_rms,
-            healthy_weight=source.healthy_weight,
+            kernel_rms=weakest.kernel_rms,
+            healthy_weight=weakest.healthy_weight,
         )
 
     def evidence(self) -> str:
         """Over how many layers, and by what."""
-        if self.role == "table":
+        if self.role == "table" and self.kernel_rms < 1:
             return (
                 f"The table of {self.layer} has an rms of {self.kernel_rms:.2g}, where about 1 is expected: "
                 f"next to no signal goes forward."
             )
         sizes = f"rms {self.kernel_rms:.2g} against He's scale {self.healthy_weight:.2g}"
-        why = f": kernels too small ({sizes})" if self.by_kernels else ""
+        why = f": kernels too small (most that of {self.layer}: {sizes})" if self.by_kernels else ""
         return f"The signal dies out on its way forward through {several(self.layers, 'layer')}{why}."
 
     def advice(self) -> str:

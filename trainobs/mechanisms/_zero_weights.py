@@ -90,6 +90,10 @@ class EqualUnits(Mechanism):
     treatments = ZeroWeights.treatments
     on_the_way = True
 
+    def __post_init__(self) -> None:
+        """One alone has no equal."""
+        assert self.units > 1, self
+
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Kernels whose units can't be told apart, though they are not zero."""
