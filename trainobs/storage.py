@@ -20,6 +20,7 @@ from trainobs.errors import InvalidArgument
 from trainobs.records import (
     NodeRecord,
     OutputRecord,
+    Place,
     Scalars,
     SiteRecord,
     StepRecord,
@@ -29,7 +30,7 @@ from trainobs.records import (
 FORMAT = "trainobs-recording-3"
 _KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Activation, NodeRecord, OutputRecord, Scalars, SiteRecord, StepRecord, WeightRecord)
+    for kind in (Activation, NodeRecord, OutputRecord, Place, Scalars, SiteRecord, StepRecord, WeightRecord)
 }
 
 

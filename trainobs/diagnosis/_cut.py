@@ -24,8 +24,7 @@ def where_cut(case: Case, figures: SiteFigures) -> Origin:
                 return at_its_layer(_cut_before(case, between, reader))
             has_kernel = case.flow.site_at(reader) is not None or bool(case.flow.gates(reader))
             todo.append((reader, () if has_kernel else (*between, reader)))
-    last = case.layer_of(case.flow.end(start))
-    return Origin(Disconnected(last, "unused"), ("no path to the loss",))
+    return Origin(Disconnected.before_the_loss(case, case.flow.end(start)), ("no path to the loss",))
 
 
 def _arrived(case: Case, node: int) -> bool:
@@ -39,11 +38,16 @@ def _arrived(case: Case, node: int) -> bool:
 
 def _cut_before(case: Case, between: tuple[int, ...], reader: int) -> Disconnected:
     """Name the layer that lets no gradient through: one comes to `reader`, but none to `between`."""
+    known = [node for node in (*between, reader) if case.flow.records[node].cut_at is not None]
+    if known:  # the last: a gradient arrives there
+        return Disconnected.within(case, known[-1])
     if case.flow.records[reader].cuts_gradient:
-        return Disconnected(case.layer_of(reader), "node")
+        return Disconnected.within(case, reader)
     suspects = [node for node in between if case.flow.records[node].cuts_gradient]
     if not suspects and len(between) == 1:
         suspects = [between[0]]
+    if suspects and case.flow.records[suspects[0]].made_at is not None:
+        return Disconnected.within(case, suspects[0])
     if suspects:
         return Disconnected(case.layer_of(suspects[0]), "layer", case.layer_of(reader))
     passes = bool(between) or case.flow.site_at(reader) is not None  # a kernel hands it on

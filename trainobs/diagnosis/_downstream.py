@@ -155,10 +155,11 @@ class Downstream:
         if part is not None:
             return part, ("loss",)
         if not math.isinf(powers):
-            return VanishingAtNode(layer, 10**-powers, layer in case.learning_layers), ()
+            made_at = case.flow.records[node].made_at
+            return VanishingAtNode(layer, 10**-powers, layer in case.learning_layers, made_at), ()
         if case.is_near_zero(case.flow.records[node].output.rms):
             return Masked.at(case, node), (layer,)
-        return Disconnected(layer, "node"), ()
+        return Disconnected.within(case, node), ()
 
 
 def _joined(branches: list[Origins]) -> Origins:

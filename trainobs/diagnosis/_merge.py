@@ -15,6 +15,7 @@ from trainobs.mechanisms import (
     Masked,
     Mechanism,
     Silenced,
+    VanishingAtNode,
     VanishingGradient,
     VanishingSignal,
     ZeroLossGradient,
@@ -98,11 +99,11 @@ def is_by_design(origin: Origin) -> bool:
 
 
 def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
-    """Where a layer cuts gradients off, by rounding say, that explains why it puts out zeros only."""
+    """Where a layer cuts gradients off, or shrinks them, that explains why it puts out next to nothing."""
     cuts = {
         origin.mechanism.layer: origin.mechanism
         for origin in traces.roots().values()
-        if isinstance(origin.mechanism, Disconnected)
+        if isinstance(origin.mechanism, Disconnected | VanishingAtNode)
     }
 
     def followed(origin: Origin) -> Origin:

@@ -53,6 +53,20 @@ class Disconnected(Mechanism):
             return cls(layer, "unused", place=place)
         return cls(place.layer if case.knows(place.layer) else layer, "operation", place=place)
 
+    @classmethod
+    def within(cls, case: Case, node: int) -> Disconnected:
+        """At a node that lets none through; at an operation or line of it, where the graph shows which."""
+        record = case.flow.records[node]
+        place = record.cut_at or record.made_at
+        return cls(case.layer_of(node), "node" if place is None else "operation", place=place)
+
+    @classmethod
+    def before_the_loss(cls, case: Case, node: int) -> Disconnected:
+        """Behind the last node of a way, by what the loss does with the outputs."""
+        cuts = {output.cut_at for output in case.statistics.outputs if not output.touched}
+        (place,) = cuts if len(cuts) == 1 else (None,)
+        return cls(case.layer_of(node), "unused" if place is None else "operation", place=place)
+
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """At an operation."""
         look = None if weight is None else case.second_look
@@ -78,9 +92,12 @@ class Disconnected(Mechanism):
         return self._without_a_path()
 
     def _without_a_path(self) -> str:
-        last = "" if self.place is None else f" The last operation on the way is {self.place}."
+        ends = f"No gradient comes to {self.layer}: no differentiable path leads from there to the loss."
+        if self.place is not None:
+            return f"{ends} The last operation on the way is {self.place}."
         return (
-            f"No gradient comes to {self.layer}: no differentiable path leads from there to the loss.{last}"
+            f"{ends} What it puts out was never used by a differentiable operation, as where it becomes a "
+            f"NumPy array or a Python float."
         )
 
     def advice(self) -> str:

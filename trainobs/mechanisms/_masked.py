@@ -31,29 +31,37 @@ class Masked(Mechanism):
         Whether it is a normalisation: then groups of one element, or of equal ones, become 0.
     place : Place or None
         The operation that makes the zeros.
+    rms : float
+        Of what it puts out: 0, or near zero.
     """
 
     normalises: bool
     place: Place | None = None
+    rms: float = 0.0
 
     cause = "masked"
 
     @classmethod
     def at(cls, case: Case, node: int) -> Masked:
         """The mechanism at a node."""
-        return cls(case.layer_of(node), case.flow.normalises(node))
+        record = case.flow.records[node]
+        return cls(case.layer_of(node), record.normalises, record.made_at, record.output.rms)
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """With the operation that makes the zeros."""
         look = case.second_look
         place = None if look is None else look.zeros_from(self.layer)
-        return dataclasses.replace(self, place=place)
+        return dataclasses.replace(self, place=place or self.place)
 
     def evidence(self) -> str:
         """What the layer does."""
         levels = " It levels what it normalises: groups of one element, or of equal ones."
         zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
-        made = "" if self.place is None else f" {self.place} makes them."
+        if self.rms:
+            zeros = (
+                f"{self.layer} puts out next to nothing (rms {self.rms:.2g}): next to no signal passes it."
+            )
+        made = "" if self.place is None else f" {self.place.begins} makes them."
         return zeros + made + (levels if self.normalises else "")
 
     def advice(self) -> str:

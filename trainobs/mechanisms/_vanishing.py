@@ -186,7 +186,7 @@ class VanishingAtNode(Mechanism):
         ending = look.ending(weight)
         if ending is not None and ending.elements == 1:
             return of_zeros(self.layer, ending)
-        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
+        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)) or self.place)
 
     def evidence(self) -> str:
         """What it passes on, and whether it will grow."""
