@@ -508,7 +508,7 @@ def test_layers_of_unknown_kind():
     kinds = {type(o.mechanism) for o in diagnose(case_of(silent)).origins["d1/own"]}
     assert kinds == {m.UnexplainedLayer}
     unused = diagnose(case_of(with_whole_layer(live, None, node=1)))
-    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "unused")
+    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "inside")
     zero = diagnose(
         case_of(with_whole_layer(with_node(live, 0, output=Scalars(0.0, 9, 0, 9)), np.zeros(5), 1))
     )

@@ -97,7 +97,7 @@ FIELDS: dict[str, Field] = {
     "waiting": st.just("lora_a"),
     "weights": _counts,
     "what": st.sampled_from(["input", "kernel", "output", "gradient", "kernel gradient"]),
-    "where": st.sampled_from(["unused", "node", "before", "layer"]),
+    "where": st.sampled_from(["unused", "node", "before", "layer", "inside", "unseen"]),
     "zero": _counts,
 }
 _quiet = {"part": st.floats(0, 10**-1.5)}

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import collections
 
-from trainobs.analysis import Case, SiteFigures
+from trainobs.analysis import Case, WholeLayerFigures
 from trainobs.diagnosis._origin import Origin, at_its_layer
 from trainobs.mechanisms import Disconnected
 
 
-def where_cut(case: Case, figures: SiteFigures) -> Origin:
-    """The nearest node, towards the loss, that a gradient came to: the cut is before it."""
-    start = figures.info.activation_node
+def where_layer_is_cut(case: Case, figures: WholeLayerFigures) -> Origin:
+    """Of a weight of a layer of unknown kind: inside of the layer, if a gradient came to it, or behind it."""
+    info = figures.info
+    if not info.nodes:
+        return Origin(Disconnected(info.layer, "unseen"))
+    if any(_arrived(case, node) for node in info.nodes):
+        return Origin(Disconnected(info.layer, "inside"))
+    return where_cut(case, info.nodes[-1])
+
+
+def where_cut(case: Case, start: int) -> Origin:
+    """The nearest node, from one towards the loss, that a gradient came to: the cut is before it."""
     todo: collections.deque[tuple[int, tuple[int, ...]]] = collections.deque([(start, ())])
     seen = set()
     while todo:

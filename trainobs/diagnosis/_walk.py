@@ -10,14 +10,13 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, Cause, SiteFigures, WholeLayerFigures
-from trainobs.diagnosis._cut import where_cut
+from trainobs.diagnosis._cut import where_cut, where_layer_is_cut
 from trainobs.diagnosis._downstream import Downstream, Origins
 from trainobs.diagnosis._factors import also_sufficient, is_joint, main_factor
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._upstream import silencing_scale, why_off, why_zero
 from trainobs.mechanisms import (
     Cancellation,
-    Disconnected,
     Mechanism,
     OneTimeStep,
     Underflow,
@@ -76,7 +75,7 @@ def _of_site(case: Case, downstream: Downstream, figures: SiteFigures) -> Origin
     if mechanism is not None:
         return (Origin(mechanism, (start, mechanism.layer)),)
     if not figures.info.connected:
-        return (where_cut(case, figures).after(start),)
+        return (where_cut(case, figures.info.activation_node).after(start),)
     factor = main_factor(figures)
     if factor == "cancellation":
         return (Origin(Cancellation(figures.info.layer, figures.info.role == "bias"), (start,)),)
@@ -110,7 +109,7 @@ def _of_layer(case: Case, downstream: Downstream, figures: WholeLayerFigures) ->
     """Where the near-zero gradient of a weight of unknown kind comes from."""
     info, start = figures.info, _name(figures)
     if not info.connected:
-        return (Origin(Disconnected(info.layer, "unused"), (start,)),)
+        return (where_layer_is_cut(case, figures).after(start),)
     waiting = WaitingWeight.of(case, figures)
     if waiting is not None:
         return (Origin(waiting, (start, waiting.zero)),)

@@ -27,16 +27,17 @@ class Disconnected(Mechanism):
 
     Parameters
     ----------
-    where : {"unused", "node", "before", "layer", "operation"}
+    where : {"unused", "node", "before", "layer", "operation", "inside", "unseen"}
         Nothing leads to the loss; the gradient ends at the layer; before it; at it, as the layer behind
-        shows; at an operation.
+        shows; at an operation; between the layer's output and its weights; it is not known where the layer
+        is called.
     reader : str
         That layer behind.
     place : Place or None
         The operation that lets none through, or the last one that was reached.
     """
 
-    where: Literal["unused", "node", "before", "layer", "operation"]
+    where: Literal["unused", "node", "before", "layer", "operation", "inside", "unseen"]
     reader: str = ""
     place: Place | None = None
 
@@ -89,6 +90,13 @@ class Disconnected(Mechanism):
             return (
                 f"The gradient ends at {self.layer}: {self.reader} behind it has one, but none comes through."
             )
+        if self.where == "inside":
+            return f"A gradient arrives at {self.layer}, but none at its weights."
+        if self.where == "unseen":
+            return (
+                f"No gradient comes to the weights of {self.layer}: it is not called, or in a branch that no "
+                f"sample took, or what is made of them has no gradient."
+            )
         return self._without_a_path()
 
     def _without_a_path(self) -> str:
@@ -107,7 +115,8 @@ class Disconnected(Mechanism):
                 "Compute the loss of what the model puts out, by TensorFlow's operations: NumPy arrays, "
                 "Python numbers and tf.numpy_function have no gradient."
             )
-        return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
+        remove = "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
+        return f"Call the layer on the way to the loss. {remove}" if self.where == "unseen" else remove
 
 
 class NeverRead(Disconnected):

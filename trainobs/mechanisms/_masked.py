@@ -58,9 +58,8 @@ class Masked(Mechanism):
         levels = " It levels what it normalises: groups of one element, or of equal ones."
         zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
         if self.rms:
-            zeros = (
-                f"{self.layer} puts out next to nothing (rms {self.rms:.2g}): next to no signal passes it."
-            )
+            size = f"rms {self.rms:.2g}"
+            zeros = f"{self.layer} puts out next to nothing ({size}): next to no signal passes it."
         made = "" if self.place is None else f" {self.place.begins} makes them."
         return zeros + made + (levels if self.normalises else "")
 

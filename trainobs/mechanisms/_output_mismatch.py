@@ -154,7 +154,11 @@ class AppliedTwice(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs of an activation that makes probabilities."""
         for output in case.statistics.outputs:
-            if output.node == DATA or case.flow.records[output.node].activation not in PROBABILITIES:
+            if (
+                output.node == DATA
+                or output.changed
+                or case.flow.records[output.node].activation not in PROBABILITIES
+            ):
                 continue
             record = case.flow.records[output.node]
             before = _activation_before(case, record)

@@ -102,6 +102,8 @@ class OutputRecord:
         Whether the loss is not one of Keras' own: its name says nothing of what it does.
     cut_at : Place or None
         Where, between it and the loss, no gradient passes, if the graph shows it.
+    changed : bool
+        Whether operations that are no layers made other values of what `node` put out.
     sample_weight, mask : array or None
         What the loss was weighted with, and which positions count; None if the step did not say.
     """
@@ -117,3 +119,4 @@ class OutputRecord:
     mask: Array | None = None
     own_loss: bool = False
     cut_at: Place | None = None
+    changed: bool = False

@@ -43,6 +43,8 @@ class OutputStatistics:
         Whether the loss is not one of Keras' own.
     cut_at : Place or None
         Where, between it and the loss, no gradient passes, if that is known.
+    changed : bool
+        Whether operations that are no layers made other values of what its node put out.
     """
 
     node: int
@@ -73,6 +75,7 @@ class OutputStatistics:
     highest: Array | None = None
     own_loss: bool = False
     cut_at: Place | None = None
+    changed: bool = False
 
     @property
     def known_loss(self) -> str:
@@ -169,6 +172,7 @@ def sum_output(output: OutputRecord, channels: int) -> OutputStatistics:
         highest=rows.max(axis=0, initial=-np.inf),
         own_loss=output.own_loss,
         cut_at=output.cut_at,
+        changed=output.changed,
     )
     return _with_targets(bare, output)
 

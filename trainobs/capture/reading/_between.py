@@ -58,7 +58,14 @@ class Between:
 
     def sole(self) -> Place | None:
         """The one operation that is there, or the line that asked for all of them; None if there are more."""
-        return self._place([o for o in self._operations if o.type not in _HANDING_ON])
+        return self._place(self._working())
+
+    def changes(self) -> bool:
+        """Whether values come out changed, and not only in another shape or precision."""
+        return bool(self._working())
+
+    def _working(self) -> list[tf.Operation]:
+        return [operation for operation in self._operations if operation.type not in _HANDING_ON]
 
     def _back(self, stops: Callable[[tf.Tensor], bool]) -> tuple[set[Key], list[tf.Operation]]:
         """The tensors and operations that ways back come by, each up to an input or where it `stops`."""

@@ -192,6 +192,7 @@ class OutputPlan:
     mask: TensorRead | None
     gradient: TensorRead | None
     cut_at: Place | None = None
+    changed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -205,6 +205,7 @@ def _output(plan: OutputPlan, values: StepValues) -> OutputRecord:
         from_logits=plan.loss.from_logits,
         own_loss=plan.loss.own_loss,
         cut_at=plan.cut_at,
+        changed=plan.changed,
         sample_weight=values.of(plan.sample_weight),
         mask=values.of(plan.mask),
     )
