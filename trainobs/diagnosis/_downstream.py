@@ -51,14 +51,14 @@ class Downstream:
         case = self._case
         path = case.paths.to_loss(node)
         loudest = case.paths.loudest(path)
-        if case.loss_is_silent or not path:
-            last = case.layer_of(loudest[-1].maker) if loudest else layer
-            return (Origin(ZeroLossGradient.at(case, last), ("loss",)),)
         for passed in (node, *(edge.reader for edge in loudest if edge.reader != LOSS)):
             site = case.flow.owner_of(passed)
             if site is not None and Underflow.holds(case, site):
                 mechanism = Underflow.from_loss_to(case, site)
                 return (Origin(mechanism, (site.info.layer, mechanism.layer)),)
+        if case.loss_is_silent or not path:
+            last = case.layer_of(loudest[-1].maker) if loudest else layer
+            return (Origin(ZeroLossGradient.at(case, last), ("loss",)),)
         return self._lost_on(path)
 
     def _lost_on(self, path: tuple[Piece, ...]) -> Origins:
