@@ -22,8 +22,8 @@ class Masked(Mechanism):
     normalisation of one element or of equal ones), and signals or gradients are lost by it; or an
     operation in a layer of unknown kind multiplies all gradients with zero, or is a softmax over one element.
 
-    Where: the output layer, with the part; or that layer. With a model at hand, or a graph that shows it: the operation, with the line
-    of the user's code.
+    Where: the output layer, with the part; or that layer. With a model at hand, or a graph that shows it: the
+    operation, with the line of the user's code.
 
     Parameters
     ----------

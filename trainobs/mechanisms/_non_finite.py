@@ -31,7 +31,8 @@ class NonFinite(Mechanism):
     When: a value is NaN or infinite.
 
     Where: the first layer, forward, that contains one, else the one that sends the first one back. With a
-    model at hand, or a graph that shows it: the operation that made it of finite values, with the line of the user's code.
+    model at hand, or a graph that shows it: the operation that made it of finite values, with the line of the
+    user's code.
 
     Parameters
     ----------
