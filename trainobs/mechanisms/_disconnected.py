@@ -23,8 +23,8 @@ class Disconnected(Mechanism):
     activations are 0.
 
     Where: the layer that lets none through, or the first one behind the gap; where no path leads to the loss,
-    the last layer that can be reached. With a model at hand, or a graph that shows it: the operation, with the
-    line of the user's code.
+    the last layer that can be reached. With a model at hand, or a graph that shows it: the operation, with
+    the line of the user's code.
 
     Parameters
     ----------
