@@ -35,8 +35,8 @@ def why_off(case: Case, figures: SiteFigures, seen: Seen = frozenset()) -> Origi
     silencing = silencing_scale(case, figures)
     if silencing is not None:
         return at_its_layer(silencing)
-    if not figures.off_fraction:  # slopes that shrink a gradient, though none counts as off
-        return at_its_layer(VanishingGradient.along(case, figures.info.layer, [figures.info.node]))
+    if not figures.off_fraction:
+        return _none_is_off(case, figures, seen)
     reason, _ = figures.main_off_reason(case.thresholds.firing)
     step = f"{figures.info.activation.layer} off: {reason}"
     at_fault = _own_fault(case, figures, reason)
@@ -48,6 +48,15 @@ def why_off(case: Case, figures: SiteFigures, seen: Seen = frozenset()) -> Origi
         return why_zero(case, figures, seen | {figures.info.key}).after(step).beside(besides)
     kind = DeadActivation if rectifies(case, figures) else SaturatedActivation
     return Origin(kind.of(case, figures), (step,))
+
+
+def _none_is_off(case: Case, figures: SiteFigures, seen: Seen) -> Origin:
+    """Why slopes take a gradient though none of a layer's own units is off: by a gate, or little by little."""
+    node = figures.info.node
+    off = [gate for gate in case.flow.gates(node) if mostly_off(case, gate)]
+    if off:
+        return why_off(case, min(off, key=liveness), seen)
+    return at_its_layer(VanishingGradient.along(case, figures.info.layer, [node]))
 
 
 def silencing_scale(case: Case, figures: SiteFigures) -> ZeroScale | None:
