@@ -52,7 +52,7 @@ class Cut:
         self._case, self._flow = case, case.flow
 
     def of_layer(self, figures: WholeLayerFigures) -> Origin:
-        """Of a weight of a layer of unknown kind: inside of the layer, if a gradient came there, or behind."""
+        """Of a weight of a layer of unknown kind: inside the layer, if a gradient came there, or behind."""
         info = figures.info
         if not info.nodes:
             return Origin(Disconnected(info.layer, "unseen"))
