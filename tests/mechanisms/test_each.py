@@ -740,6 +740,32 @@ def test_a_place_in_words():
     assert str(Place("gate", "Relu", "/home/me/net.py", 3)) == "Relu in net.py:3"
 
 
+LINE = Place("", "Round", "/home/me/net.py", 3, "tf.round(x)")
+
+
+def test_a_recorded_cut_names_its_line():
+    """The gradient of `d0` is cut by a node that the graph shows to round."""
+    first = dense()
+    record = step(inputs(), first, dense(seed=1, cut=True), dense(**HEAD))
+    found = diagnosed(with_node(record, 1, cut_at=LINE))
+    assert found == m.Disconnected("d1", "operation", place=LINE)
+    assert "ends at Round in net.py:3: `tf.round(x)`" in found.evidence()
+
+
+def test_a_recorded_loss_names_its_line():
+    """Nothing comes out of it."""
+    record = step(inputs(), dense(), dense(**HEAD))
+    sites = [
+        dataclasses.replace(s, output_gradient=None, preactivation_gradient=None, kernel_gradient=None)
+        for s in record.sites
+    ]
+    nodes = [dataclasses.replace(n, output_gradient=None, input_gradients=(None,)) for n in record.nodes]
+    output = dataclasses.replace(record.outputs[0], gradient=None, cut_at=LINE)
+    record = dataclasses.replace(record, sites=tuple(sites), nodes=tuple(nodes), outputs=(output,))
+    (found,) = diagnose(case_of(record)).mechanisms.values()
+    assert found == m.Disconnected("d1", "operation", place=LINE)
+
+
 def test_layers_of_unknown_kind():
     """Near-zero gradients between live surroundings; or behind an input of zeros; or none at all."""
     live = step(inputs(), *hidden())
@@ -747,7 +773,7 @@ def test_layers_of_unknown_kind():
     kinds = {type(o.mechanism) for o in diagnose(case_of(silent)).origins["d1/own"]}
     assert kinds == {m.UnexplainedLayer}
     unused = diagnose(case_of(with_whole_layer(live, None, node=1)))
-    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "unused")
+    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "inside")
     zero = diagnose(
         case_of(with_whole_layer(with_node(live, 0, output=Scalars(0.0, 9, 0, 9)), np.zeros(5), 1))
     )

@@ -1,12 +1,14 @@
 """Each rule that makes one mechanism of what several weights see, on origins written by hand."""
 
 import dataclasses
+import types
 
 import pytest
 
 from trainobs.diagnosis._merge import (
     MERGE_RULES,
     Traces,
+    one_cut_is_one_finding,
     one_slow_decay,
     only_what_is_a_finding,
     outputs_explain_silence,
@@ -26,6 +28,7 @@ from trainobs.mechanisms import (
     WeightlessPositions,
     ZeroLossGradient,
 )
+from trainobs.records import Place
 
 
 @dataclasses.dataclass
@@ -33,6 +36,7 @@ class Case:
     """All that a rule may ask of a case."""
 
     loss_is_silent: bool = False
+    weights: dict = dataclasses.field(default_factory=dict)
 
 
 def decay(layer):
@@ -101,6 +105,23 @@ def test_zeros_behind_a_cut_are_the_cut():
     cut, zeros, others = Disconnected("round", "node"), Masked("round", False), Masked("gate", False)
     found = zeros_follow_the_cut(traces(a=[cut], b=[zeros], c=[others]), Case())
     assert mechanisms(found, "b") == [cut] and mechanisms(found, "c") == [others]
+
+
+@pytest.mark.parametrize(("line", "cuts"), [(3, 1), (4, 2)])
+def test_gradients_that_end_in_one_line_end_by_one_cut(line, cuts):
+    """Whatever the layers are."""
+    places = [Place("", "StopGradient", "net.py", 3), Place("", "Round", "net.py", line)]
+    ends = [Origin(Disconnected(name, "operation", place=p)) for name, p in zip("ab", places, strict=True)]
+    traces = Traces((), {"u": (ends[0],), "v": (ends[1],)}, frozenset("uv"))
+    assert len(one_cut_is_one_finding(traces, Case()).roots()) == cuts
+
+
+def test_a_model_without_any_gradient_has_one_cut():
+    """Both heads of it are unused; where another weight has a gradient, they may be for two reasons."""
+    traces = Traces((), {name: (Origin(Disconnected(name, "unused")),) for name in "ab"}, frozenset("ab"))
+    connected = types.SimpleNamespace(info=types.SimpleNamespace(connected=True))
+    assert len(one_cut_is_one_finding(traces, Case()).roots()) == 1
+    assert len(one_cut_is_one_finding(traces, Case(weights={"w": connected})).roots()) == 2
 
 
 def test_what_is_no_finding_is_left_out():

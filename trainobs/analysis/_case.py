@@ -194,8 +194,8 @@ class Case:
         return self.flow.records[figures.info.activation_node].output.rms
 
     def site_of_output(self, output: OutputStatistics) -> SiteFigures | None:
-        """The kernel whose activation an output is; None where no known one makes it."""
-        return None if output.node == DATA else self.flow.site_of_activation(output.node)
+        """The kernel whose activation an output is; None where no known one makes it, as it is."""
+        return None if output.node == DATA or output.changed else self.flow.site_of_activation(output.node)
 
     def output_layer(self) -> str:
         """The layer that makes the (first) output."""

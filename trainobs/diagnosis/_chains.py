@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._steps import Steps
+from trainobs.mechanisms import percent
 
 
 def chain(origins: tuple[Origin, ...]) -> str:
     """The way of a weight; if there are several, each with its share."""
     if len(origins) == 1:
         return _way(origins[0])
-    return " | ".join(f"{origin.share:.0%}: {_way(origin)}" for origin in origins)
+    return " | ".join(f"{percent(origin.share)}: {_way(origin)}" for origin in origins)
 
 
 def _way(origin: Origin) -> str:

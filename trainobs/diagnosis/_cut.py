@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from trainobs.analysis import Case, SiteFigures
+from trainobs.analysis import Case, WholeLayerFigures
 from trainobs.diagnosis._origin import Origin, at_its_layer, origin_of
 from trainobs.mechanisms import Disconnected
 
@@ -25,6 +25,8 @@ class Arrival:
         The first of these.
     suspect : int or None
         The first of these that may cut a gradient off.
+    known : int or None
+        The last of these of which the graph shows that it does.
     behind_kernel : bool
         Whether a kernel stands between.
     """
@@ -34,6 +36,7 @@ class Arrival:
     between: int = 0
     first: int = -1
     suspect: int | None = None
+    known: int | None = None
     behind_kernel: bool = False
 
 
@@ -48,13 +51,21 @@ class Cut:
     def __init__(self, case: Case) -> None:
         self._case, self._flow = case, case.flow
 
-    def before(self, figures: SiteFigures) -> Origin:
-        """Where what a weight sends towards the loss is cut off from it."""
-        start = figures.info.activation_node
+    def of_layer(self, figures: WholeLayerFigures) -> Origin:
+        """Of a weight of a layer of unknown kind: inside the layer, if a gradient came there, or behind."""
+        info = figures.info
+        if not info.nodes:
+            return Origin(Disconnected(info.layer, "unseen"))
+        if any(map(self._arrived, info.nodes)):
+            return Origin(Disconnected(info.layer, "inside"))
+        return self.behind(info.nodes[-1])
+
+    def behind(self, start: int) -> Origin:
+        """Where what a node sends towards the loss is cut off from it."""
         arrival = self._arrivals.get(start)
         if arrival is None:
-            last = self._case.layer_of(self._flow.end(start))
-            return origin_of(Disconnected(last, "unused"), "no path to the loss")
+            last = Disconnected.before_the_loss(self._case, self._flow.end(start))
+            return origin_of(last, "no path to the loss")
         return at_its_layer(self._at(arrival))
 
     @functools.cached_property
@@ -82,8 +93,12 @@ class Cut:
 
     def _with(self, reader: int, arrival: Arrival) -> Arrival:
         """With one more node between that has no kernel."""
-        suspect = reader if self._flow.records[reader].cuts_gradient else arrival.suspect
-        return dataclasses.replace(arrival, between=arrival.between + 1, first=reader, suspect=suspect)
+        record, known = self._flow.records[reader], arrival.known
+        if known is None and record.cut_at is not None:
+            known = reader
+        suspect = reader if record.cuts_gradient else arrival.suspect
+        between = arrival.between + 1
+        return dataclasses.replace(arrival, between=between, first=reader, suspect=suspect, known=known)
 
     def _arrived(self, node: int) -> bool:
         """Whether a gradient came to a node; to a stage of a call, whether one came to the call."""
@@ -96,9 +111,14 @@ class Cut:
     def _at(self, arrival: Arrival) -> Disconnected:
         """Name the layer that lets no gradient through: one comes to a node, but none to what is between."""
         case, reader = self._case, arrival.node
-        if self._flow.records[reader].cuts_gradient:
-            return Disconnected(case.layer_of(reader), "node")
+        record = self._flow.records[reader]
+        if record.cuts_gradient or record.cut_at is not None:
+            return Disconnected.within(case, reader)
+        if arrival.known is not None:  # a gradient arrives there
+            return Disconnected.within(case, arrival.known)
         suspect = arrival.first if arrival.between == 1 else arrival.suspect
+        if suspect is not None and self._flow.records[suspect].made_at is not None:
+            return Disconnected.within(case, suspect)
         if suspect is not None:
             return Disconnected(case.layer_of(suspect), "layer", case.layer_of(reader))
         passes = bool(arrival.between) or self._flow.site_at(reader) is not None  # a kernel hands it on

@@ -45,10 +45,10 @@ class Downstream:
     def why_silent(self, node: int, layer: str) -> Origins:
         """Why the gradient that arrives at a node of a layer is near zero: the largest share first."""
         way = self._paths.to_loss(node)
-        if way is None or self._case.loss_is_silent:
+        flushed = None if way is None else self._flushed(self._paths.loudest(way))
+        if way is None or (flushed is None and self._case.loss_is_silent):
             last = self._case.layer_of(self._paths.loudest(way).last.start) if way else layer
             return (origin_of(ZeroLossGradient.at(self._case, last), "loss"),)
-        flushed = self._flushed(self._paths.loudest(way))
         if flushed is not None:
             mechanism = self.underflow(flushed)
             return (origin_of(mechanism, flushed.info.layer, mechanism.layer),)

@@ -113,7 +113,8 @@ class AlongEdges:
         if constant is not None:
             return Origin(constant)
         if not math.isinf(powers):
-            return Origin(VanishingAtNode(layer, 10**-powers, layer in case.learning_layers))
+            made_at = case.flow.records[node].made_at
+            return Origin(VanishingAtNode(layer, 10**-powers, layer in case.learning_layers, made_at))
         if case.is_near_zero(case.flow.records[node].output.rms):
             return at_its_layer(Masked.at(case, node))
         return Origin(Disconnected.of_zeros(case, node))

@@ -15,6 +15,7 @@ from trainobs.mechanisms import (
     Masked,
     Mechanism,
     Silenced,
+    VanishingAtNode,
     VanishingGradient,
     VanishingSignal,
     ZeroLossGradient,
@@ -98,11 +99,11 @@ def is_by_design(origin: Origin) -> bool:
 
 
 def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
-    """Where a layer cuts gradients off, by rounding say, that explains why it puts out zeros only."""
+    """Where a layer cuts gradients off, or shrinks them, that explains why it puts out next to nothing."""
     cuts = {
         origin.mechanism.layer: origin.mechanism
         for origin in traces.roots().values()
-        if isinstance(origin.mechanism, Disconnected)
+        if isinstance(origin.mechanism, Disconnected | VanishingAtNode)
     }
 
     def followed(origin: Origin) -> Origin:
@@ -111,6 +112,29 @@ def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
         return origin if cut is None else origin.by(cut)
 
     return traces.mapped(followed)
+
+
+def one_cut_is_one_finding(traces: Traces, case: Case) -> Traces:
+    """Gradients that end in one line, or of a whole model for want of a way to the loss, end by one cut."""
+    whole = not any(figures.info.connected for figures in case.weights.values())
+    first: dict[object, Mechanism] = {}
+    for origin in traces.roots().values():
+        if isinstance(origin.mechanism, Disconnected):
+            first.setdefault(_cut_of(origin.mechanism, whole), origin.mechanism)
+
+    def joined(origin: Origin) -> Origin:
+        cut = _cut_of(origin.mechanism, whole) if isinstance(origin.mechanism, Disconnected) else None
+        return origin if cut is None or cut not in first else origin.by(first[cut])
+
+    return traces.mapped(joined)
+
+
+def _cut_of(mechanism: Disconnected, whole: bool) -> object:
+    """What tells a cut from others: its line, or else its layer."""
+    place = mechanism.place
+    if place is not None and place.file and mechanism.where == "operation":
+        return place.file, place.line
+    return "unused" if whole and mechanism.where == "unused" else mechanism.key
 
 
 def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:

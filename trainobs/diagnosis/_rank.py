@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 
+import numpy as np
+
 from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
@@ -62,7 +64,8 @@ def _in_time(held: dict[str, Origin], case: Case) -> list[str]:
 
 def _gate(figures: SiteFigures) -> str:
     steps, name = ranges(figures.step_near_zero), figures.info.part or "units"
-    when = f" at time steps {steps} of {figures.steps}" if steps else ""
+    number = "step" if np.sum(figures.step_near_zero) == 1 else "steps"
+    when = f" at time {number} {steps} (there are {figures.steps}, from 0 on)" if steps else ""
     return f"the {name} of {figures.info.layer}{when}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from trainobs.analysis import Case, SiteFigures
+from trainobs.analysis import Case, Decay, SiteFigures, powers
 from trainobs.diagnosis._at_kernel import (
     has_shrunk,
     liveness,
@@ -25,6 +25,7 @@ from trainobs.mechanisms import (
     Masked,
     OffAtErrors,
     SaturatedActivation,
+    VanishingGradient,
     VanishingSignal,
     ZeroInput,
     forgotten_state,
@@ -141,6 +142,8 @@ class Upstream:
         apart = OffAtErrors.at(case, figures)
         if apart is not None:
             return at_its_layer(apart)
+        if not figures.off_fraction:
+            return self._none_is_off(figures)
         reason, _ = figures.main_off_reason(case.thresholds.firing)
         step = f"{figures.info.activation.layer} off: {reason}"
         at_fault = own_fault(case, figures, reason)
@@ -152,6 +155,16 @@ class Upstream:
             return Onward(Question("input", figures.info.key), step, besides)
         kind = DeadActivation if rectifies(case, figures) else SaturatedActivation
         return origin_of(kind.of(case, figures), step)
+
+    def _none_is_off(self, figures: SiteFigures) -> Reply:
+        """Why slopes take a gradient though none of the units is off: by a gate, or as they shrink it."""
+        case, node = self._case, figures.info.node
+        off = [gate for gate in case.flow.gates(node) if mostly_off(case, gate)]
+        if off:
+            return Onward(self._of_units(min(off, key=liveness)))
+        own = case.flow.nodes[node]
+        decay = Decay().through(own, powers(own.gain)).by(figures, 0.0, rectifies(case, figures))
+        return at_its_layer(VanishingGradient.along(case, decay))
 
     # ---- why what a kernel reads is near zero ------------------------------------------------
 

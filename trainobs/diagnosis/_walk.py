@@ -19,7 +19,6 @@ from trainobs.diagnosis._upstream import Upstream
 from trainobs.mechanisms import (
     Cancellation,
     ConstantOutput,
-    Disconnected,
     Mechanism,
     OneTimeStep,
     Underflow,
@@ -73,7 +72,7 @@ class Walk:
         if mechanism is not None:
             return (origin_of(mechanism, start, mechanism.layer),)
         if not figures.info.connected:
-            return (self._cut.before(figures).after(start),)
+            return (self._cut.behind(figures.info.activation_node).after(start),)
         factor = main_factor(figures)
         if factor == "cancellation":
             return (origin_of(Cancellation(figures.info.layer, figures.info.role == "bias"), start),)
@@ -105,7 +104,7 @@ class Walk:
         """Where the near-zero gradient of a weight of unknown kind comes from."""
         info, start = figures.info, _name(figures)
         if not info.connected:
-            return (origin_of(Disconnected(info.layer, "unused"), start),)
+            return (self._cut.of_layer(figures).after(start),)
         waiting = WaitingWeight.of(self._case, figures)
         if waiting is not None:
             return (origin_of(waiting, start, waiting.zero),)

@@ -6,7 +6,7 @@ import numpy as np
 
 from trainobs.analysis import SiteFigures
 from trainobs.explanation._facts import Facts
-from trainobs.mechanisms import are, everywhere, part_of, several
+from trainobs.mechanisms import are, everywhere, part_of, percent, several
 
 _MOST = 3
 
@@ -36,8 +36,9 @@ def _quiet(figures: SiteFigures) -> str:
         str(name.name).lower().replace("_", " + "): share for name, share in figures.used_shares.items()
     }
     known = {name: share for name, share in shares.items() if share > 0}
-    held = f", {max(known.values()):.0%} of them by {max(known, key=lambda n: known[n])}" if known else ""
-    lost = f"{figures.used_near_zero:.0%} of the gradients are near zero"
+    most = max(known, key=lambda name: known[name], default="")
+    held = f", {percent(known[most])} of them by {most}" if known else ""
+    lost = f"{percent(figures.used_near_zero)} of the gradients are near zero"
     return f"{which}{figures.info.layer}: {lost}{held}{off}."
 
 

@@ -48,7 +48,7 @@ from trainobs.mechanisms._vanishing import (
     sufficient_powers,
 )
 from trainobs.mechanisms._waiting import WaitingWeight
-from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
+from trainobs.mechanisms._words import are, everywhere, part_of, percent, ranges, several
 from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
 from trainobs.mechanisms._zero_loss_gradient import QuietOutput, QuietPart, ZeroLossGradient
 from trainobs.mechanisms._zero_weights import (
@@ -110,6 +110,7 @@ __all__ = [
     "forgotten_state",
     "levels_its_input",
     "part_of",
+    "percent",
     "ranges",
     "rectifies",
     "register_mechanism",

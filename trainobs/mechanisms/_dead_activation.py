@@ -10,7 +10,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._words import are, everywhere, part_of, several
+from trainobs.mechanisms._words import are, everywhere, part_of, percent, several
 
 _REASONS = {
     "input": "no live input ever reaches {them}",
@@ -105,11 +105,22 @@ class DeadActivation(OffUnits):
         return case.thresholds.dead_units if by_bias else case.thresholds.dead_units_by_chance
 
     def evidence(self) -> str:
-        """How many units are off, and why."""
+        """How many units are off, or how often they are, and why."""
+        return " ".join([f"{self._off()}{self._why()}.", *self._may_be_chance()])
+
+    def _off(self) -> str:
+        if not self.dead:
+            values = f"{percent(self.off)} of the {self.activation} values of {self.place}"
+            return f"{values} are off over {several(self.positions, 'position')}, though no unit always is"
         units = part_of(self.dead, self.units, f"{self.activation} unit")
-        off = f"{are(self.dead)} off {everywhere(self.positions)}"
-        why = f"{self._reached()}{_REASONS[self.reason]}".format(them="it" if self.dead == 1 else "them")
-        return " ".join([f"{units} of {self.place} {off}; {why}{self._sizes()}.", *self._may_be_chance()])
+        return f"{units} of {self.place} {are(self.dead)} off {everywhere(self.positions)}"
+
+    def _why(self) -> str:
+        """The reason, where it is known."""
+        if math.isnan(self.reason_share):
+            return ""
+        why = f"; {self._reached()}{_REASONS[self.reason]}{self._sizes()}"
+        return why.format(them="it" if self.dead == 1 else "them")
 
     def _may_be_chance(self) -> list[str]:
         """What would show that it is no chance."""
@@ -120,8 +131,8 @@ class DeadActivation(OffUnits):
 
     def _reached(self) -> str:
         if self.reason == "input":
-            return ""
-        return f"where live input reaches {{them}}, in {self.reason_share:.0%} of the cases "
+            return "" if self.dead else "where they are, "
+        return f"where live input reaches {{them}}, in {percent(self.reason_share)} of the cases "
 
     def _sizes(self) -> str:
         if self.reason == "bias":

@@ -95,10 +95,16 @@ class Exploding(Mechanism):
                 f"kernel gradients of {self.mean:.3g} on average; the kernel of {self.layer} has {kernel}."
             )
         return (
-            f"Kernel gradients are {self.mean:.3g} on average, though the gradient does not grow much on its "
-            f"way back from the output: {self.growth:.3g} times. The values that it meets at kernels are "
-            f"large; the largest kernel, of {self.layer}, has {kernel}."
+            f"Kernel gradients are {self.mean:.3g} on average{self._hardly_grown()}. The values that it "
+            f"meets at kernels are large; the largest kernel, of {self.layer}, has {kernel}."
         )
+
+    def _hardly_grown(self) -> str:
+        """How much the gradient grows, where that is known."""
+        if not self.growth > 0:
+            return ""
+        size = f"it has {self.growth:.3g} times the size that it has there"
+        return f", though the gradient does not grow much on its way back from the output: {size}"
 
     def advice(self) -> str:
         """What to try first, in all cases."""

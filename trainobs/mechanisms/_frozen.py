@@ -31,6 +31,10 @@ class Frozen(Mechanism):
     treatments = ("unfreeze",)
     rank = 40
 
+    def __post_init__(self) -> None:
+        """There are some."""
+        assert self.weights > 0, self
+
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Layers with such weights, if others are trained."""
@@ -87,7 +91,8 @@ class NothingTrained(Frozen):
     def evidence(self) -> str:
         """How large the model is."""
         weights, layers = several(self.weights, "weight"), several(len(self.layers), "layer")
-        return f"Nothing is trained: none of the {weights} in {layers} is trainable."
+        which = "its only weight" if self.weights == 1 else f"none of the {weights} in {layers}"
+        return f"Nothing is trained: {which} is {'not ' if self.weights == 1 else ''}trainable."
 
     def advice(self) -> str:
         """What to try first, and what makes a model like that."""

@@ -21,6 +21,9 @@ class LargeInput(UnscaledInput):
     cause = "unscaled_input"
     rank = 37
 
+    def __post_init__(self) -> None:
+        """Nothing has to be off."""
+
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """None: nothing is off here."""
@@ -39,6 +42,10 @@ class LargeInput(UnscaledInput):
     def severity(self) -> str:
         """A warning: the layer works."""
         return "warning"
+
+    def summary(self) -> str:
+        """The scale."""
+        return f"rms {self.input_rms:.3g}"
 
     def evidence(self) -> str:
         """The scale, and what it does."""

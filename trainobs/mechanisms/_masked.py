@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import percent
 from trainobs.records import DATA, Ending, Place
 
 
@@ -22,8 +23,8 @@ class Masked(Mechanism):
     normalisation of one element or of equal ones), and signals or gradients are lost by it; or an
     operation in a layer of unknown kind multiplies all gradients with zero.
 
-    Where: the output layer, with the part; or that layer. With a model at hand: the operation, with the line
-    of the user's code.
+    Where: the output layer, with the part; or that layer. With a model at hand, or a graph that shows it: the
+    operation, with the line of the user's code.
 
     Parameters
     ----------
@@ -31,29 +32,36 @@ class Masked(Mechanism):
         Whether it is a normalisation: then groups of one element, or of equal ones, become 0.
     place : Place or None
         The operation that makes the zeros.
+    rms : float
+        Of what it puts out: 0, or near zero.
     """
 
     normalises: bool
     place: Place | None = None
+    rms: float = 0.0
 
     cause = "masked"
 
     @classmethod
     def at(cls, case: Case, node: int) -> Masked:
         """The mechanism at a node."""
-        return cls(case.layer_of(node), case.flow.normalises(node))
+        record = case.flow.records[node]
+        return cls(case.layer_of(node), record.normalises, record.made_at, record.output.rms)
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """With the operation that makes the zeros."""
         look = case.second_look
         place = None if look is None else look.zeros_from(self.layer)
-        return dataclasses.replace(self, place=place)
+        return dataclasses.replace(self, place=place or self.place)
 
     def evidence(self) -> str:
         """What the layer does."""
         levels = " It levels what it normalises: groups of one element, or of equal ones."
         zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
-        made = "" if self.place is None else f" {self.place} makes them."
+        if self.rms:
+            size = f"rms {self.rms:.2g}"
+            zeros = f"{self.layer} puts out next to nothing ({size}): next to no signal passes it."
+        made = "" if self.place is None else f" {self.place.begins} makes them."
         return zeros + made + (levels if self.normalises else "")
 
     def advice(self) -> str:
@@ -106,6 +114,10 @@ class WeightlessPositions(Mechanism):
     explains_output = True
     rank = 20
 
+    def __post_init__(self) -> None:
+        """Some, or all."""
+        assert 0 < self.part <= 1, self
+
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs with positions that the loss leaves out."""
@@ -122,7 +134,7 @@ class WeightlessPositions(Mechanism):
 
     def evidence(self) -> str:
         """A sentence with the part."""
-        which = "All" if self.part == 1.0 else f"{self.part:.0%} of the"
+        which = "All" if self.part == 1.0 else f"{percent(self.part)} of the"
         return f"{which} positions of {self.layer} have weight 0 in the loss: they send no gradient."
 
     def advice(self) -> str:

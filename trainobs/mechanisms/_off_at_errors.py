@@ -78,9 +78,13 @@ class OffAtErrors(Mechanism):
         """How often units are on, gradients arrive, and both."""
         return (
             f"The {self.activation} units of {self.layer} are on at {self.on:.2g} of all positions, and "
-            f"gradients arrive at {self.arrives:.2g} of them, but both at only {self.both:.2g}: the units "
-            f"are off where the error is.{self._may_be_chance()}"
+            f"gradients arrive at {self.arrives:.2g} of them, but both {self._at_both}: the units are off "
+            f"where the error is.{self._may_be_chance()}"
         )
+
+    @property
+    def _at_both(self) -> str:
+        return f"at only {self.both:.2g}" if self.both else "nowhere"
 
     def _may_be_chance(self) -> str:
         """What would show that it is no chance."""
@@ -97,9 +101,7 @@ class OffAtErrors(Mechanism):
 
     def summary(self) -> str:
         """How often units are on, and gradients arrive."""
-        return (
-            f"on at {self.on:.2g}, gradients at {self.arrives:.2g}, both at {self.both:.2g} of all positions"
-        )
+        return f"on at {self.on:.2g} of all positions, gradients at {self.arrives:.2g}, both {self._at_both}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,10 +173,11 @@ class FiresOnNothing(Mechanism):
 
     def evidence(self) -> str:
         """How often units are on, inputs live, and both."""
+        both = f"in only {self.both:.2g}" if self.both else "in none"
         return (
             f"The {self.activation} units of {self.layer} are on in {self.on:.2g} of all cases, and what "
-            f"they read is live in {self.live:.2g}, but both in only {self.both:.2g}: they fire where there "
-            f"is nothing to learn from."
+            f"they read is live in {self.live:.2g}, but both {both}: they fire where there is nothing to "
+            f"learn from."
         )
 
     def advice(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._words import are, everywhere, part_of
+from trainobs.mechanisms._words import are, everywhere, part_of, percent
 
 Array = np.ndarray
 
@@ -110,7 +110,7 @@ class OneSignedInput(OffUnits):
         return (
             f"{units} of {self.place} {off}, but would fire if the data had a mean of zero. It lies on one "
             f"side of it (means of size {self.mean:.2g}, deviations of {self.deviation:.2g}): of a fresh "
-            f"layer {self.fresh_off:.0%} of the units would be off, too."
+            f"layer {percent(self.fresh_off)} of the units would be off, too."
         )
 
     def advice(self) -> str:

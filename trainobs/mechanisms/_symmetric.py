@@ -105,10 +105,8 @@ class Symmetric(Mechanism):
 
     def evidence(self) -> str:
         """How many units, and what becomes of them."""
-        back = (
-            f" What goes back from them is the sum of their gradients, and that cancels: {self.gain:.2g} of "
-            f"what comes."
-        )
+        left = f"a part of {self.gain:.2g} is left" if self.gain else "nothing is left"
+        back = f" What goes back from them is the sum of their gradients, and that cancels: {left}."
         which = "Both" if self.units == 2 else f"All {counted(self.units)}"
         alike = f"{which} units of {self.layer} have the same weights"
         return f"{alike}{self._future()}.{back if self.cancels else ''}"

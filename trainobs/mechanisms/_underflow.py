@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import LOSS, Case, FromTheEnd, SiteFigures, Way
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import percent
 
 #: Of a way, the kernel at which gradients begin to be flushed; None where they are not.
 Beginnings = FromTheEnd[SiteFigures | None]
@@ -37,6 +38,10 @@ class Underflow(Mechanism):
     cause = "underflow"
     treatments = ("loss scaling",)
     rank = 80
+
+    def __post_init__(self) -> None:
+        """Something is flushed."""
+        assert 0 < self.flushed <= 1, self
 
     @classmethod
     def holds(cls, case: Case, figures: SiteFigures) -> bool:
@@ -79,10 +84,8 @@ class Underflow(Mechanism):
 
     def evidence(self) -> str:
         """A sentence with the part."""
-        return (
-            f"{self.flushed:.0%} of the gradients of {self.layer} that are not zero in float32 are exactly "
-            f"0 in {self.dtype}."
-        )
+        of = f"of the gradients of {self.layer} that are not zero in float32"
+        return f"{percent(self.flushed)} {of} are exactly 0 in {self.dtype}."
 
     def advice(self) -> str:
         """What to try first, in all cases."""

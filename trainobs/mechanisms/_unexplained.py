@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
@@ -65,9 +66,10 @@ class Unexplained(Mechanism):
 
     def evidence(self) -> str:
         """The residual."""
+        far = f" (relative residual {self.residual:.2g})" if math.isfinite(self.residual) else ""
         return (
-            f"The terms of the weights of {self.layer} do not add up to their gradient (relative residual "
-            f"{self.residual:.2g}): something other than its layer's calls contributes to it."
+            f"The terms of the weights of {self.layer} do not add up to their gradient{far}: something other "
+            f"than its layer's calls contributes to it."
         )
 
     def advice(self) -> str:

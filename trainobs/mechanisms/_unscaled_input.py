@@ -9,6 +9,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits
+from trainobs.mechanisms._words import percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class UnscaledInput(OffUnits):
         """The scale, and what it does."""
         return (
             f"The input of {self.layer} has an rms of {self.input_rms:.3g}, where about 1 is expected; "
-            f"{self.off:.0%} of its {self.activation} values are off."
+            f"{percent(self.off)} of its {self.activation} values are off."
         )
 
     def advice(self) -> str:

@@ -87,11 +87,21 @@ class VanishingGradient(Mechanism):
 
     def evidence(self) -> str:
         """How fast, over how many layers, and what drives it."""
+        if not self._shrinks:
+            return (
+                f"From the loss back over {several(self.layers, 'layer')}, the gradient stays at "
+                f"{self.mean_gain:.2g} of itself per layer: no layer takes it."
+            )
         driver = "the slopes of the activations" if self.by_slopes else self._kernels()
         return (
             f"From the loss back, the gradient shrinks to {self.mean_gain:.2g} of itself per layer over "
             f"{several(self.layers, 'layer')}, driven by {driver}; the strongest drop is at {self.layer}."
         )
+
+    @property
+    def _shrinks(self) -> bool:
+        """Whether it does, in the figures that are shown; else gradients are small for other reasons too."""
+        return float(f"{self.mean_gain:.2g}") < 1
 
     def _kernels(self) -> str:
         small = "kernels too small" if self.kernel_rms < self.healthy_weight else "the kernels"
@@ -106,8 +116,8 @@ class VanishingGradient(Mechanism):
 
     def summary(self) -> str:
         """The mean gain."""
-        driver = "slopes" if self.by_slopes else "kernels"
-        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}, by the {driver}"
+        by = f", by the {'slopes' if self.by_slopes else 'kernels'}" if self._shrinks else ""
+        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}{by}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +143,10 @@ class VanishingAtNode(Mechanism):
     on_the_way = True
     has_place = False
 
+    def __post_init__(self) -> None:
+        """It passes on less than arrives."""
+        assert 0 < self.gain < 1, self
+
     @property
     def only_informs(self) -> bool:
         """Where its own weights get a gradient they will grow."""
@@ -155,7 +169,7 @@ class VanishingAtNode(Mechanism):
         ending = look.ending(weight)
         if ending is not None and ending.constant:
             return of_zeros(self.layer, ending)
-        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
+        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)) or self.place)
 
     def evidence(self) -> str:
         """What it passes on, and whether it will grow."""
@@ -181,7 +195,7 @@ class VanishingSignal(Mechanism):
     by_kernels : bool
         Whether small kernels do it.
     kernel_rms, healthy_weight : float
-        Of the kernel that it passed last.
+        Of the smallest kernel, else of the one that it passed last.
     """
 
     role: str
@@ -199,25 +213,26 @@ class VanishingSignal(Mechanism):
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:
         """The mechanism on the way through a kernel, at the weakest one of the model."""
-        weakest = case.weakest_kernel or source
+        small = None if source.info.role == "table" else case.weakest_kernel
+        weakest = small or source
         return cls(
             layer=weakest.info.layer,
             role=source.info.role,
             layers=case.depths[source.info.node],
-            by_kernels=case.weakest_kernel is not None,
-            kernel_rms=source.kernel_rms,
-            healthy_weight=source.healthy_weight,
+            by_kernels=small is not None,
+            kernel_rms=weakest.kernel_rms,
+            healthy_weight=weakest.healthy_weight,
         )
 
     def evidence(self) -> str:
         """Over how many layers, and by what."""
-        if self.role == "table":
+        if self.role == "table" and self.kernel_rms < 1:
             return (
                 f"The table of {self.layer} has an rms of {self.kernel_rms:.2g}, where about 1 is expected: "
                 f"next to no signal goes forward."
             )
         sizes = f"rms {self.kernel_rms:.2g} against He's scale {self.healthy_weight:.2g}"
-        why = f": kernels too small ({sizes})" if self.by_kernels else ""
+        why = f": kernels too small (most that of {self.layer}: {sizes})" if self.by_kernels else ""
         return f"The signal dies out on its way forward through {several(self.layers, 'layer')}{why}."
 
     def advice(self) -> str:

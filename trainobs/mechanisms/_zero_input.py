@@ -10,7 +10,7 @@ import numpy as np
 from trainobs.analysis import Case, Chance, SiteFigures
 from trainobs.mechanisms._masked import Masked
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import are, everywhere, part_of, ranges
+from trainobs.mechanisms._words import are, everywhere, part_of, percent, ranges, several
 
 _ADVICE = "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
 
@@ -38,6 +38,8 @@ class ZeroInput(Mechanism):
         Over how many positions; size of all inputs.
     multiplied_by : str
         The weight of which this is the input, where it is not what the whole layer reads.
+    near_zero : float
+        Part of all values, of all inputs and positions, that is near zero.
     """
 
     zero: int
@@ -46,10 +48,16 @@ class ZeroInput(Mechanism):
     positions: float
     input_rms: float
     multiplied_by: str = ""
+    near_zero: float = 1.0
 
     cause = "zero_input"
     treatments = ("lift the background", "standardise inputs")
     may_be_chance = True
+
+    def __post_init__(self) -> None:
+        """A part of the inputs that there are."""
+        assert 0 <= self.zero <= self.inputs, self
+        assert 0 <= self.near_zero <= 1, self
 
     @classmethod
     def of(cls, figures: SiteFigures, multiplied_by: str = "") -> ZeroInput:
@@ -62,6 +70,7 @@ class ZeroInput(Mechanism):
             positions=float(figures.statistics.sums["input_size"]),
             input_rms=figures.input_rms,
             multiplied_by=multiplied_by,
+            near_zero=float(np.mean(figures.inputs.zero_fraction)),
         )
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
@@ -104,12 +113,22 @@ class ZeroInput(Mechanism):
                 f"What {self.multiplied_by} of {self.layer} multiplies is near zero, though what "
                 f"{self.layer} reads is not."
             )
+        if not self.zero:
+            return self._at_some_positions()
         inputs = part_of(self.zero, self.inputs, "input")
         which = f" (input{'' if self.zero == 1 else 's'} {self.named})" if self.named else ""
         return (
             f"{inputs} of {self.layer} {are(self.zero)} near zero {everywhere(self.positions)}{which}; "
             f"the input's rms is {self.input_rms:.2g}."
         )
+
+    def _at_some_positions(self) -> str:
+        """Where none of the inputs is near zero at all of them."""
+        size = f"the input's rms is {self.input_rms:.2g}"
+        if not self.near_zero:
+            return f"What {self.layer} reads is small where a gradient arrives; {size}."
+        values = f"{percent(self.near_zero)} of the values that {self.layer} reads"
+        return f"{values} are near zero over {several(self.positions, 'position')}; {size}."
 
     def advice(self) -> str:
         """What to try first, in all cases."""

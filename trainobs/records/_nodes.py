@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from trainobs.records._place import Place
 from trainobs.records._scalars import Scalars
 
 Array = np.ndarray
@@ -44,6 +45,10 @@ class NodeRecord:
     order : int
         1 for a gradient of a plain loss. 2 if that is made of gradients that an inner tape took (a gradient
         penalty), so that a weight's gradient has more terms than its layer's calls say; 3 of second ones.
+    cut_at : Place or None
+        Of a layer of unknown kind, or of operations: where no gradient passes, if the graph shows it.
+    made_at : Place or None
+        The one operation that is there, or the one line of the user's that asked for all of them.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int
@@ -71,6 +76,8 @@ class NodeRecord:
     normalises: bool = False
     cuts_gradient: bool = False
     order: int = 1
+    cut_at: Place | None = None
+    made_at: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,6 +102,10 @@ class OutputRecord:
         Whether that loss was told to expect logits.
     own_loss : bool
         Whether the loss is not one of Keras' own: its name says nothing of what it does.
+    cut_at : Place or None
+        Where, between it and the loss, no gradient passes, if the graph shows it.
+    changed : bool
+        Whether operations that are no layers made other values of what `node` put out.
     sample_weight, mask : array or None
         What the loss was weighted with, and which positions count; None if the step did not say.
     """
@@ -109,3 +120,5 @@ class OutputRecord:
     sample_weight: Array | None = None
     mask: Array | None = None
     own_loss: bool = False
+    cut_at: Place | None = None
+    changed: bool = False

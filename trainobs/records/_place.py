@@ -31,6 +31,12 @@ class Place:
     line: int = 0
     code: str = ""
 
+    @property
+    def begins(self) -> str:
+        """As at the begin of a sentence."""
+        text = str(self)
+        return text[:1].upper() + text[1:]
+
     def __str__(self) -> str:
         """As in a sentence: "Round in model.py:41: `q = tf.round(s)`"."""
         if not self.file:

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainobs.capture._users_lines import Line, code_at
 from trainobs.capture.inside._broken import made_going_back, made_going_forward
 from trainobs.capture.inside._constant import constant_softmax
-from trainobs.capture.inside._lines import Line, code_at
 from trainobs.capture.inside._watching import Operation, Pass, Watching, is_floating, random_state_restored
 from trainobs.capture.inside._ways import Ways, is_zero, loudest_way, reads_of
 from trainobs.capture.step import prepared, state_restored

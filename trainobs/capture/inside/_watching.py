@@ -16,7 +16,8 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks
 
-from trainobs.capture.inside._lines import Line, this_call, users_line
+from trainobs.capture._users_lines import Line
+from trainobs.capture.inside._lines import this_call, users_line
 from trainobs.capture.step import nodes_of, optimizers_of, replaced
 
 Original = Callable[..., Any]

@@ -34,6 +34,8 @@ def node_records(plan: StepPlan, sites: Sequence[SiteRecord], values: StepValues
             normalises=node.normalises,
             cuts_gradient=node.cuts_gradient,
             order=node.order,
+            cut_at=node.cut_at,
+            made_at=node.made_at,
             samples=0 if node.sample is None or samples is None else int(samples[node.sample]),
             output=outputs.get(number, _NOTHING),
             output_gradient=arriving[number],

@@ -15,6 +15,7 @@ import keras
 from trainobs.capture.layers import Kind, Probed
 from trainobs.capture.reading._reads import GradientRead
 from trainobs.capture.reading._values import SumsRead, TensorRead
+from trainobs.records import Place
 
 T = TypeVar("T")
 
@@ -165,6 +166,8 @@ class NodePlan:
     normalises: bool = False
     cuts_gradient: bool = False
     order: int = 1
+    cut_at: Place | None = None
+    made_at: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +191,8 @@ class OutputPlan:
     sample_weight: TensorRead | None
     mask: TensorRead | None
     gradient: TensorRead | None
+    cut_at: Place | None = None
+    changed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

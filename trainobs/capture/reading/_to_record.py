@@ -204,6 +204,8 @@ def _output(plan: OutputPlan, values: StepValues) -> OutputRecord:
         loss_name=plan.loss.loss_name,
         from_logits=plan.loss.from_logits,
         own_loss=plan.loss.own_loss,
+        cut_at=plan.cut_at,
+        changed=plan.changed,
         sample_weight=values.of(plan.sample_weight),
         mask=values.of(plan.mask),
     )

@@ -90,6 +90,8 @@ class StepTrace:
     has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
     `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
     order.
+    `casts` has, by id of what a layer's input was cast to (without a graph), that input; both, so that the id
+    stays taken.
     `taken` are gradients of something else than weights, with their order; `orders` has that of passes (see
     `NodeRecord.order`).
     """
@@ -109,6 +111,7 @@ class StepTrace:
     taken: list[tuple[list[tf.Tensor], int]] = dataclasses.field(default_factory=list)
     orders: dict[int, int] = dataclasses.field(default_factory=dict)
     unread: list[tuple[Gradients, tuple[int, int]]] = dataclasses.field(default_factory=list)
+    casts: dict[int, tuple[object, object]] = dataclasses.field(default_factory=dict)
 
     def begin(self, layer: keras.Operation, kind: Kind | None, received: list[tf.Tensor]) -> LayerCall:
         """Open a call of `layer`."""

@@ -90,7 +90,8 @@ def wire(trace: StepTrace) -> Wiring:
     producers, direct, changed = [], set(), []
     consumers: list[list[int]] = [[] for _ in trace.calls]
     for index, call in enumerate(trace.calls):
-        found = [_origins(tensor, makers) for tensor in call.received]
+        received = [trace.casts.get(id(tensor), (tensor,))[0] for tensor in call.received]
+        found = [_origins(tensor, makers) for tensor in received]
         makers |= {_key(tensor): index for tensor in call.returned}  # also of what it hands back as it came
         producers.append([origin for origin, _ in found])
         changed.append([bool(origin) and not unchanged for origin, unchanged in found])
