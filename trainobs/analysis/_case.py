@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import math
 
+import numpy as np
+
 from trainobs.analysis._chance import Chance
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
@@ -144,6 +146,13 @@ class Case:
         """The kernels that nodes have, in the order of the forward pass."""
         sites = (self.flow.site_at(node) for node in range(len(self.flow.records)))
         return [site for site in sites if site is not None]
+
+    def biases_of(self, figures: SiteFigures) -> np.ndarray | None:
+        """What the layer of a kernel adds to each of its units; None without a bias."""
+        own = figures.info
+        of_layer = (f for f in self.sites.values() if f.info.role == "bias" and f.info.node == own.node)
+        biases = [f.statistics.kernel.reshape(-1) for f in of_layer if f.info.part == own.part]
+        return next((bias for bias in biases if bias.size == figures.units), None)
 
     def shrinks(self, figures: SiteFigures) -> bool:
         """Whether a kernel is so small that signals shrink by it."""

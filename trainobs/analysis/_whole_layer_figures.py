@@ -14,7 +14,7 @@ import numpy as np
 from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, KernelGains, Used, WeightFigures
-from trainobs.records import DATA
+from trainobs.records import DATA, sums_of
 from trainobs.statistics import WholeLayerInfo, WholeLayerStatistics
 from trainobs.thresholds import NearZero
 
@@ -86,7 +86,7 @@ class WholeLayerFigures(WeightFigures):
     @property
     def gradient_rms(self) -> float:
         """Root mean square of the gradient."""
-        return float(np.sqrt(np.mean(np.square(self.gradient)))) if self.size else 0.0
+        return sums_of(self.gradient).rms if self.size else 0.0
 
     @property
     def is_finite(self) -> bool:

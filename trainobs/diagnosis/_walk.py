@@ -18,6 +18,7 @@ from trainobs.diagnosis._origin import Origin, origin_of
 from trainobs.diagnosis._upstream import Upstream
 from trainobs.mechanisms import (
     Cancellation,
+    ConstantOutput,
     Disconnected,
     Mechanism,
     OneTimeStep,
@@ -108,6 +109,10 @@ class Walk:
         waiting = WaitingWeight.of(self._case, figures)
         if waiting is not None:
             return (origin_of(waiting, start, waiting.zero),)
+        found = (ConstantOutput.at(self._case, node) for node in info.nodes)
+        constant = next((mechanism for mechanism in found if mechanism is not None), None)
+        if constant is not None:
+            return (origin_of(constant, start, constant.layer),)
         if Cause.BACKPROP in figures.causes and not self._downstream.is_unseen(info.nodes[-1]):
             origins = self._downstream.why_silent(info.nodes[-1], info.layer)
             return tuple(origin.after(f"{start} ← backprop") for origin in origins)

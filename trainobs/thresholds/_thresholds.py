@@ -46,7 +46,7 @@ class Thresholds:
         About 1 in 1000 is the three-sigma rule.
     dead_units_warning : float, default 0.2
         Share of dead units from which a health check warns (it informs where an explanation, with the two
-        shares above, finds no cause), and an input of a large scale is a finding.
+        shares above, finds no cause), and an input of a large scale, or on one side of zero, is a finding.
         Tools have 10 % (keras-contrib), 20 % (common) or 70 % (DeepDiagnosis), and count different things.
     dead_activity : float, default 0
         In a health check a unit is dead if it is on at no more than this share of the positions
@@ -74,7 +74,8 @@ class Thresholds:
         live input reaches; a live ReLU that fires at less is counted as sparse, not as healthy.
     deep_bias : float, default 3
         Standard deviations of a healthy preactivation (rms of the inputs a*) below zero at which a bias
-        alone keeps units off: by the three-sigma rule a normal one gets above it once in 740 positions.
+        alone keeps units off: by the three-sigma rule a normal one gets above it once in 740 positions. The
+        same for units that inputs on one side of zero shift down.
     killer : float, default 1.5
         Powers of ten that one node must take from the gradient, and more than half of all that is
         lost, to be the one that kills it; less is a slow decay.
