@@ -36,6 +36,7 @@ class Underflow(Mechanism):
     dtype: str
 
     cause = "underflow"
+    always_harms = True
     treatments = ("loss scaling",)
     rank = 80
 

@@ -49,6 +49,7 @@ class ZeroLossGradient(Mechanism):
 
     cause = "zero_loss_gradient"
     on_the_way = True
+    always_harms = True
     rank = 30
 
     @classmethod
