@@ -189,7 +189,7 @@ def _unit_sums(site: SiteTensors, of_batch: Sums) -> Sums:
 
 
 def _gradient_squares(site: SiteTensors) -> Sums:
-    """Those of the unit sums that gains are made of: not only compared with limits, so never 0 by rounding."""
+    """The unit sums that gains are made of: these are not only compared with limits."""
     axes = list(range(site.slope.shape.rank - 1))
     return {
         "unit_backprop_sq": sum_of_squares(site.output_gradient, axes),
