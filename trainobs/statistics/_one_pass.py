@@ -189,7 +189,7 @@ def _unit_sums(site: SiteTensors, of_batch: Sums) -> Sums:
 
 
 def _gradient_squares(site: SiteTensors) -> Sums:
-    """The unit sums that gains are made of: these are not only compared with limits."""
+    """Those of the unit sums that gains are made of, not only compared with limits: never 0 by rounding."""
     axes = list(range(site.slope.shape.rank - 1))
     return {
         "unit_backprop_sq": sum_of_squares(site.output_gradient, axes),
@@ -225,6 +225,8 @@ def _input_sums(rule: SiteRule, a: tf.Tensor) -> Sums:
         "input_size": tf.cast(tf.reduce_prod(tf.shape(a)[:-1]), tf.float32),
         "input_channel_zero": tf.reduce_sum(_mask(tf.abs(a) <= rule.input_limit), axes),
         "input_channel_sq": sum_of_squares(a, axes),
+        "input_channel_sum": tf.reduce_sum(a, axes),
+        "input_channel_negative": tf.reduce_sum(tf.nn.relu(-a), axes),
         "input_non_finite": tf.reduce_sum(_mask(~tf.math.is_finite(a))),
     }
 
