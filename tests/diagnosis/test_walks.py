@@ -66,6 +66,15 @@ def test_factors():
     assert not is_joint(dead) and also_sufficient(dead, "activation") == []
 
 
+def test_an_activation_whose_units_are_all_on_explains_nothing():
+    """Slopes and gradients are small together: of the two, the walk follows the gradient."""
+    slow = [dense(seed=at, activation="sigmoid", bias=3.0, scale=0.2) for at in range(3)]
+    case = case_of(step(inputs(), *slow, dense(**HEAD)))
+    first = case.sites["d0/kernel"]
+    assert first.off_fraction == 0 and main_factor(first) == "backprop"
+    assert {found.cause for found in diagnose(case).findings} == {"vanishing"}
+
+
 def test_a_silent_loss_ends_every_walk():
     """At the output, whatever stands between."""
     case = case_of(step(inputs(), dense(), dense(**HEAD), loss_gradient=1e-7))

@@ -161,8 +161,7 @@ def test_off_where_the_error_is(weight):
     found = diagnosis.findings[0]
     assert (found.severity, found.cause, found.layer) == ("error", "off_at_errors", "d0")
     assert (
-        "on at 0.5 of all positions, and gradients arrive at 0.5 of them, but both at only 0"
-        in found.evidence
+        "on at 0.5 of all positions, and gradients arrive at 0.5 of them, but both nowhere" in found.evidence
     )
     assert (found.value, found.threshold) == (0.0, 1e-3)
 
@@ -179,7 +178,7 @@ def test_off_at_few_errors_may_be_chance():
     record = step(SIDES, one_unit(-1.0), one_unit(1.0, activation="linear"), loss_gradient=few)
     found = diagnose(case_of(record)).findings[0]
     assert (found.severity, found.cause) == ("info", "off_at_errors")
-    assert "only 4 positions that may be chance: 10 would show it" in found.evidence
+    assert "At 4 positions with a gradient that may be chance: 10 would show it" in found.evidence
 
 
 def test_what_is_read_says_nothing_where_the_error_is():
@@ -195,7 +194,7 @@ def test_units_that_fire_on_nothing():
     x, bias = np.maximum(SIDES, 0), 0.5
     found = diagnosed(step(x, one_unit(-1.0, bias=bias), one_unit(1.0, activation="linear")))
     assert found == m.FiresOnNothing("d0", "relu", 0.5, 0.5, 0.0)
-    assert "both in only 0" in found.evidence()
+    assert "both in none" in found.evidence()
 
 
 # ---- inputs and weights --------------------------------------------------------------------------
