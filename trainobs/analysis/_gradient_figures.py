@@ -78,8 +78,8 @@ class GradientFigures(WeightFigures):
 
     @property
     def is_finite(self) -> bool:
-        """Whether no gradient is NaN or infinite."""
-        return not self._gradient_sums.non_finite
+        """Whether no gradient is NaN or infinite: neither the terms nor what the step itself computed."""
+        return not self._gradient_sums.non_finite and bool(np.isfinite(self._sums["residual"]))
 
     @property
     def exact_zero_fraction(self) -> float:

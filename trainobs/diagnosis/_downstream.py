@@ -28,6 +28,8 @@ from trainobs.mechanisms import (
 )
 
 Origins = tuple[Origin, ...]
+#: Where a branch ends that counts for nothing as long as there are others.
+_BESIDES = (Disconnected, QuietOutput)
 
 
 class Downstream:
@@ -162,8 +164,12 @@ class Downstream:
 
 
 def _joined(branches: list[Origins]) -> Origins:
-    """The origins of branches, the same ones as one, the largest share first."""
-    open_ones = [b for b in branches if any(not isinstance(o.mechanism, Disconnected) for o in b)] or branches
+    """The origins of branches, the same ones as one, the largest share first.
+
+    Nor does the loss itself count as a branch of an output that others read too: what is known is the whole
+    gradient that comes there, not how much of it the loss sends, if any.
+    """
+    open_ones = [b for b in branches if any(not isinstance(o.mechanism, _BESIDES) for o in b)] or branches
     origins: dict[tuple[str, str], Origin] = {}
     for origin in (origin for branch in open_ones for origin in branch):
         share, same = origin.share / len(open_ones), origins.get(origin.key)

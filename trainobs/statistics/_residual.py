@@ -38,7 +38,9 @@ def residual_sums(calls: Sequence[SiteRecord], sums: Mapping[str, Array]) -> dic
     difference = sums["gradient"] / positions + penalty - gradient
     squares = np.maximum(sums["all_sq"], np.float32(_SMALLEST_SQUARE * sums["terms"]))
     of_inputs = np.sum(squares, axis=-1, keepdims=True, dtype=np.float64)
-    scale = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions + _norm(penalty)
+    size = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions
+    own_size = _norm(sums["gradient"]) / positions  # never the larger one, unless squares were too large to sum
+    scale = max(size, own_size) + _norm(penalty)
     distances = {"residual": np.asarray(_norm(difference)), "residual_scale": np.asarray(scale)}
     return per_position(distances, positions)
 

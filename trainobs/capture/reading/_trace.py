@@ -66,7 +66,10 @@ class LayerCall:
 
 @dataclasses.dataclass(eq=False)
 class ModelOutput:
-    """One output leaf of the model, where the loss may meet it; gradients by pass."""
+    """One output leaf of the model, where the loss may meet it; gradients by pass.
+
+    `handed_on` is what the user gets of `value`: the same with a tap.
+    """
 
     value: tf.Tensor
     target: tf.Tensor | None = None
@@ -75,6 +78,7 @@ class ModelOutput:
     gradients: Gradients = dataclasses.field(default_factory=dict)
     logits_gradients: Gradients = dataclasses.field(default_factory=dict)
     unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+    handed_on: tf.Tensor | None = None
 
 
 _Place = tuple[LayerCall | ModelOutput, Gradients, tuple[int, int]]
