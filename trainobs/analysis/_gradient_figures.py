@@ -24,6 +24,10 @@ from trainobs.statistics import SiteInfo, SiteStatistics
 from trainobs.thresholds import NearZero
 
 
+#: Cosine from which a penalty's gradient is in proportion to its weight, but for rounding.
+_PROPORTIONAL = 1 - 1e-4
+
+
 class GradientFigures(WeightFigures):
     """How large the gradients of one kernel are, and what keeps them near zero.
 
@@ -90,6 +94,28 @@ class GradientFigures(WeightFigures):
     def gradient_rms(self) -> float:
         """Root mean square of the data gradient over all weights."""
         return float(np.sqrt(self._gradient_sums.square_sum / self.size)) / self.statistics.positions
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the data gradient."""
+        return float(np.sqrt(self._gradient_sums.square_sum)) / self.statistics.positions
+
+    @property
+    def healthy_norm(self) -> float:
+        """a* · g* · √T / n of all weights: the norm that terms of healthy sizes and random signs add up to."""
+        squares = np.square(np.broadcast_to(self.verdicts.thresholds, self.shape), dtype=np.float64)
+        return float(np.sqrt(np.sum(squares))) / self._rtol
+
+    @property
+    def penalty_norm(self) -> float:
+        """Norm of what the weight's own penalty has in its gradient."""
+        return float(self._sums.get("penalty", 0.0)) / self.statistics.positions
+
+    @property
+    def decays(self) -> bool:
+        """Whether its penalty only makes the weight smaller, in proportion: an L2 penalty does."""
+        along = float(self._sums.get("penalty_along", 0.0)) / self.statistics.positions
+        return self.penalty_norm > 0 and along >= _PROPORTIONAL * self.penalty_norm
 
     @property
     def mean_gradient(self) -> float:

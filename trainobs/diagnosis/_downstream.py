@@ -55,6 +55,8 @@ class Downstream:
         loudest = case.paths.loudest(path)
         if case.loss_is_silent or not path:
             last = case.layer_of(loudest[-1].maker) if loudest else layer
+            if case.loss_is_silent and not case.is_output(last):
+                last = case.output_layer()  # the way there is not known: it is silent wherever it leads
             return (Origin(ZeroLossGradient.at(case, last), ("loss",)),)
         for passed in (node, *(edge.reader for edge in loudest if edge.reader != LOSS)):
             site = case.flow.owner_of(passed)

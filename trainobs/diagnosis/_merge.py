@@ -11,6 +11,7 @@ from trainobs.diagnosis._origin import Origin
 from trainobs.mechanisms import (
     Cancellation,
     Disconnected,
+    HeldSmall,
     Key,
     Masked,
     Mechanism,
@@ -18,6 +19,7 @@ from trainobs.mechanisms import (
     VanishingGradient,
     VanishingSignal,
     ZeroLossGradient,
+    ZeroWeights,
 )
 
 
@@ -87,6 +89,22 @@ def one_slow_decay(traces: Traces, case: Case) -> Traces:
     return traces.mapped(joined)
 
 
+def penalties_hold_kernels(traces: Traces, case: Case) -> Traces:
+    """Where penalties hold every kernel that is too small, one of them explains what is lost by these."""
+    held = {o.mechanism.layer: o.mechanism for o in traces.direct if isinstance(o.mechanism, HeldSmall)}
+    small = {figures.info.layer for figures in case.small_kernels}
+    if not held or not small <= held.keys():
+        return traces
+
+    def explained(origin: Origin) -> Origin:
+        own = held.get(origin.mechanism.layer)
+        if isinstance(origin.mechanism, ZeroWeights):
+            return origin if own is None else origin.by(own)
+        return origin.by(own or next(iter(held.values()))) if is_slow_decay(origin.mechanism) else origin
+
+    return traces.mapped(explained)
+
+
 def is_slow_decay(mechanism: Mechanism) -> bool:
     """Whether gradients or signals vanish over several layers, and not at one node."""
     return isinstance(mechanism, VanishingGradient | VanishingSignal)
@@ -127,6 +145,7 @@ def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
 MERGE_RULES: tuple[Rule, ...] = (
     outputs_explain_silence,
     one_slow_decay,
+    penalties_hold_kernels,
     zeros_follow_the_cut,
     only_what_is_a_finding,
 )

@@ -33,6 +33,7 @@ from trainobs.mechanisms._non_finite import NonFinite
 from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
+from trainobs.mechanisms._penalty import HeldSmall, InnerTermDominates, PenaltyDominates
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._underflow import Underflow
@@ -65,6 +66,8 @@ __all__ = [
     "EqualUnits",
     "Exploding",
     "Frozen",
+    "HeldSmall",
+    "InnerTermDominates",
     "Key",
     "LargeInput",
     "LoudLoss",
@@ -79,6 +82,7 @@ __all__ = [
     "OneElement",
     "OneTimeStep",
     "OutputMismatch",
+    "PenaltyDominates",
     "QuietOutput",
     "QuietPart",
     "SaturatedActivation",

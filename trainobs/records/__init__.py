@@ -4,7 +4,7 @@ May import `errors` and `activations` (and `linear_ops` for its types); never an
 """
 
 from trainobs.records._nodes import DATA, OPERATIONS, NodeRecord, OutputRecord
-from trainobs.records._place import Broken, Ending, Place
+from trainobs.records._place import Broken, Ending, InnerTerms, Place
 from trainobs.records._rows import Rows
 from trainobs.records._scalars import Scalars, scalars_of, sums_of
 from trainobs.records._sites import SiteRecord
@@ -15,6 +15,7 @@ __all__ = [
     "OPERATIONS",
     "Broken",
     "Ending",
+    "InnerTerms",
     "NodeRecord",
     "OutputRecord",
     "Place",

@@ -1,4 +1,7 @@
-"""How far the terms of a weight are from the gradient that the step itself computed (docs/definitions.md)."""
+"""How far the terms of a weight are from the gradient that the step itself computed (docs/definitions.md).
+
+And the size of what is not a term: the gradient of the weight's own penalty.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ def residual_sums(calls: Sequence[SiteRecord], sums: Mapping[str, Array]) -> dic
     Returns
     -------
     dict of str to array
-        ``residual`` and ``residual_scale`` ().
+        ``residual`` and ``residual_scale`` (), ``penalty`` and ``penalty_along`` ().
     """
     if calls[0].kernel_gradient is None:
-        return {"residual": np.zeros(()), "residual_scale": np.zeros(())}
+        return dict.fromkeys(("residual", "residual_scale", "penalty", "penalty_along"), np.zeros(()))
     own, op, positions = delivered(calls), calls[0].op, float(sums["positions"])
     gradient, penalty = (_canonical(part, op, own.rows) for part in (own.gradient, own.penalty))
     difference = sums["gradient"] / positions + penalty - gradient
@@ -41,8 +44,13 @@ def residual_sums(calls: Sequence[SiteRecord], sums: Mapping[str, Array]) -> dic
     size = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions
     own_size = _norm(sums["gradient"]) / positions  # never the larger one, unless squares were too large to sum
     scale = max(size, own_size) + _norm(penalty)
-    distances = {"residual": np.asarray(_norm(difference)), "residual_scale": np.asarray(scale)}
-    return per_position(distances, positions)
+    found = {
+        "residual": np.asarray(_norm(difference)),
+        "residual_scale": np.asarray(scale),
+        "penalty": np.asarray(_norm(penalty)),
+        "penalty_along": np.asarray(_along(own.penalty, own.weight)),
+    }
+    return per_position(found, positions)
 
 
 def _canonical(values: Array | None, op: LinearOp, rows: Array | None) -> Array:
@@ -55,3 +63,11 @@ def _canonical(values: Array | None, op: LinearOp, rows: Array | None) -> Array:
 def _norm(values: Array) -> float:
     """Frobenius norm, in float64 where float32 loses the squares."""
     return float(np.sqrt(sums_of(np.asarray(values)).square_sum))
+
+
+def _along(penalty: Array | None, weight: Array) -> float:
+    """The part of a penalty's gradient that is along the weight: all of it, of an L2 penalty."""
+    size = _norm(weight)
+    if penalty is None or not size:
+        return 0.0
+    return float(np.sum(np.multiply(penalty, weight, dtype=np.float64))) / size

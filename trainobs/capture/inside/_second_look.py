@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from trainobs.capture.inside._broken import SOFTMAX, made_going_back, made_going_forward
 from trainobs.capture.inside._lines import Line, code_at
+from trainobs.capture.inside._loss_terms import LossTerms, added, size
 from trainobs.capture.inside._watching import Operation, Pass, Watching, is_floating, random_state_restored
 from trainobs.capture.inside._ways import Ways, is_zero, loudest_way, reads_of
 from trainobs.capture.step import prepared, state_restored
-from trainobs.records import Broken, Ending, Place
+from trainobs.records import Broken, Ending, InnerTerms, Place
 
 _STOP = "StopGradient"
 
@@ -123,6 +124,32 @@ class BatchLook:
         flat = (line for line, found in self.derivatives if found and all(map(is_zero, found)))
         line = next(flat, None)
         return None if line is None else Place("", "GradientTape.gradient", *line, code_at(line))
+
+    # ---- what the loss adds up ---------------------------------------------------------------
+
+    def inner_terms(self) -> InnerTerms | None:
+        """The terms of the loss that read the net before its end, if it has both kinds."""
+        paths = {id(variable): variable.path for variable in self.model.variables}
+        for found in self.passes:
+            terms = LossTerms(self._ways(found), found)
+            if terms.inner:
+                reached = {key for _, sent in terms.inner for key in sent}
+                sizes = {paths[k]: (added(terms.inner, k), added(terms.outer, k)) for k in reached}
+                loudest = self._ways(found).maker(max(terms.inner, key=size)[0])
+                return None if loudest is None else InnerTerms(place_of(loudest), sizes)
+        return None
+
+    def used_elsewhere(self, weight: str, layer: str) -> Place | None:
+        """What reads a weight outside of its layer, and sends it a gradient."""
+        variable = next((v for v in self.model.variables if v.path == weight), None)
+        for found in self.passes if variable is not None else ():
+            ways = self._ways(found)
+            for read in reads_of(ways, variable):
+                reader = ways.first_behind([read], lambda tensor: ways.gradient(tensor) is not None)[1]
+                own = None if reader is None else place_of(reader)
+                if own is not None and own.layer != layer and (own.layer or own.file):
+                    return own
+        return None
 
     @functools.cached_property
     def _linked(self) -> dict[int, Ways]:

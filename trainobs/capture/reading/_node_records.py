@@ -33,6 +33,7 @@ def node_records(plan: StepPlan, sites: Sequence[SiteRecord], values: StepValues
             unread=node.unread,
             normalises=node.normalises,
             cuts_gradient=node.cuts_gradient,
+            adds_loss=node.adds_loss,
             order=node.order,
             samples=0 if node.sample is None or samples is None else int(samples[node.sample]),
             output=outputs.get(number, _NOTHING),

@@ -164,6 +164,7 @@ class NodePlan:
     unread: str = ""
     normalises: bool = False
     cuts_gradient: bool = False
+    adds_loss: bool = False
     order: int = 1
 
 
