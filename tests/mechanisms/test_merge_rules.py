@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tests.mechanisms.chains import case_of, dense, inputs, step
 from trainobs.diagnosis._merge import (
     MERGE_RULES,
     Traces,
@@ -11,6 +12,7 @@ from trainobs.diagnosis._merge import (
     only_what_is_a_finding,
     outputs_explain_silence,
     zeros_follow_the_cut,
+    zeros_wait_for_zeros,
 )
 from trainobs.diagnosis._origin import Origin
 from trainobs.mechanisms import (
@@ -24,6 +26,7 @@ from trainobs.mechanisms import (
     VanishingSignal,
     WeightlessPositions,
     ZeroLossGradient,
+    ZeroWeights,
 )
 
 
@@ -124,6 +127,17 @@ def test_the_order_of_the_rules():
     assert [rule.__name__ for rule in MERGE_RULES] == [
         "outputs_explain_silence",
         "one_slow_decay",
+        "penalties_hold_kernels",
+        "zeros_wait_for_zeros",
         "zeros_follow_the_cut",
         "only_what_is_a_finding",
     ]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_zeros_wait_for_zeros(learns):
+    """A kernel of zeros that another one keeps from learning is not at fault, if that one will grow."""
+    case = case_of(step(inputs(), dense(), dense(seed=1), dense(seed=2)))
+    own, end = ZeroWeights("d1", "kernel", 0.0, 0.5), ZeroWeights("d2", "kernel", 0.0, 0.5, learns)
+    found = zeros_wait_for_zeros(traces(**{"d0/kernel": [own], "d1/kernel": [end]}), case)
+    assert mechanisms(found, "d0/kernel") == [end if learns else own]

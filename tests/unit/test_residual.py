@@ -57,3 +57,26 @@ def test_a_gradient_that_no_term_explains_is_told() -> None:
     assert ("unexplained", "tied") in set(
         zip(report.findings["cause"], report.findings["layer"], strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "decays"), [(keras.regularizers.L2(0.5), True), (keras.regularizers.L1(0.5), False)]
+)
+def test_the_size_of_a_penalty(regularizer: keras.regularizers.Regularizer, decays: bool) -> None:
+    """As NumPy has it: 2λ‖w‖ and λ√size; only an L2 penalty is in proportion to its weight."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, kernel_regularizer=regularizer, name="own"), layers.Dense(2)]
+    )
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 6)).astype(np.float32), rng.normal(size=(16, 2)).astype(np.float32)
+    report = trainobs.explain_near_zero_gradients(model, x, y, batch_size=8)
+    kernel = model.layers[0].get_weights()[0]
+    figures, other = (report.statistics.sites[f"sequential/{name}/kernel"] for name in ("own", "dense"))
+    expected = np.linalg.norm(kernel) if decays else 0.5 * np.sqrt(kernel.size)
+    positions = figures.positions
+    assert figures.sums["penalty"] / positions == pytest.approx(expected, rel=1e-5)
+    along = figures.sums["penalty_along"] / figures.sums["penalty"]
+    assert along == pytest.approx(1) if decays else along < 0.99
+    assert other.sums["penalty"] == 0

@@ -105,6 +105,21 @@ def penalties_hold_kernels(traces: Traces, case: Case) -> Traces:
     return traces.mapped(explained)
 
 
+def zeros_wait_for_zeros(traces: Traces, case: Case) -> Traces:
+    """A kernel of zeros whose gradient is kept by another one, which will grow, waits for that one too."""
+    waits: dict[str, Mechanism] = {}
+    for weight, origins in traces.walked.items():
+        growing = [o.mechanism for o in origins if isinstance(o.mechanism, ZeroWeights) and o.mechanism.learns]
+        if growing and len(growing) == len(origins) and case.weights[weight].info.role == "kernel":
+            waits[case.weights[weight].info.layer] = growing[0]
+
+    def followed(origin: Origin) -> Origin:
+        other = waits.get(origin.mechanism.layer) if isinstance(origin.mechanism, ZeroWeights) else None
+        return origin if other is None else origin.by(other)
+
+    return traces.mapped(followed)
+
+
 def is_slow_decay(mechanism: Mechanism) -> bool:
     """Whether gradients or signals vanish over several layers, and not at one node."""
     return isinstance(mechanism, VanishingGradient | VanishingSignal)
@@ -146,6 +161,7 @@ MERGE_RULES: tuple[Rule, ...] = (
     outputs_explain_silence,
     one_slow_decay,
     penalties_hold_kernels,
+    zeros_wait_for_zeros,
     zeros_follow_the_cut,
     only_what_is_a_finding,
 )

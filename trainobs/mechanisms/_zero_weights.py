@@ -75,7 +75,7 @@ class ZeroWeights(Mechanism):
         name = "recurrent kernel" if self.role == "recurrent" else "kernel"
         return (
             f"The {name} of {self.layer} has an rms of {self.rms:.2g}, where He's scale is "
-            f"{self.healthy_weight:.2g}: neither signal nor gradient passes.{_grows('it') * self.learns}"
+            f"{self.healthy_weight:.2g}: neither signal nor gradient passes.{_grows('the kernel') * self.learns}"
         )
 
     def advice(self) -> str:
