@@ -11,7 +11,7 @@ from trainobs.mechanisms._cancellation import Cancellation
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
-from trainobs.mechanisms._frozen import Frozen, NothingTrained
+from trainobs.mechanisms._frozen import Frozen, GivenNothing, NothingTrained
 from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import (
@@ -66,6 +66,7 @@ __all__ = [
     "EqualUnits",
     "Exploding",
     "Frozen",
+    "GivenNothing",
     "HeldSmall",
     "InnerTermDominates",
     "Key",

@@ -205,6 +205,8 @@ class StepPlan:
         Calls with known weights, nodes, outputs and all other weights.
     scaled : frozenset of int
         Positions of tensors that are unscaled afterwards (see `Reads`).
+    idle : int
+        See `StepRecord.idle`.
     """
 
     losses: tuple[TensorRead, ...]
@@ -215,3 +217,4 @@ class StepPlan:
     outputs: tuple[OutputPlan, ...]
     weights: tuple[OtherWeightPlan, ...]
     scaled: frozenset[int]
+    idle: int

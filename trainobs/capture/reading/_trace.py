@@ -94,6 +94,7 @@ class StepTrace:
     has returned. `variable_gradients` has, by pass, the gradient of each variable that was differentiated.
     `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
     order.
+    `idle` counts the gradients that were asked for no weights at all.
     `taken` are gradients of something else than weights, with their order; `orders` has that of passes (see
     `NodeRecord.order`).
     """
@@ -110,6 +111,7 @@ class StepTrace:
     open_composites: list[keras.Layer] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
+    idle: int = 0
     taken: list[tuple[list[tf.Tensor], int]] = dataclasses.field(default_factory=list)
     orders: dict[int, int] = dataclasses.field(default_factory=dict)
     unread: list[tuple[Gradients, tuple[int, int]]] = dataclasses.field(default_factory=list)
