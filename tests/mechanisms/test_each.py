@@ -156,7 +156,9 @@ def test_a_penalty_is_not_why_a_layer_is_dead():
     """The data's gradient is lost for a reason of its own; that the penalty hides it, is said."""
     found = diagnose(case_of(penalised(20.0, bias=-100.0)))
     assert set(found.mechanisms) == {("dead_activation", "d1")}
-    assert "Penalties hide it: with them, the gradients of d1 are not near zero." in found.findings[0].evidence
+    assert (
+        "Penalties hide it: with them, the gradients of d1 are not near zero." in found.findings[0].evidence
+    )
 
 
 def test_a_kernel_held_small():

@@ -23,7 +23,6 @@ from trainobs.records import Scalars, sums_of
 from trainobs.statistics import SiteInfo, SiteStatistics
 from trainobs.thresholds import NearZero
 
-
 #: Cosine from which a penalty's gradient is in proportion to its weight, but for rounding.
 _PROPORTIONAL = 1 - 1e-4
 
@@ -102,7 +101,7 @@ class GradientFigures(WeightFigures):
 
     @property
     def healthy_norm(self) -> float:
-        """a* · g* · √T / n of all weights: the norm that terms of healthy sizes and random signs add up to."""
+        """a* · g* · √T / n of all weights: what terms of healthy sizes and random signs add up to."""
         squares = np.square(np.broadcast_to(self.verdicts.thresholds, self.shape), dtype=np.float64)
         return float(np.sqrt(np.sum(squares))) / self._rtol
 

@@ -27,7 +27,9 @@ def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),
         affects=tuple(layer for layer in layers if layer != mechanism.layer),
-        evidence=" ".join([mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case), *_hidden(held, case)]),
+        evidence=" ".join(
+            [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case), *_hidden(held, case)]
+        ),
         remedy=mechanism.advice(),
         value=mechanism.value,
         threshold=mechanism.threshold(case),

@@ -16,8 +16,8 @@ class Frozen(Mechanism):
 
     Severity: info; warning where nothing of the model is trained, or a gradient is taken of nothing
 
-    When: weights are not trainable; a warning, if those are all, or if the step asks a tape for the gradient of
-    no weights at all (of the `trainable_weights` of a model that is frozen, say).
+    When: weights are not trainable; a warning, if those are all, or if the step asks a tape for the gradient
+    of no weights at all (of the `trainable_weights` of a model that is frozen, say).
 
     Where: the layer; the output layer, where it is all of them; else the last one that is frozen.
 

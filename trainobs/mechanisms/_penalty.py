@@ -19,11 +19,12 @@ class PenaltyDominates(Mechanism):
     Severity: warning
 
     When: the gradient of a weight's own penalty (its regulariser) has more than 10 times (`penalty`) the norm
-    of the data's, which is not lost for other reasons, and of a healthy one (a* · g* · √T / n of all weights);
-    an L2 penalty is taken at He's scale, where the kernel is smaller. Or a kernel has shrunk to less than a
-    tenth of that scale (`small_kernel`), where its L2 penalty would be so much larger than a healthy one. With a model at hand also where terms of the loss that
-    read the net before its end (a divergence, an activity regulariser) are so much larger than those that read
-    its end, at the weights which both reach, and than a healthy one; not where an inner tape took gradients.
+    of the data's, which is not lost for other reasons, and of a healthy one (a* · g* · √T / n of all
+    weights); an L2 penalty is taken at He's scale, where the kernel is smaller. Or a kernel has shrunk to
+    less than a tenth of that scale (`small_kernel`), where its L2 penalty would be so much larger than a
+    healthy one. With a model at hand also where terms of the loss that read the net before its end (a
+    divergence, an activity regulariser) are so much larger than those that read its end, at the weights which
+    both reach, and than a healthy one; not where an inner tape took gradients.
 
     Where: the layer of the weight; of such terms, the last layer that they reach, with their line.
 
@@ -82,9 +83,9 @@ class PenaltyDominates(Mechanism):
     def evidence(self) -> str:
         """Both sizes."""
         return (
-            f"The penalty on the {self.weight} of {self.layer} sends it a gradient of norm {self.penalty:.2g}, the "
-            f"data one of {self.data:.2g}, where {self.healthy:.2g} would be healthy: what it learns is the "
-            f"penalty's."
+            f"The penalty on the {self.weight} of {self.layer} sends it a gradient of norm "
+            f"{self.penalty:.2g}, the data one of {self.data:.2g}, where {self.healthy:.2g} would be "
+            f"healthy: what it learns is the penalty's."
         )
 
     def advice(self) -> str:
@@ -132,9 +133,9 @@ class HeldSmall(PenaltyDominates):
     def evidence(self) -> str:
         """How small the kernel is, and what the penalty would be if it were not."""
         return (
-            f"An L2 penalty holds the {self.weight} of {self.layer} at an rms of {self.rms:.2g}, where He's scale is "
-            f"{self.healthy_weight:.2g}: there its gradient would have a norm of {self.penalty:.2g}, where "
-            f"{self.healthy:.2g} is that of a healthy one."
+            f"An L2 penalty holds the {self.weight} of {self.layer} at an rms of {self.rms:.2g}, where He's "
+            f"scale is {self.healthy_weight:.2g}: there its gradient would have a norm of "
+            f"{self.penalty:.2g}, where {self.healthy:.2g} is that of a healthy one."
         )
 
 
@@ -190,13 +191,13 @@ class InnerTermDominates(PenaltyDominates):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return (
-            "Give this term a smaller weight. If one term is a mean and the other one a sum, over pixels say, "
-            "make both the same."
+            "Give this term a smaller weight. If one term is a mean and the other one a sum, over pixels "
+            "say, make both the same."
         )
 
 
 def _at_healthy_scale(figures: SiteFigures) -> float:
-    """The norm of the penalty's gradient; of an L2 penalty, if the kernel were not smaller than He's scale."""
+    """The norm of the penalty's gradient; of an L2 penalty, as if the kernel were not below He's scale."""
     shrunk = figures.decays and figures.kernel_rms < figures.healthy_weight
     return figures.penalty_norm * (figures.healthy_weight / figures.kernel_rms if shrunk else 1.0)
 

@@ -56,7 +56,11 @@ class Unexplained(Mechanism):
         """At what reads the weight besides its layer, if something does."""
         look = case.second_look
         place = None if look is None else look.used_elsewhere(self.weight, self.layer)
-        return self if place is None else UsedElsewhere(self.layer, self.residual, self.limit, self.weight, place)
+        return (
+            self
+            if place is None
+            else UsedElsewhere(self.layer, self.residual, self.limit, self.weight, place)
+        )
 
     @property
     def severity(self) -> str:
@@ -111,8 +115,8 @@ class UsedElsewhere(Unexplained):
     def evidence(self) -> str:
         """Who else reads it, and how much that counts."""
         return (
-            f"{self.weight} is read by {self.place} too: its gradient has further terms, which are not in the "
-            f"figures of {self.layer} (relative residual {self.residual:.2g})."
+            f"{self.weight} is read by {self.place} too: its gradient has further terms, which are not in "
+            f"the figures of {self.layer} (relative residual {self.residual:.2g})."
         )
 
     def advice(self) -> str:

@@ -75,12 +75,14 @@ class ZeroWeights(Mechanism):
         name = "recurrent kernel" if self.role == "recurrent" else "kernel"
         return (
             f"The {name} of {self.layer} has an rms of {self.rms:.2g}, where He's scale is "
-            f"{self.healthy_weight:.2g}: neither signal nor gradient passes.{_grows('the kernel') * self.learns}"
+            f"{self.healthy_weight:.2g}: neither signal nor gradient passes."
+            f"{_grows('the kernel') * self.learns}"
         )
 
     def advice(self) -> str:
         """What to try first, depending on whether it will grow."""
-        return f"Nothing, if it was made so: look again after some steps. Else: {_ADVICE}" if self.learns else _ADVICE
+        waits = "Nothing, if it was made so: look again after some steps. Else: "
+        return waits * self.learns + _ADVICE
 
 
 @dataclasses.dataclass(frozen=True)

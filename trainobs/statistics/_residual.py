@@ -42,8 +42,8 @@ def residual_sums(calls: Sequence[SiteRecord], sums: Mapping[str, Array]) -> dic
     squares = np.maximum(sums["all_sq"], np.float32(_SMALLEST_SQUARE * sums["terms"]))
     of_inputs = np.sum(squares, axis=-1, keepdims=True, dtype=np.float64)
     size = np.sqrt(np.sum(sums["terms"] * of_inputs)) / positions
-    own_size = _norm(sums["gradient"]) / positions  # never the larger one, unless squares were too large to sum
-    scale = max(size, own_size) + _norm(penalty)
+    least = _norm(sums["gradient"]) / positions  # by Cauchy and Schwarz; squares may have been cut
+    scale = max(size, least) + _norm(penalty)
     found = {
         "residual": np.asarray(_norm(difference)),
         "residual_scale": np.asarray(scale),

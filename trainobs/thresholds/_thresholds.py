@@ -81,9 +81,9 @@ class Thresholds:
         (of crossentropies, McFadden's pseudo-R², 1974) of 0.99.
     penalty : float, default 10
         A penalty dominates a weight when its gradient is more than this times the data's: then less than a
-        tenth of a step is learnt from data. Where both are at rest they cancel, so that the ratio is 1; losses
-        of several terms are balanced until their gradients are of one size (Chen et al. 2018, GradNorm; Wang,
-        Teng & Perdikaris 2021).
+        tenth of a step is learnt from data. Where both are at rest they cancel, so that the ratio is 1;
+        losses of several terms are balanced until their gradients are of one size (Chen et al. 2018,
+        GradNorm; Wang, Teng & Perdikaris 2021).
     residual : float, default 1e-4
         Relative residual above which a kernel is unexplained; `residual_half` in float16, and eight times
         that in bfloat16, which has three bits less. Sums of very many terms may be off by more, TensorFlow's

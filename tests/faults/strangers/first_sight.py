@@ -10,7 +10,7 @@ from keras import layers, ops
 from tests.faults.models import classifier, dense, rows_of_digits, sentences, small_digits, small_images
 from tests.faults.models import compiled as for_classes
 from tests.faults.strangers.autoencoders import Sampling
-from tests.faults.strangers.cases import KERAS, KERAS_IO, TENSORFLOW, Built, Family, compiled, normal
+from tests.faults.strangers.cases import KERAS_IO, TENSORFLOW, Built, Family, compiled, normal
 
 CASES = Family()
 
@@ -112,8 +112,8 @@ def clipped_focal() -> Built:
 
 @CASES(
     "logarithm of a clipped tensor that is not used",
-    "https://github.com/one-leaf/tensorflow/issues/6: tf.clip_by_value(pred, 1e-15, 1.0) is called, its result "
-    "is dropped, and the loss becomes nan",
+    "https://github.com/one-leaf/tensorflow/issues/6: tf.clip_by_value(pred, 1e-15, 1.0) is called, its "
+    "result is dropped, and the loss becomes nan",
     truth=(("non_finite", "out"), ("non_finite", "*")),
     tape={"out": "nan"},
 )
@@ -174,8 +174,8 @@ def batch_of_one() -> Built:
 
 @CASES(
     "GAN of tokens that are drawn",
-    "https://github.com/LantaoYu/SeqGAN/issues/31: how the gradients pass down through tf.multinomial; they do "
-    "not",
+    "https://github.com/LantaoYu/SeqGAN/issues/31: how the gradients pass down through tf.multinomial; they "
+    "do not",
     truth=(("disconnected", "draw"), ("disconnected", "tokens"), ("disconnected", "judge")),
     tape={"tokens": "none", "g1": "none"},
 )
@@ -211,7 +211,9 @@ def zeroed_output() -> Built:
     out = layers.Dense(64, kernel_initializer="zeros", name="noise")(hidden)
     x, noise = small_digits()[0][:256], normal(256, 64)
     rates = np.random.default_rng(0).random((256, 1), "float32")
-    return compiled(keras.Model([image, rate], out), "mse", [np.sqrt(1 - rates**2) * x + rates * noise, rates], noise)
+    return compiled(
+        keras.Model([image, rate], out), "mse", [np.sqrt(1 - rates**2) * x + rates * noise, rates], noise
+    )
 
 
 @CASES(
@@ -279,11 +281,15 @@ def sub_pixels() -> Built:
     )
 
 
-@CASES("pix2pix, the generator's step", "https://www.tensorflow.org/tutorials/generative/pix2pix (lambda of 100)")
+@CASES(
+    "pix2pix, the generator's step", "https://www.tensorflow.org/tutorials/generative/pix2pix (lambda of 100)"
+)
 def generator_of_pairs() -> Built:
     """Crossentropy of the judge, and a hundred times the mean absolute error."""
     x = small_digits()[0][:128]
-    made = keras.Sequential([keras.Input((64,)), dense(48, "g1"), dense(64, "g_out", "tanh")], name="generator")
+    made = keras.Sequential(
+        [keras.Input((64,)), dense(48, "g1"), dense(64, "g_out", "tanh")], name="generator"
+    )
     judge = keras.Sequential([keras.Input((128,)), dense(48, "d1"), dense(1, "d_out", None)], name="judge")
     target = 2 * x[:, ::-1] - 1
 
@@ -304,4 +310,6 @@ def class_weights() -> Built:
     start = keras.Input((64,))
     hidden = layers.Dropout(0.3)(dense(64, "h2")(layers.Dropout(0.3)(dense(64, "h1")(start))))
     model = for_classes(keras.Model(start, dense(1, "out", "sigmoid")(hidden)), "binary_crossentropy")
-    return Built((model,), x, y, np.where(y[:, 0] == 1, 1 / y.sum(), 1 / (1 - y).sum()).astype("float32") * 256)
+    return Built(
+        (model,), x, y, np.where(y[:, 0] == 1, 1 / y.sum(), 1 / (1 - y).sum()).astype("float32") * 256
+    )

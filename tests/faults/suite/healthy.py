@@ -66,6 +66,9 @@ def _variants() -> Iterator[Case]:
     def penalised() -> keras.Model:
         return NETWORKS["MLP"]("relu", kernel_regularizer=keras.regularizers.L2(1e-3))
 
+    def sparse() -> keras.Model:
+        return NETWORKS["MLP"]("relu", activity_regularizer=keras.regularizers.L1(1e-5))
+
     def rare() -> networks.Data:
         """One sample in twenty is of the rare class."""
         x, y = networks.cancer()
@@ -76,6 +79,7 @@ def _variants() -> Iterator[Case]:
         stage = "trained" if epochs else "fresh"
         yield _case(f"12 ReLU layers, {stage}", deep, epochs, models.small_digits)
         yield _case(f"L2 penalty, {stage}", penalised, epochs, models.small_digits)
+        yield _case(f"L1 of activities, {stage}", sparse, epochs, models.small_digits)
         yield _case(f"half dropped out, {stage}", partial(with_dropout, 0.5), epochs, models.small_digits)
         yield _case(f"rare class, {stage}", NETWORKS["binary MLP"], epochs, rare)
         yield _case(f"transformer, {stage}", models.transformer, epochs, models.sentences)

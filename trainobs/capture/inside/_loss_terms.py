@@ -15,7 +15,9 @@ from trainobs.capture.inside._ways import Ways, values_of
 Gradients = Mapping[int, np.ndarray]
 
 #: What only adds numbers up, or moves them.
-_ADDS = frozenset({"Add", "AddV2", "AddN", "Sub", "Neg", "Pack", "Identity", "Cast", "Mean", "Sum", "Reshape"})
+_ADDS = frozenset(
+    {"Add", "AddV2", "AddN", "Sub", "Neg", "Pack", "Identity", "Cast", "Mean", "Sum", "Reshape"}
+)
 _DIVIDES = frozenset({"RealDiv", "DivNoNan"})
 
 

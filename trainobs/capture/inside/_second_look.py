@@ -142,14 +142,14 @@ class BatchLook:
     def used_elsewhere(self, weight: str, layer: str) -> Place | None:
         """What reads a weight outside of its layer, and sends it a gradient."""
         variable = next((v for v in self.model.variables if v.path == weight), None)
-        for found in self.passes if variable is not None else ():
-            ways = self._ways(found)
-            for read in reads_of(ways, variable):
-                reader = ways.first_behind([read], lambda tensor: ways.gradient(tensor) is not None)[1]
-                own = None if reader is None else place_of(reader)
-                if own is not None and own.layer != layer and (own.layer or own.file):
-                    return own
-        return None
+        found = None if variable is None else self._pass_of(variable)
+        if variable is None or found is None:
+            return None
+        ways = self._ways(found)
+        readers = (ways.first_behind([read], ways.gets_gradient)[1] for read in reads_of(ways, variable))
+        places = [place_of(reader) for reader in readers if reader is not None]
+        others = (place for place in places if place.layer != layer and (place.layer or place.file))
+        return next(others, None)
 
     @functools.cached_property
     def _linked(self) -> dict[int, Ways]:
@@ -182,7 +182,7 @@ def _cut(ways: Ways, reads: list[tf.Tensor]) -> Ending:
 
     No tape can be made to watch what `tf.stop_gradient` puts out, so no gradient is known to arrive there.
     """
-    way, cut = ways.first_behind(reads, lambda tensor: ways.gradient(tensor) is not None)
+    way, cut = ways.first_behind(reads, ways.gets_gradient)
     if cut is None:
         return Ending("unused", place_of(max((step[0] for step in way), key=_number)) if way else None)
     behind = [*(read for _, read in way[1:]), None]

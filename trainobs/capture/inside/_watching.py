@@ -229,9 +229,7 @@ def _tensors(structure: object) -> list[tf.Tensor]:
     return [t for t in tf.nest.flatten(structure, expand_composites=True) if tf.is_tensor(t)]
 
 
-def _persistent(
-    original: Original, tape: tf.GradientTape, persistent: bool = False, **options: bool
-) -> None:
+def _persistent(original: Original, tape: tf.GradientTape, persistent: bool = False, **options: bool) -> None:
     """In place of a tape's `__init__`: it may be asked more than once."""
     original(tape, persistent=True, **options)
 
