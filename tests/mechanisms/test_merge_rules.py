@@ -16,6 +16,7 @@ from trainobs.diagnosis._merge import (
     zeros_wait_for_zeros,
 )
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._steps import Steps
 from trainobs.mechanisms import (
     Cancellation,
     DeadActivation,
@@ -120,9 +121,9 @@ def test_what_is_no_finding_is_left_out():
 
 def test_shares_and_steps_survive():
     """An origin that is explained better keeps its way and its part."""
-    given = Traces((Origin(MISMATCH),), {"a": (Origin(DEAD, ("a", "head"), 0.5),)}, frozenset("a"))
+    given = Traces((Origin(MISMATCH),), {"a": (Origin(DEAD, Steps.of("a", "head"), 0.5),)}, frozenset("a"))
     (origin,) = outputs_explain_silence(given, Case()).walked["a"]
-    assert (origin.steps, origin.share, origin.key) == (("a", "head"), 0.5, ("output_mismatch", "head"))
+    assert (origin.steps.shown, origin.share, origin.key) == (("a", "head"), 0.5, ("output_mismatch", "head"))
 
 
 def test_the_order_of_the_rules():

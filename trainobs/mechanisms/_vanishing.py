@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
-from trainobs.analysis import Case, SiteFigures, powers
+from trainobs.analysis import Case, Decay, SiteFigures
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import several
@@ -65,23 +63,16 @@ class VanishingGradient(Mechanism):
     has_place = False
 
     @classmethod
-    def along(cls, case: Case, layer: str, path: list[int]) -> VanishingGradient:
-        """The mechanism on a path of nodes, with its numbers."""
-        flow = case.flow
-        sites = [site for node in path if (site := flow.site_at(node)) is not None]
-        total = sum(powers(flow.nodes[node].gain) for node in path if flow.nodes[node].gain > 0)
-        taken = [powers(flow.nodes[site.info.node].kernel_gain) for site in sites]
-        worst = sites[int(np.argmax(taken))] if sites else None
-        slopes = sum(max(powers(flow.nodes[node].slope_gain), 0.0) for node in path)
-        kernels = sum(max(powers(flow.nodes[node].kernel_gain), 0.0) for node in path)
-        atol = case.near_zero.slope_atol
+    def along(cls, case: Case, layer: str, decay: Decay) -> VanishingGradient:
+        """The mechanism at the layer with the strongest loss, with the numbers of the way from there."""
+        layers, worst = max(decay.layers, 1), decay.worst
         return cls(
             layer=layer,
-            layers=max(len(sites), 1),
-            mean_gain=10 ** (-total / max(len(sites), 1)),
-            by_slopes=slopes >= kernels,
-            suffices=total >= sufficient_powers(case),
-            rectifying=all(site.info.activation.rectifies(atol) for site in sites[:-1]),
+            layers=layers,
+            mean_gain=10 ** (-decay.lost / layers),
+            by_slopes=decay.slopes >= decay.kernels,
+            suffices=decay.lost >= sufficient_powers(case),
+            rectifying=decay.rectifying,
             kernel_layer=worst.info.layer if worst else "",
             kernel_rms=worst.kernel_rms if worst else math.nan,
             healthy_weight=worst.healthy_weight if worst else math.nan,
@@ -215,13 +206,12 @@ class VanishingSignal(Mechanism):
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:
         """The mechanism on the way through a kernel, at the weakest one of the model."""
-        small = case.small_kernels
-        weakest = min(small or [source], key=lambda site: site.kernel_rms / site.healthy_weight)
+        weakest = case.weakest_kernel or source
         return cls(
             layer=weakest.info.layer,
             role=source.info.role,
             layers=case.depths[source.info.node],
-            by_kernels=bool(small),
+            by_kernels=case.weakest_kernel is not None,
             kernel_rms=source.kernel_rms,
             healthy_weight=source.healthy_weight,
         )
