@@ -495,6 +495,17 @@ def test_frozen():
     assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.severity == "info"
 
 
+def test_a_gradient_of_nothing():
+    """Where a step asks for one, what is frozen was to be trained."""
+    record = dataclasses.replace(step(inputs(), *hidden(trainable=False)), idle=1)
+    case = case_of(record)
+    (found,) = m.GivenNothing.seen(case)
+    assert (found.layer, found.layers, found.severity) == ("d1", ("d1",), "warning")
+    assert "a gradient of no weights at all" in found.evidence()
+    assert not list(m.Frozen.seen(case)) and not list(m.NothingTrained.seen(case))
+    assert not list(m.GivenNothing.seen(case_of(dataclasses.replace(step(inputs(), *hidden()), idle=1))))
+
+
 def test_nothing_is_trained():
     """One warning in place of an info for each layer."""
     record = step(inputs(), dense(trainable=False), dense(units=3, trainable=False, activation="linear"))
