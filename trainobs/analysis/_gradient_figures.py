@@ -20,11 +20,8 @@ from trainobs.analysis._likelihoods import likelihoods
 from trainobs.analysis._verdicts import Verdicts
 from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, WeightFigures
 from trainobs.records import Scalars, sums_of
-from trainobs.statistics import SiteInfo, SiteStatistics
+from trainobs.statistics import PROPORTIONAL, SiteInfo, SiteStatistics
 from trainobs.thresholds import NearZero
-
-#: Cosine from which a penalty's gradient is in proportion to its weight, but for rounding.
-_PROPORTIONAL = 1 - 1e-4
 
 
 class GradientFigures(WeightFigures):
@@ -114,7 +111,7 @@ class GradientFigures(WeightFigures):
     def decays(self) -> bool:
         """Whether its penalty only makes the weight smaller, in proportion: an L2 penalty does."""
         along = float(self._sums.get("penalty_along", 0.0)) / self.statistics.positions
-        return self.penalty_norm > 0 and along >= _PROPORTIONAL * self.penalty_norm
+        return self.penalty_norm > 0 and along >= PROPORTIONAL * self.penalty_norm
 
     @property
     def mean_gradient(self) -> float:
