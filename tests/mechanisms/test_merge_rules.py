@@ -42,8 +42,8 @@ class Case:
 
 
 def decay(layer):
-    """A slow decay whose strongest loss is at a layer."""
-    return VanishingGradient(layer, 3, 0.1, True, True, False, layer, 0.1, 0.5)
+    """A slow decay whose strongest drop is at a layer."""
+    return VanishingGradient(layer, 3, 0.1, True, False, layer, 0.1, 0.5)
 
 
 DEAD = DeadActivation("head", "", "relu", "bias", 1.0, 4, 4, 1.0, 9.0, 1.0, 1.0, 1.0, 9.0, "")

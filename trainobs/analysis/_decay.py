@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._flow_node import FlowNode
@@ -17,8 +18,10 @@ class Decay:
 
     Attributes
     ----------
-    lost : float
+    gains : float
         On all nodes that let something through.
+    arriving, sent : float
+        Size of the gradient at the start of the way, and at its end: what the loudest output gets.
     slopes, kernels : float
         By slopes, and by kernels; what others give back is not set off.
     layers : int
@@ -29,21 +32,37 @@ class Decay:
         The kernel that takes most.
     taken : float
         By that kernel.
+    drop : int
+        The node that takes most, by all its factors; -1 on a way without nodes.
+    dropped : float
+        By that node.
     """
 
-    lost: float = 0.0
+    gains: float = 0.0
+    arriving: float = math.nan
+    sent: float = math.nan
     slopes: float = 0.0
     kernels: float = 0.0
     layers: int = 0
     rectifying: bool = True
     worst: SiteFigures | None = None
     taken: float = 0.0
+    drop: int = -1
+    dropped: float = -math.inf
 
-    def through(self, node: FlowNode) -> Decay:
+    @property
+    def lost(self) -> float:
+        """On the whole way: by what arrives of what is sent, where both are known, else by the gains."""
+        return powers(self.arriving / self.sent) if self.arriving > 0 and self.sent > 0 else self.gains
+
+    def through(self, node: FlowNode, loss: float) -> Decay:
         """The decay on a way that begins with one more node."""
+        at, dropped = (node.index, loss) if loss >= self.dropped else (self.drop, self.dropped)
         return dataclasses.replace(
             self,
-            lost=self.lost + (powers(node.gain) if node.gain > 0 else 0.0),
+            drop=at,
+            dropped=dropped,
+            gains=self.gains + (loss if math.isfinite(loss) else 0.0),
             slopes=self.slopes + max(powers(node.slope_gain), 0.0),
             kernels=self.kernels + max(powers(node.kernel_gain), 0.0),
         )
@@ -71,11 +90,12 @@ def decays(flow: Flow, slope_atol: float) -> FromTheEnd[Decay]:
     """
 
     def of(way: Way, behind: Decay | None) -> Decay:
-        behind = behind or Decay()
+        arriving = flow.nodes[way.piece.start].gradient_rms
         if way.piece.end == LOSS:
-            return behind
+            return Decay(arriving=arriving, sent=arriving * 10**way.loss.powers)
+        behind = dataclasses.replace(behind or Decay(), arriving=arriving)
         node, site = flow.nodes[way.piece.end], flow.site_at(way.piece.end)
-        decay = behind.through(node)
+        decay = behind.through(node, way.loss.powers)
         if site is None:
             return decay
         return decay.by(site, powers(node.kernel_gain), site.info.activation.rectifies(slope_atol))

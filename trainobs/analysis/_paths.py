@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 
 from trainobs.analysis._flow import Flow
+from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._ways import LOSS, Edge, Loss, Piece, Stretch, Way
 from trainobs.records import OPERATIONS
 
@@ -46,7 +47,8 @@ class Paths:
         """What is lost on a piece: of several branches, on the one that loses least."""
         if isinstance(piece, Edge):
             return self._at(piece)
-        return Loss(min(branch.net for branch in piece.branches), "branches")
+        least = min(branch.net for branch in piece.branches)
+        return Loss(least, "branches", least)
 
     def alone(self, piece: Piece) -> Way:
         """The way that a piece is by itself."""
@@ -69,15 +71,22 @@ class Paths:
 
     def _at(self, edge: Edge) -> Loss:
         if edge.reader == LOSS:
-            return Loss(self._outputs.get(edge.maker, 0.0), "loss")
-        flow, site = self._flow.nodes[edge.reader], self._flow.site_at(edge.reader)
-        if site is None:
-            owner = self._flow.site_of_activation(edge.reader)
-            gain = self._flow.edge_gain(edge.reader, edge.maker)
-            return Loss(powers(gain), "layer" if owner is None else "slope")
-        slope = math.inf if site.off_fraction == 1.0 else powers(flow.slope_gain)
-        kernel = math.inf if site.kernel_rms == 0 else powers(flow.kernel_gain)
-        return Loss(slope, "slope") if slope >= kernel else Loss(kernel, "kernel")
+            lost = self._outputs.get(edge.maker, 0.0)
+            return Loss(lost, "loss", lost)
+        site = self._flow.site_at(edge.reader)
+        if site is not None:
+            return self._at_kernel(site)
+        owner = self._flow.site_of_activation(edge.reader)
+        lost = powers(self._flow.edge_gain(edge.reader, edge.maker))
+        return Loss(lost, "layer" if owner is None else "slope", lost)
+
+    def _at_kernel(self, site: SiteFigures) -> Loss:
+        """At a kernel, with its activation if that is no node of its own: by both together."""
+        node = self._flow.nodes[site.info.node]
+        slope = math.inf if site.off_fraction == 1.0 else powers(node.slope_gain)
+        kernel = math.inf if site.kernel_rms == 0 else powers(node.kernel_gain)
+        factor, taken = ("slope", slope) if slope >= kernel else ("kernel", kernel)
+        return Loss(slope + kernel, factor, taken)
 
     def _between(self, node: int, end: int, pieces: Mapping[int, Piece]) -> Way | None:
         new: list[int] = []

@@ -56,17 +56,20 @@ Piece = Edge | Stretch
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """What is lost on a piece of the way, and which factor of its reader takes it.
+    """What is lost on a piece of the way, and which factor of its reader takes most of it.
 
     Attributes
     ----------
     powers : float
         Powers of ten; inf where nothing gets through.
     factor : {"slope", "kernel", "layer", "loss", "branches"}
+    taken : float
+        By that factor; the other one may take some more, or give some of it back.
     """
 
     powers: float
     factor: str
+    taken: float
 
 
 class Way:

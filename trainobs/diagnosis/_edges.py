@@ -10,10 +10,13 @@ from trainobs.diagnosis._origin import Origin, at_its_layer, origin_of
 from trainobs.diagnosis._steps import Steps
 from trainobs.diagnosis._upstream import Upstream
 from trainobs.mechanisms import (
+    ConstantOutput,
     Disconnected,
     Masked,
     QuietOutput,
     QuietPart,
+    Symmetric,
+    UnexplainedWay,
     VanishingAtNode,
     VanishingGradient,
     ZeroLossGradient,
@@ -49,8 +52,10 @@ class AlongEdges:
         origin = None if worst.end == LOSS else self._at_node(way)
         if origin is not None:
             return origin.behind(self._layers_to_worst(way))
-        strongest = case.layer_of(worst.start if worst.end == LOSS else worst.end)
-        return Origin(VanishingGradient.along(case, strongest, self._decay(way)), self.layers(way))
+        decay = self._decay(way)
+        if decay.lost <= 0:  # nothing is lost that was measured
+            return origin_of(UnexplainedWay(case.layer_of(way.piece.start)), "loss")
+        return Origin(VanishingGradient.along(case, decay), self.layers(way))
 
     def _layers_of(self, way: Way, behind: Steps | None) -> Steps:
         """The layers that a way leads to."""
@@ -77,9 +82,10 @@ class AlongEdges:
         site = self._case.flow.owner_of(node)
         if site is None:
             return self._killed_between(node, loss.powers) if killed else None
-        if killed and loss.factor == "slope":
-            return self._upstream.why_off(site)
-        mechanism = weights_at_fault(self._case, site) if loss.factor == "kernel" else None
+        if loss.factor == "slope":
+            by_slopes = killed and loss.taken >= self._case.thresholds.killer and site.off_fraction > 0
+            return self._upstream.why_off(site) if by_slopes else None
+        mechanism = weights_at_fault(self._case, site) or Symmetric.where_gradients_cancel(self._case, site)
         return None if mechanism is None else Origin(mechanism)
 
     def _killed_between(self, node: int, powers: float) -> Origin:
@@ -103,11 +109,14 @@ class AlongEdges:
         part = QuietPart.of(case, node, powers)
         if part is not None:
             return origin_of(part, "loss")
+        constant = ConstantOutput.at(case, node)
+        if constant is not None:
+            return Origin(constant)
         if not math.isinf(powers):
             return Origin(VanishingAtNode(layer, 10**-powers, layer in case.learning_layers))
         if case.is_near_zero(case.flow.records[node].output.rms):
             return at_its_layer(Masked.at(case, node))
-        return Origin(Disconnected(layer, "node"))
+        return Origin(Disconnected.of_zeros(case, node))
 
 
 def kills(case: Case, way: Way) -> bool:

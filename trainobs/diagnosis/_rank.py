@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
 from trainobs.findings import Finding, ranked
-from trainobs.mechanisms import ranges
+from trainobs.mechanisms import Mechanism, ranges
 
 
 def rank(traces: Traces, case: Case) -> tuple[Finding, ...]:
@@ -22,7 +23,7 @@ def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
     layers = dict.fromkeys(case.weights[weight].info.layer for weight in held)
     mechanism = root.mechanism
     return Finding(
-        severity="info" if root.is_joint else mechanism.severity,
+        severity=_severity(mechanism, layers, root in traces.direct, case),
         cause=mechanism.cause,
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),
@@ -34,6 +35,17 @@ def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
         value=mechanism.value,
         threshold=mechanism.threshold(case),
     )
+
+
+def _severity(mechanism: Mechanism, held: Iterable[str], shows: bool, case: Case) -> str:
+    """Severity follows the symptom: a layer that learns next to nothing, or harm that shows by itself."""
+    if mechanism.only_informs:
+        return "info"
+    suffering = case.surely_suffering if mechanism.may_be_chance else case.suffering
+    suffers = not suffering.isdisjoint(held)
+    if suffers and mechanism.severity == "info":
+        return "error"
+    return mechanism.severity if suffers or shows or mechanism.always_harms else "info"
 
 
 def _share(held: dict[str, Origin], case: Case) -> float:

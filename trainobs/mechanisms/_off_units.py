@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import TypeVar
 
@@ -74,6 +75,11 @@ class OffUnits(Mechanism):
             bias_rms=shifts[-1].kernel_rms if shifts else figures.statistics.bias_rms,
             shift=shifts[-1].info.layer if shifts else "",
         )
+
+    @classmethod
+    @abc.abstractmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether it is so at a kernel."""
 
     @property
     def place(self) -> str:

@@ -23,7 +23,8 @@ class Unexplained(Mechanism):
 
     When: the terms of a weight do not add up to its gradient (`residual`), and neither an inner tape (a
     gradient penalty) nor half precision that flushes them is why; or gradients of a layer of unknown kind are
-    near zero, though live values and gradients arrive at it.
+    near zero, though live values and gradients arrive at it; or nothing that was measured on the way from the
+    loss to a weight takes the gradient that is missing there.
 
     Where: the layer, with the residual; docs/extending/layer_kind.md makes a kind known.
 
@@ -108,9 +109,9 @@ class UsedElsewhere(Unexplained):
         return iter(())
 
     @property
-    def severity(self) -> str:
-        """An info: it is shared on purpose."""
-        return "info"
+    def only_informs(self) -> bool:
+        """It is shared on purpose."""
+        return True
 
     def evidence(self) -> str:
         """Who else reads it, and how much that counts."""
@@ -160,3 +161,14 @@ class UnexplainedLayer(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return _ADVICE
+
+
+class UnexplainedWay(UnexplainedLayer):
+    """Next to no gradient arrives at a layer, and nothing that was measured takes it (see `Unexplained`)."""
+
+    def evidence(self) -> str:
+        """What is known."""
+        return (
+            f"Next to no gradient arrives at the weights of {self.layer}, though nothing that was measured "
+            f"between them and the loss takes it."
+        )

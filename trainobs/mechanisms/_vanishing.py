@@ -20,15 +20,15 @@ _SCALE = "Scale what this layer reads to unit size (embeddings times √d, or a 
 class VanishingGradient(Mechanism):
     """Gradients shrink on their way from the loss, over several layers, or signals on their way to it.
 
-    Severity: error; info where less than 3 powers of ten (rtol) are lost on the whole way, or where the
-    one node that takes the gradient has weights that get a gradient themselves: they will grow
+    Severity: error; info where the one node that takes the gradient has weights that get a gradient
+    themselves: they will grow
 
     When: gradients or signals shrink over several layers, no single one of which kills them; or one node
     without a kernel (a normalisation, attention scores, operations) takes a factor of 32 (10^`killer`) or
     more from the gradient, and more than half of all that is lost.
 
-    Where: the layer with the strongest loss, with the mean gain and the factor that drives it (slope or
-    kernel); or that node, with its gain.
+    Where: the layer with the strongest drop, which is the one with the smallest gain, with the mean gain of
+    the way and the factor that drives it (slope or kernel); or that node, with its gain.
 
     Parameters
     ----------
@@ -38,8 +38,6 @@ class VanishingGradient(Mechanism):
         What a layer leaves of the gradient, on geometric average.
     by_slopes : bool
         Whether slopes drive it, and not kernels.
-    suffices : bool
-        Whether it would by itself make a gradient near zero.
     rectifying : bool
         Whether all activations on the way are rectifiers.
     kernel_layer : str
@@ -51,7 +49,6 @@ class VanishingGradient(Mechanism):
     layers: int
     mean_gain: float
     by_slopes: bool
-    suffices: bool
     rectifying: bool
     kernel_layer: str
     kernel_rms: float
@@ -61,27 +58,22 @@ class VanishingGradient(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
-    def along(cls, case: Case, layer: str, decay: Decay) -> VanishingGradient:
-        """The mechanism at the layer with the strongest loss, with the numbers of the way from there."""
+    def along(cls, case: Case, decay: Decay) -> VanishingGradient:
+        """The mechanism on a way to the loss, at the layer with the strongest drop."""
         layers, worst = max(decay.layers, 1), decay.worst
         return cls(
-            layer=layer,
+            layer=case.layer_of(decay.drop),
             layers=layers,
             mean_gain=10 ** (-decay.lost / layers),
             by_slopes=decay.slopes >= decay.kernels,
-            suffices=decay.lost >= sufficient_powers(case),
             rectifying=decay.rectifying,
             kernel_layer=worst.info.layer if worst else "",
             kernel_rms=worst.kernel_rms if worst else math.nan,
             healthy_weight=worst.healthy_weight if worst else math.nan,
         )
-
-    @property
-    def severity(self) -> str:
-        """See the class."""
-        return "error" if self.suffices else "info"
 
     @property
     def is_slow(self) -> bool:
@@ -98,7 +90,7 @@ class VanishingGradient(Mechanism):
         driver = "the slopes of the activations" if self.by_slopes else self._kernels()
         return (
             f"From the loss back, the gradient shrinks to {self.mean_gain:.2g} of itself per layer over "
-            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest loss is at {self.layer}."
+            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest drop is at {self.layer}."
         )
 
     def _kernels(self) -> str:
@@ -142,9 +134,9 @@ class VanishingAtNode(Mechanism):
     has_place = False
 
     @property
-    def severity(self) -> str:
-        """See `VanishingGradient`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where its own weights get a gradient they will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -161,7 +153,7 @@ class VanishingAtNode(Mechanism):
         if look is None or weight is None:
             return self
         ending = look.ending(weight)
-        if ending is not None and ending.elements == 1:
+        if ending is not None and ending.constant:
             return of_zeros(self.layer, ending)
         return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
 
@@ -202,6 +194,7 @@ class VanishingSignal(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:

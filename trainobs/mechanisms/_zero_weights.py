@@ -1,17 +1,13 @@
-"""Weights that are zero, or the same for all units."""
+"""Weights that are zero."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted
-
-_ADVICE = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +17,7 @@ class ZeroWeights(Mechanism):
     Severity: error; info where a kernel of zeros, or a scale, gets a gradient itself: it will grow
 
     When: a kernel is zero, or is the only one near zero, and gradients are lost by it; or a table or a scale
-    (gamma) has an rms of at most rtol, and gradients are lost by it; or all units of a kernel have the
-    same weights.
+    (gamma) has an rms of at most rtol, and gradients are lost by it.
 
     Where: the layer of the weight.
 
@@ -51,9 +46,9 @@ class ZeroWeights(Mechanism):
         return cls(info.layer, info.role, figures.kernel_rms, figures.healthy_weight, learns)
 
     @property
-    def severity(self) -> str:
-        """An info where nothing but time is missing."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where nothing but time is missing."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -82,39 +77,8 @@ class ZeroWeights(Mechanism):
     def advice(self) -> str:
         """What to try first, depending on whether it will grow."""
         waits = "Nothing, if it was made so: look again after some steps. Else: "
-        return waits * self.learns + _ADVICE
-
-
-@dataclasses.dataclass(frozen=True)
-class EqualUnits(Mechanism):
-    """All units of a kernel have the same weights (see `ZeroWeights`).
-
-    Parameters
-    ----------
-    units : int
-    """
-
-    units: int
-
-    cause = "zero_weights"
-    treatments = ZeroWeights.treatments
-    on_the_way = True
-
-    @classmethod
-    def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Kernels whose units can't be told apart, though they are not zero."""
-        for figures in case.sites.values():
-            if figures.info.trainable and has_equal_units(figures) and figures.kernel_rms > 0:
-                yield cls(figures.info.layer, figures.units)
-
-    def evidence(self) -> str:
-        """How many units."""
-        units = f"All {counted(self.units)} units of {self.layer}"
-        return f"{units} have the same weights: nothing tells them apart."
-
-    def advice(self) -> str:
-        """What to try first, as for a kernel of zeros."""
-        return _ADVICE
+        own = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
+        return waits * self.learns + own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +114,9 @@ class ZeroScale(Mechanism):
         return cls(info.layer, info.weight.rsplit("/", 1)[-1], scale.kernel_rms, learns)
 
     @property
-    def severity(self) -> str:
-        """See `ZeroWeights`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where it gets a gradient it will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -175,8 +139,8 @@ class ZeroScale(Mechanism):
         return "Initialise the scale with ones."
 
 
-def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUnits | None:
-    """The mechanism at a kernel that is zero or constant, so that nothing tells units apart.
+def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | None:
+    """The mechanism at a kernel or table that is zero.
 
     A kernel near zero counts if it is the only small one; several are a decay over depth.
     """
@@ -187,7 +151,7 @@ def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUni
     near_zero = figures.kernel_rms <= case.near_zero.rtol * figures.healthy_weight
     if figures.kernel_rms == 0 or (near_zero and len(case.small_kernels) <= 1):
         return ZeroWeights.of(case, figures)
-    return EqualUnits(figures.info.layer, figures.units) if has_equal_units(figures) else None
+    return None
 
 
 def will_grow(case: Case, figures: SiteFigures) -> bool:
@@ -200,14 +164,6 @@ def will_grow(case: Case, figures: SiteFigures) -> bool:
 
 def _grows(name: str) -> str:
     return f" But {name} itself gets a gradient: it will grow."
-
-
-def has_equal_units(figures: SiteFigures) -> bool:
-    """Whether several units have the very same incoming weights."""
-    kernel = figures.statistics.kernel
-    if figures.info.role != "kernel" or figures.info.op.groups > 1:  # groups read different inputs
-        return False
-    return kernel.shape[-1] > 1 and bool(np.all(kernel == kernel[..., :1]))
 
 
 def forgotten_state(case: Case, node: int) -> ZeroWeights | None:
