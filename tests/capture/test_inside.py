@@ -465,3 +465,75 @@ def test_a_step_that_needs_a_graph_is_not_looked_at():
     assert second_look(model, X[:, 0], Y, None) is None
     (found,) = trainobs.explain_near_zero_gradients(model, X[:, 0], Y).findings.itertuples()
     assert (found.cause, found.layer) == ("disconnected", "round")
+
+
+# ---- terms of the loss, and weights that are shared -------------------------------------------------
+
+
+class Code(keras.layers.Layer):
+    """Adds a penalty on what it hands on."""
+
+    def call(self, x):
+        self.add_loss(3.0 * tf.reduce_sum(x**2))
+        return x
+
+
+def test_terms_of_the_loss_are_told_apart():
+    """What a layer adds, and the rest: for each weight that both reach, as two plain tapes say."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 4)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, name="enc", kernel_regularizer="l2"),
+            Code(name="code"),
+            keras.layers.Dense(1, name="end"),
+        ]
+    )
+    model.compile("adam", "mse")
+    found = looked(model).inner_terms()
+    kernel, bias = model.get_layer("enc").variables
+    assert set(found.sizes) == {kernel.path, bias.path}
+    assert "self.add_loss(3.0 * tf.reduce_sum(x**2))" in str(found.place)
+    with tf.GradientTape(persistent=True) as tape:
+        code = model.get_layer("enc")(X.reshape(16, 24))
+        own, rest = 3.0 * tf.reduce_sum(code**2), tf.reduce_mean((Y - model.get_layer("end")(code)) ** 2)
+    for variable in (kernel, bias):
+        expected = [np.linalg.norm(tape.gradient(term, variable.value)) for term in (own, rest)]
+        assert found.sizes[variable.path] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_loss_of_one_kind_has_no_inner_terms():
+    """Penalties of weights alone are none, nor are outputs that are added up."""
+    model = recurrent(spikes)
+    assert looked(model).inner_terms() is None
+    start = keras.Input((6, 4))
+    hidden = keras.layers.Dense(3, kernel_regularizer="l2")(keras.layers.Flatten()(start))
+    model = keras.Model(start, [keras.layers.Dense(1, name=name)(hidden) for name in "ab"])
+    model.compile("adam", ["mse", "mse"])
+    assert looked(model, y=[Y, Y]).inner_terms() is None
+
+
+def test_a_weight_that_is_used_elsewhere():
+    """Named with its line; one that only its own layer and its penalty read is not."""
+
+    class Tied(keras.layers.Layer):
+        def __init__(self, other, **options):
+            super().__init__(**options)
+            self.other = other
+
+        def call(self, x):
+            return tf.matmul(x, self.other.kernel, transpose_b=True)
+
+    start = keras.Input((6, 4))
+    first = keras.layers.Dense(5, name="first", kernel_regularizer="l2")
+    back = Tied(first, name="back")(first(start))
+    model = keras.Model(start, keras.layers.Dense(1, name="end")(keras.layers.Flatten()(back)))
+    model.compile("adam", "mse")
+    look = looked(model)
+    place = look.used_elsewhere(first.kernel.path, "first")
+    assert place.layer == "back" and "tf.matmul(x, self.other.kernel" in place.code
+    assert look.used_elsewhere(first.bias.path, "first") is None
+    assert look.used_elsewhere(model.get_layer("end").kernel.path, "end") is None
+    found = trainobs.explain_near_zero_gradients(model, X, Y).findings
+    (told,) = found[found.cause == "unexplained"].itertuples()
+    assert (told.severity, told.layer) == ("info", "first")

@@ -14,7 +14,7 @@ from trainobs import mechanisms as m
 from trainobs.activations import Activation
 from trainobs.diagnosis import diagnose
 from trainobs.findings import SEVERITIES
-from trainobs.records import SCORES, Ending, Place, Scalars, sums_of
+from trainobs.records import SCORES, Ending, InnerTerms, Place, Scalars, sums_of
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
 
@@ -221,6 +221,80 @@ def test_zero_kernel():
     found = diagnosed(step(inputs(), *hidden(scale=0.0)))
     assert found == m.ZeroWeights("d1", "kernel", 0.0, pytest.approx(0.5))
     assert "The kernel of d1 has an rms of 0" in found.evidence()
+
+
+def test_a_zero_kernel_that_learns_informs():
+    """At the end of a net it gets a gradient itself, so that it will grow, and so will all behind it."""
+    found = diagnosed(step(inputs(), dense(), dense(seed=1, scale=0.0, activation="linear")))
+    assert found == m.ZeroWeights("d1", "kernel", 0.0, pytest.approx(0.5), learns=True)
+    assert found.only_informs and "But the kernel itself gets a gradient" in found.evidence()
+    assert found.advice().startswith("Nothing")
+
+
+def penalised(strength, scale=1.0, **options):
+    """A chain whose middle kernel has a penalty with a gradient of `strength` times its weights."""
+    record = step(inputs(), dense(), dense(seed=1, scale=scale, **options), dense(**HEAD))
+    sites = list(record.sites)
+    penalty = (strength * sites[2].kernel).astype(np.float32)
+    total = sites[2].kernel_gradient + penalty
+    sites[2] = dataclasses.replace(sites[2], penalty_gradient=penalty, kernel_gradient=total)
+    return dataclasses.replace(record, sites=tuple(sites))
+
+
+def test_a_penalty_that_wins():
+    """Its gradient is so much larger than the data's, and than a healthy one."""
+    case = case_of(penalised(20.0))
+    (found,) = m.PenaltyDominates.seen(case)
+    figures = case.sites["d1/kernel"]
+    assert (found.layer, found.weight, found.severity) == ("d1", "kernel", "warning")
+    penalty = 20.0 * np.linalg.norm(figures.statistics.kernel)
+    assert found.penalty == pytest.approx(penalty, rel=1e-5)
+    assert found.value == pytest.approx(penalty / np.linalg.norm(figures.gradient), rel=1e-5)
+    assert found.value > found.threshold(case) == 10
+    assert f"a gradient of norm {penalty:.2g}, the data one of" in found.evidence()
+
+
+@pytest.mark.parametrize("strength", [1e-4, 0.1, 1.0])
+def test_penalties_that_do_not_win(strength):
+    """As large as the data's gradient, or smaller."""
+    assert not list(m.PenaltyDominates.seen(case_of(penalised(strength))))
+
+
+def test_a_penalty_is_not_why_a_layer_is_dead():
+    """The data's gradient is lost for a reason of its own; that the penalty hides it, is said."""
+    found = diagnose(case_of(penalised(20.0, bias=-100.0)))
+    assert set(found.mechanisms) == {("dead_activation", "d1")}
+    assert (
+        "Penalties hide it: with them, the gradients of d1 are not near zero." in found.findings[0].evidence
+    )
+
+
+def test_a_kernel_held_small():
+    """At He's scale an L2 penalty would be far larger than a healthy gradient; so it explains the rest."""
+    found = diagnose(case_of(penalised(20.0, scale=1e-5)))
+    assert set(found.mechanisms) == {("penalty_dominates", "d1")}
+    held = found.mechanisms["penalty_dominates", "d1"]
+    assert isinstance(held, m.HeldSmall) and held.value > 10
+    assert "An L2 penalty holds the kernel of d1 at an rms of 4.3e-06" in held.evidence()
+    assert found.findings[0].share > 0
+    free = diagnose(case_of(penalised(0.0, scale=1e-5)))
+    assert not any(cause == "penalty_dominates" for cause, _ in free.mechanisms)
+
+
+def test_inner_terms_of_the_loss():
+    """What a layer adds to the loss outweighs what comes from the end; only a second look can tell."""
+    record = with_node(step(inputs(), *hidden()), 1, adds_loss=True)
+    place = Place("", "Sum", "vae.py", 3, "kl = sum(z ** 2)")
+    sizes = {"d0/kernel": (300.0, 1.0), "d1/kernel": (400.0, 0.0)}
+    case = dataclasses.replace(case_of(record), take_look=lambda: Look(inner_terms=InnerTerms(place, sizes)))
+    (found,) = m.InnerTermDominates.seen(case)
+    assert (found.layer, found.penalty, found.data) == ("d1", 500.0, 1.0)
+    assert "most of all Sum in vae.py:3" in found.evidence() and found.value == 500
+    assert "into 2 layers up to d1" in found.evidence()
+    assert not list(m.InnerTermDominates.seen(case_of(record)))
+    last = {"d2/kernel": (300.0, 1.0)}  # it reads the end itself
+    other = dataclasses.replace(case, take_look=lambda: Look(inner_terms=InnerTerms(place, last)))
+    assert not list(m.InnerTermDominates.seen(other))
 
 
 def alike(kernel, value=None):
@@ -659,6 +733,17 @@ def test_frozen():
     assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.only_informs
 
 
+def test_a_gradient_of_nothing():
+    """Where a step asks for one, what is frozen was to be trained."""
+    record = dataclasses.replace(step(inputs(), *hidden(trainable=False)), idle=1)
+    case = case_of(record)
+    (found,) = m.GivenNothing.seen(case)
+    assert (found.layer, found.layers, found.severity) == ("d1", ("d1",), "warning")
+    assert "a gradient of no weights at all" in found.evidence()
+    assert not list(m.Frozen.seen(case)) and not list(m.NothingTrained.seen(case))
+    assert not list(m.GivenNothing.seen(case_of(dataclasses.replace(step(inputs(), *hidden()), idle=1))))
+
+
 def test_nothing_is_trained():
     """One warning in place of an info for each layer."""
     record = step(inputs(), dense(trainable=False), dense(units=3, trainable=False, activation="linear"))
@@ -785,7 +870,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 23
+    assert len({kind.cause for kind in kinds}) == 24
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

@@ -5,14 +5,17 @@ import types
 
 import pytest
 
+from tests.mechanisms.chains import case_of, dense, inputs, step
 from trainobs.diagnosis._merge import (
     MERGE_RULES,
     Traces,
+    inner_terms_are_loud,
     one_cut_is_one_finding,
     one_slow_decay,
     only_what_is_a_finding,
     outputs_explain_silence,
     zeros_follow_the_cut,
+    zeros_wait_for_zeros,
 )
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._steps import Steps
@@ -20,6 +23,8 @@ from trainobs.mechanisms import (
     Cancellation,
     DeadActivation,
     Disconnected,
+    Exploding,
+    InnerTermDominates,
     Masked,
     OutputMismatch,
     VanishingAtNode,
@@ -27,6 +32,7 @@ from trainobs.mechanisms import (
     VanishingSignal,
     WeightlessPositions,
     ZeroLossGradient,
+    ZeroWeights,
 )
 from trainobs.records import Place
 
@@ -146,6 +152,25 @@ def test_the_order_of_the_rules():
     assert [rule.__name__ for rule in MERGE_RULES] == [
         "outputs_explain_silence",
         "one_slow_decay",
+        "penalties_hold_kernels",
+        "inner_terms_are_loud",
+        "zeros_wait_for_zeros",
         "zeros_follow_the_cut",
         "only_what_is_a_finding",
     ]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_zeros_wait_for_zeros(learns):
+    """A kernel of zeros that another one keeps from learning is not at fault, if that one will grow."""
+    case = case_of(step(inputs(), dense(), dense(seed=1), dense(seed=2)))
+    own, end = ZeroWeights("d1", "kernel", 0.0, 0.5), ZeroWeights("d2", "kernel", 0.0, 0.5, learns)
+    found = zeros_wait_for_zeros(traces(**{"d0/kernel": [own], "d1/kernel": [end]}), case)
+    assert mechanisms(found, "d0/kernel") == [end if learns else own]
+
+
+def test_inner_terms_are_loud():
+    """A gradient that a term of the loss sends to the middle of a net has not grown on its way there."""
+    growth, term = Exploding("d0", 113.0, 1.0, 0.5, 0.5), InnerTermDominates("d1", "2 layers", 9.0, 0.1, 0.5)
+    assert [o.mechanism for o in inner_terms_are_loud(traces(growth, term), Case()).direct] == [term]
+    assert [o.mechanism for o in inner_terms_are_loud(traces(growth), Case()).direct] == [growth]

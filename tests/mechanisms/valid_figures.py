@@ -53,6 +53,7 @@ FIELDS: dict[str, Field] = {
     "constant_loss": _known(_sizes),
     "converged": st.just(0.01),
     "dead": _counts,
+    "data": _sizes,
     "deviation": _sizes,
     "doubt": st.sampled_from(["", "positions", "units"]),
     "dtype": st.sampled_from(["float16", "bfloat16"]),
@@ -63,6 +64,7 @@ FIELDS: dict[str, Field] = {
     "grows": st.booleans(),
     "growth": _sizes,
     "healed": st.booleans(),
+    "healthy": _sizes,
     "healthy_weight": _positive,
     "input_rms": _sizes,
     "inputs": _some,
@@ -84,6 +86,7 @@ FIELDS: dict[str, Field] = {
     "normalises": st.booleans(),
     "off": _parts,
     "part": st.sampled_from(["", "forget gate"]),
+    "penalty": _positive,
     "place": st.none() | _places,
     "positions": _some.map(float),
     "reader": _names,
@@ -101,6 +104,7 @@ FIELDS: dict[str, Field] = {
     "target_rms": _sizes,
     "units": _some,
     "waiting": st.just("lora_a"),
+    "weight": st.just("kernel"),
     "weights": _counts,
     "what": st.sampled_from(["input", "kernel", "output", "gradient", "kernel gradient"]),
     "where": st.sampled_from(
@@ -120,6 +124,9 @@ SPECIAL: dict[type[m.Mechanism], Mapping[str, Field]] = {
     m.LoudLoss: {"g_out": st.floats(100, 1e30, exclude_min=True), "target_rms": st.floats(10, 1e30)},
     m.NeverRead: _no_place,
     m.NothingTrained: {"layers": st.lists(_names, min_size=1, unique=True).map(tuple)},
+    m.GivenNothing: {"layers": st.lists(_names, min_size=1, unique=True).map(tuple), "weights": _some},
+    m.InnerTermDominates: {"place": _places, "weight": st.sampled_from(["1 layer", "2 layers"])},
+    m.UsedElsewhere: {"place": _places},
     m.FiresOnNothing: {"on": _live, "live": _live, "both": _rare},
     m.OffAtErrors: {"on": _live, "arrives": _live, "both": _rare, "positions": _some},
     m.ReadsNothingAtErrors: {"live": _live, "arrives": _live},
@@ -175,6 +182,8 @@ def _is_consistent(kind: type[m.Mechanism], given: dict) -> bool:
         return given["rms"] <= 1e-3 * (1.0 if given["role"] == "table" else given["healthy_weight"])
     if issubclass(kind, m.VanishingSignal):  # by small kernels
         return not given["by_kernels"] or given["kernel_rms"] < 0.1 * given["healthy_weight"]
+    if issubclass(kind, m.HeldSmall):
+        return given["rms"] < 0.1 * given["healthy_weight"] and given["penalty"] > 10 * given["healthy"]
     if issubclass(kind, m.ZeroLossGradient):
         return math.isnan(given["constant_loss"]) == math.isnan(given["left"])
     if issubclass(kind, m.ZeroInput):

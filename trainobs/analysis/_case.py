@@ -197,6 +197,10 @@ class Case:
         """The kernel whose activation an output is; None where no known one makes it, as it is."""
         return None if output.node == DATA or output.changed else self.flow.site_of_activation(output.node)
 
+    def is_output(self, layer: str) -> bool:
+        """Whether a layer makes an output."""
+        return any(o.node != DATA and self.layer_of(o.node) == layer for o in self.statistics.outputs)
+
     def output_layer(self) -> str:
         """The layer that makes the (first) output."""
         nodes = [output.node for output in self.statistics.outputs if output.node != DATA]

@@ -19,7 +19,7 @@ from trainobs.analysis._likelihoods import likelihoods
 from trainobs.analysis._verdicts import Verdicts
 from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, Used, WeightFigures
 from trainobs.records import Scalars, sums_of
-from trainobs.statistics import SiteInfo, SiteStatistics
+from trainobs.statistics import PROPORTIONAL, SiteInfo, SiteStatistics
 from trainobs.thresholds import NearZero
 
 
@@ -77,8 +77,8 @@ class GradientFigures(WeightFigures):
 
     @property
     def is_finite(self) -> bool:
-        """Whether no gradient is NaN or infinite."""
-        return not self._gradient_sums.non_finite
+        """Whether no gradient is NaN or infinite: neither the terms nor what the step itself computed."""
+        return not self._gradient_sums.non_finite and bool(np.isfinite(self._sums["residual"]))
 
     @property
     def exact_zero_fraction(self) -> float:
@@ -89,6 +89,28 @@ class GradientFigures(WeightFigures):
     def gradient_rms(self) -> float:
         """Root mean square of the data gradient over all weights."""
         return float(np.sqrt(self._gradient_sums.square_sum / self.size)) / self.statistics.positions
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the data gradient."""
+        return float(np.sqrt(self._gradient_sums.square_sum)) / self.statistics.positions
+
+    @property
+    def healthy_norm(self) -> float:
+        """a* · g* · √T / n of all weights: what terms of healthy sizes and random signs add up to."""
+        squares = np.square(np.broadcast_to(self.verdicts.thresholds, self.shape), dtype=np.float64)
+        return float(np.sqrt(np.sum(squares))) / self._rtol
+
+    @property
+    def penalty_norm(self) -> float:
+        """Norm of what the weight's own penalty has in its gradient."""
+        return float(self._sums.get("penalty", 0.0)) / self.statistics.positions
+
+    @property
+    def decays(self) -> bool:
+        """Whether its penalty only makes the weight smaller, in proportion: an L2 penalty does."""
+        along = float(self._sums.get("penalty_along", 0.0)) / self.statistics.positions
+        return self.penalty_norm > 0 and along >= PROPORTIONAL * self.penalty_norm
 
     @property
     def mean_gradient(self) -> float:

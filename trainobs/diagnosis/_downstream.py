@@ -13,9 +13,11 @@ from trainobs.diagnosis._edges import AlongEdges, kills
 from trainobs.diagnosis._origin import MOST_OTHERS, Origin, origin_of
 from trainobs.diagnosis._steps import Steps
 from trainobs.diagnosis._upstream import Upstream
-from trainobs.mechanisms import Disconnected, Underflow, ZeroLossGradient, sufficient_powers
+from trainobs.mechanisms import Disconnected, QuietOutput, Underflow, ZeroLossGradient, sufficient_powers
 
 Origins = tuple[Origin, ...]
+#: Where a branch ends that counts for nothing as long as there are others.
+_BESIDES = (Disconnected, QuietOutput)
 
 
 class Downstream:
@@ -48,6 +50,8 @@ class Downstream:
         flushed = None if way is None else self._flushed(self._paths.loudest(way))
         if way is None or (flushed is None and self._case.loss_is_silent):
             last = self._case.layer_of(self._paths.loudest(way).last.start) if way else layer
+            if self._case.loss_is_silent and not self._case.is_output(last):
+                last = self._case.output_layer()  # the way there is not known: it is silent wherever it leads
             return (origin_of(ZeroLossGradient.at(self._case, last), "loss"),)
         if flushed is not None:
             mechanism = self.underflow(flushed)
@@ -127,8 +131,12 @@ class Downstream:
 
 
 def _joined(branches: list[Origins]) -> Origins:
-    """The origins of branches, the same ones as one, the largest share first."""
-    open_ones = [b for b in branches if any(not isinstance(o.mechanism, Disconnected) for o in b)] or branches
+    """The origins of branches, the same ones as one, the largest share first.
+
+    Nor does the loss itself count as a branch of an output that others read too: what is known is the whole
+    gradient that comes there, not how much of it the loss sends, if any.
+    """
+    open_ones = [b for b in branches if any(not isinstance(o.mechanism, _BESIDES) for o in b)] or branches
     origins: dict[tuple[str, str], Origin] = {}
     for origin in (origin for branch in open_ones for origin in branch):
         share, same = origin.share / len(open_ones), origins.get(origin.key)

@@ -10,7 +10,11 @@ from trainobs.diagnosis._downstream import Origins
 from trainobs.diagnosis._origin import Origin
 from trainobs.mechanisms import (
     Cancellation,
+    DeadActivation,
     Disconnected,
+    Exploding,
+    HeldSmall,
+    InnerTermDominates,
     Key,
     Masked,
     Mechanism,
@@ -19,6 +23,7 @@ from trainobs.mechanisms import (
     VanishingGradient,
     VanishingSignal,
     ZeroLossGradient,
+    ZeroWeights,
 )
 
 
@@ -88,6 +93,50 @@ def one_slow_decay(traces: Traces, case: Case) -> Traces:
     return traces.mapped(joined)
 
 
+def penalties_hold_kernels(traces: Traces, case: Case) -> Traces:
+    """Where penalties hold every kernel that is too small, one of them explains what is lost by these.
+
+    Of units whose kernel is next to nothing the bias alone decides whether they are off.
+    """
+    held = {o.mechanism.layer: o.mechanism for o in traces.direct if isinstance(o.mechanism, HeldSmall)}
+    small = {figures.info.layer for figures in case.small_kernels}
+    if not held or not small <= held.keys():
+        return traces
+
+    def explained(origin: Origin) -> Origin:
+        own = held.get(origin.mechanism.layer)
+        if isinstance(origin.mechanism, ZeroWeights | DeadActivation):
+            return origin if own is None else origin.by(own)
+        return origin.by(own or next(iter(held.values()))) if is_slow_decay(origin.mechanism) else origin
+
+    return traces.mapped(explained)
+
+
+def inner_terms_are_loud(traces: Traces, case: Case) -> Traces:
+    """Where a term of the loss reads the net before its end, the gradient need not have grown up to there."""
+    if not any(isinstance(o.mechanism, InnerTermDominates) for o in traces.direct):
+        return traces
+    direct = tuple(o for o in traces.direct if not isinstance(o.mechanism, Exploding))
+    return dataclasses.replace(traces, direct=direct)
+
+
+def zeros_wait_for_zeros(traces: Traces, case: Case) -> Traces:
+    """A kernel of zeros whose gradient is kept by another one, which will grow, waits for that one too."""
+    waits: dict[str, Mechanism] = {}
+    for weight, origins in traces.walked.items():
+        growing = [
+            o.mechanism for o in origins if isinstance(o.mechanism, ZeroWeights) and o.mechanism.learns
+        ]
+        if growing and len(growing) == len(origins) and case.weights[weight].info.role == "kernel":
+            waits[case.weights[weight].info.layer] = growing[0]
+
+    def followed(origin: Origin) -> Origin:
+        other = waits.get(origin.mechanism.layer) if isinstance(origin.mechanism, ZeroWeights) else None
+        return origin if other is None else origin.by(other)
+
+    return traces.mapped(followed)
+
+
 def is_slow_decay(mechanism: Mechanism) -> bool:
     """Whether gradients or signals vanish over several layers, and not at one node."""
     return isinstance(mechanism, VanishingGradient | VanishingSignal)
@@ -151,6 +200,9 @@ def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
 MERGE_RULES: tuple[Rule, ...] = (
     outputs_explain_silence,
     one_slow_decay,
+    penalties_hold_kernels,
+    inner_terms_are_loud,
+    zeros_wait_for_zeros,
     zeros_follow_the_cut,
     only_what_is_a_finding,
 )

@@ -30,7 +30,9 @@ def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),
         affects=tuple(layer for layer in layers if layer != mechanism.layer),
-        evidence=" ".join([mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]),
+        evidence=" ".join(
+            [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case), *_hidden(held, case)]
+        ),
         remedy=mechanism.advice(),
         value=mechanism.value,
         threshold=mechanism.threshold(case),
@@ -67,6 +69,15 @@ def _gate(figures: SiteFigures) -> str:
     number = "step" if np.sum(figures.step_near_zero) == 1 else "steps"
     when = f" at time {number} {steps} (there are {figures.steps}, from 0 on)" if steps else ""
     return f"the {name} of {figures.info.layer}{when}"
+
+
+def _hidden(held: dict[str, Origin], case: Case) -> list[str]:
+    """Which gradients look live, as what is near zero of the data's is not of a penalty's."""
+    sites = [case.sites[weight] for weight in held if weight in case.sites]
+    hidden = [site for site in sites if site.penalty_norm > case.near_zero.rtol * site.healthy_norm]
+    layers = dict.fromkeys(site.info.layer for site in hidden)
+    told = f"Penalties hide it: with them, the gradients of {', '.join(layers)} are not near zero."
+    return [told] if hidden else []
 
 
 def _over_determined(held: dict[str, Origin], case: Case) -> list[str]:

@@ -12,7 +12,7 @@ from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
-from trainobs.mechanisms._frozen import Frozen, NothingTrained
+from trainobs.mechanisms._frozen import Frozen, GivenNothing, NothingTrained
 from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import (
@@ -35,11 +35,17 @@ from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
+from trainobs.mechanisms._penalty import HeldSmall, InnerTermDominates, PenaltyDominates
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._symmetric import Symmetric
 from trainobs.mechanisms._underflow import Underflow
-from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer, UnexplainedWay
+from trainobs.mechanisms._unexplained import (
+    Unexplained,
+    UnexplainedLayer,
+    UnexplainedWay,
+    UsedElsewhere,
+)
 from trainobs.mechanisms._unscaled_input import UnscaledInput
 from trainobs.mechanisms._vanishing import (
     VanishingAtNode,
@@ -68,6 +74,9 @@ __all__ = [
     "Exploding",
     "FiresOnNothing",
     "Frozen",
+    "GivenNothing",
+    "HeldSmall",
+    "InnerTermDominates",
     "Key",
     "LargeInput",
     "LoudLoss",
@@ -83,6 +92,7 @@ __all__ = [
     "OneSignedInput",
     "OneTimeStep",
     "OutputMismatch",
+    "PenaltyDominates",
     "QuietOutput",
     "QuietPart",
     "ReadsNothingAtErrors",
@@ -95,6 +105,7 @@ __all__ = [
     "UnexplainedLayer",
     "UnexplainedWay",
     "UnscaledInput",
+    "UsedElsewhere",
     "VanishingAtNode",
     "VanishingGradient",
     "VanishingSignal",

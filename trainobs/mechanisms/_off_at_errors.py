@@ -91,8 +91,8 @@ class OffAtErrors(Mechanism):
         if not self.only_informs:
             return ""
         return (
-            f" At {several(self.positions, 'position')} with a gradient that may be chance: {self.needed} would "
-            f"show it."
+            f" At {several(self.positions, 'position')} with a gradient that may be chance: {self.needed} "
+            f"would show it."
         )
 
     def advice(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import LOSS, Case, Edge
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._penalty import InnerTermDominates
 from trainobs.records import DATA
 from trainobs.statistics import OutputStatistics
 
@@ -167,6 +168,10 @@ class QuietOutput(Mechanism):
     def at(cls, case: Case, node: int) -> QuietOutput:
         """The mechanism at an output, with its number."""
         return cls(case.layer_of(node), 10 ** -case.paths.loss(Edge(LOSS, node)).powers)
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """Terms of the loss that outweigh the others explain why they count next to nothing."""
+        return InnerTermDominates.of(case) or self
 
     @property
     def severity(self) -> str:

@@ -4,7 +4,7 @@ May import `errors` and `activations` (and `linear_ops` for its types); never an
 """
 
 from trainobs.records._nodes import DATA, OPERATIONS, SCORES, NodeRecord, OutputRecord
-from trainobs.records._place import Broken, Constant, Ending, Place
+from trainobs.records._place import Broken, Constant, Ending, InnerTerms, Place
 from trainobs.records._rows import Rows
 from trainobs.records._scalars import Scalars, scalars_of, sums_of
 from trainobs.records._sites import SiteRecord
@@ -17,6 +17,7 @@ __all__ = [
     "Broken",
     "Constant",
     "Ending",
+    "InnerTerms",
     "NodeRecord",
     "OutputRecord",
     "Place",

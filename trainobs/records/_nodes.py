@@ -42,6 +42,8 @@ class NodeRecord:
     cuts_gradient : bool
         Whether the layer can stop a gradient by what it does: it rounds, compares, or stops it, or is a
         Lambda, which may do anything.
+    adds_loss : bool
+        Whether the layer adds to the loss by itself: by `add_loss`, or an activity regulariser.
     order : int
         1 for a gradient of a plain loss. 2 if that is made of gradients that an inner tape took (a gradient
         penalty), so that a weight's gradient has more terms than its layer's calls say; 3 of second ones.
@@ -75,6 +77,7 @@ class NodeRecord:
     unread: str = ""
     normalises: bool = False
     cuts_gradient: bool = False
+    adds_loss: bool = False
     order: int = 1
     cut_at: Place | None = None
     made_at: Place | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+from collections.abc import Mapping
 from typing import Literal
 
 #: Why a softmax puts out the same whatever it reads: it is over one element, or a mask leaves one element of
@@ -78,3 +80,25 @@ class Broken:
 
     direction: Literal["output", "gradient"]
     place: Place
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerTerms:
+    """Terms of a loss that read the net before its end, beside others that read its end.
+
+    Attributes
+    ----------
+    place : Place
+        Where the largest of them is computed.
+    sizes : mapping of str to (float, float)
+        For each weight that they reach, by path: the norm of the gradient that they send there, all together,
+        and of what the others do.
+    """
+
+    place: Place
+    sizes: Mapping[str, tuple[float, float]]
+
+    def norms(self) -> tuple[float, float]:
+        """Both norms, over all these weights."""
+        own, others = zip(*self.sizes.values(), strict=True)
+        return math.hypot(*own), math.hypot(*others)

@@ -20,6 +20,7 @@ from trainobs.statistics._fit import Fit
 from trainobs.statistics._gather import gather
 from trainobs.statistics._off_units import OFF_REASONS
 from trainobs.statistics._outputs import OutputStatistics
+from trainobs.statistics._residual import PROPORTIONAL
 from trainobs.statistics._schema import PER_WEIGHT, SUMS, Sum
 from trainobs.statistics._site_statistics import SiteInfo, SiteStatistics
 from trainobs.statistics._statistics import Statistics
@@ -28,6 +29,7 @@ from trainobs.statistics._whole_layer import WholeLayerInfo, WholeLayerStatistic
 __all__ = [
     "OFF_REASONS",
     "PER_WEIGHT",
+    "PROPORTIONAL",
     "SUMS",
     "Delivered",
     "Fit",

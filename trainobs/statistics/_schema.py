@@ -131,6 +131,8 @@ SUMS: dict[str, Sum] = {
     "positions": Sum("", "weight", "n, the positions of the first call's units."),
     "residual": Sum("", "weight", "Distance of `gradient` from what the step itself computed.", power=1),
     "residual_scale": Sum("", "weight", "What that distance is compared with.", power=1),
+    "penalty": Sum("", "weight", "Size of what the weight's own penalty has in its gradient.", power=1),
+    "penalty_along": Sum("", "weight", "The part of it that is along the weight itself.", power=1),
     "flushed": Sum("", "weight", "Gradients that half precision flushed to zero."),
     "flushed_of": Sum("", "weight", "Gradients that are not zero in float32."),
     # ---- condensed

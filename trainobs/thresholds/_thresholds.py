@@ -87,6 +87,11 @@ class Thresholds:
     converged : float, default 0.01
         A loss is at its floor when no more than this is left of what the best constant prediction has: an R²
         (of crossentropies, McFadden's pseudo-R², 1974) of 0.99.
+    penalty : float, default 10
+        A penalty dominates a weight when its gradient is more than this times the data's: then less than a
+        tenth of a step is learnt from data. Where both are at rest they cancel, so that the ratio is 1;
+        losses of several terms are balanced until their gradients are of one size (Chen et al. 2018,
+        GradNorm; Wang, Teng & Perdikaris 2021).
     residual : float, default 1e-4
         Relative residual above which a kernel is unexplained; `residual_half` in float16, and eight times
         that in bfloat16, which has three bits less. Sums of very many terms may be off by more, TensorFlow's
@@ -183,6 +188,7 @@ class Thresholds:
     exploding_growth: float = 100.0
     exploding_mean: float = 1e6
     converged: float = 0.01
+    penalty: float = 10.0
     residual: float = 1e-4
     residual_half: float = 1e-2
     pinv_trust: float = 0.75

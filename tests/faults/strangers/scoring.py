@@ -15,6 +15,7 @@ from tests.faults.strangers import (
     agents,
     autoencoders,
     finetuning,
+    first_sight,
     gans,
     graphs,
     heads,
@@ -45,6 +46,7 @@ FAMILIES = (
     graphs,
     spiking,
     finetuning,
+    first_sight,
 )
 ALL: list[Case] = [case for family in FAMILIES for case in family.CASES]
 

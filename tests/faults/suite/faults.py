@@ -493,6 +493,28 @@ def _hidden_by_a_penalty() -> Iterator[Case]:
     yield Case("8 sigmoid layers under a large L2", "MLP", deep)
 
 
+def _penalties() -> Iterator[Case]:
+    """Penalties far larger than anything that the data sends."""
+
+    def loud(name: str) -> Planted:
+        model, x, y = _problem(name, kernel_regularizer=keras.regularizers.L2(10.0))
+        return Planted(model, x, y, (("penalty_dominates", "*"),))
+
+    def held(name: str) -> Planted:
+        model, x, y = _problem(name, epochs=40, kernel_regularizer=keras.regularizers.L2(1.0))
+        return Planted(model, x, y, (("penalty_dominates", "*"),))
+
+    yield from _crossed("L2 of 10", ("MLP", "CNN", "regression"), loud)
+    yield from _crossed("kernels that an L2 of 1 has made small", ("MLP",), held)
+
+    def activities() -> Planted:
+        network = networks.Network(dense_stack(64, *[32] * 3), small_digits, ())
+        model = network("relu", activity_regularizer=keras.regularizers.L2(100.0))
+        return Planted(model, *small_digits(), (("penalty_dominates", "*"),))
+
+    yield Case("L2 of 100 on activities", "MLP", activities)
+
+
 def _recurrent() -> Iterator[Case]:
     """Gates that their biases hold."""
 
@@ -569,6 +591,7 @@ _FAMILIES = (
     _frozen,
     _numbers,
     _hidden_by_a_penalty,
+    _penalties,
     _off_at_errors,
     _fires_on_nothing,
     _recurrent,

@@ -66,6 +66,9 @@ def _variants() -> Iterator[Case]:
     def penalised() -> keras.Model:
         return NETWORKS["MLP"]("relu", kernel_regularizer=keras.regularizers.L2(1e-3))
 
+    def sparse() -> keras.Model:
+        return NETWORKS["MLP"]("relu", activity_regularizer=keras.regularizers.L1(1e-5))
+
     def alike(layer: str) -> keras.Model:
         """Units that start alike, and part: what reads them tells them apart."""
         model = NETWORKS["MLP"]("relu")
@@ -82,6 +85,7 @@ def _variants() -> Iterator[Case]:
         stage = "trained" if epochs else "fresh"
         yield _case(f"12 ReLU layers, {stage}", deep, epochs, models.small_digits)
         yield _case(f"L2 penalty, {stage}", penalised, epochs, models.small_digits)
+        yield _case(f"L1 of activities, {stage}", sparse, epochs, models.small_digits)
         yield _case(f"units that start alike, {stage}", partial(alike, "h2"), epochs, models.small_digits)
         yield _case(f"half dropped out, {stage}", partial(with_dropout, 0.5), epochs, models.small_digits)
         yield _case(f"rare class, {stage}", NETWORKS["binary MLP"], epochs, rare)

@@ -44,6 +44,10 @@ class Ways:
         """The gradient that arrives at a tensor; None where none does, or nothing is known."""
         return self._gradients.get(id(tensor))
 
+    def gets_gradient(self, tensor: tf.Tensor) -> bool:
+        """Whether a gradient is known to arrive at a tensor."""
+        return self.gradient(tensor) is not None
+
     def arrives(self, operation: Operation) -> bool:
         """Whether a gradient arrives at an operation."""
         return any(self.gradient(tensor) is not None for tensor in operation.outputs)

@@ -33,6 +33,7 @@ def node_records(plan: StepPlan, sites: Sequence[SiteRecord], values: StepValues
             unread=node.unread,
             normalises=node.normalises,
             cuts_gradient=node.cuts_gradient,
+            adds_loss=node.adds_loss,
             order=node.order,
             cut_at=node.cut_at,
             made_at=node.made_at,

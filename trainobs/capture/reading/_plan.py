@@ -165,6 +165,7 @@ class NodePlan:
     unread: str = ""
     normalises: bool = False
     cuts_gradient: bool = False
+    adds_loss: bool = False
     order: int = 1
     cut_at: Place | None = None
     made_at: Place | None = None
@@ -209,6 +210,8 @@ class StepPlan:
         Calls with known weights, nodes, outputs and all other weights.
     scaled : frozenset of int
         Positions of tensors that are unscaled afterwards (see `Reads`).
+    idle : int
+        See `StepRecord.idle`.
     """
 
     losses: tuple[TensorRead, ...]
@@ -219,3 +222,4 @@ class StepPlan:
     outputs: tuple[OutputPlan, ...]
     weights: tuple[OtherWeightPlan, ...]
     scaled: frozenset[int]
+    idle: int

@@ -7,6 +7,7 @@ import itertools
 
 import tensorflow as tf
 
+from trainobs.capture._keras_internals import adds_loss
 from trainobs.capture.layers import can_cut_gradient, is_attention, normalises
 from trainobs.capture.reading._between import Between
 from trainobs.capture.reading._plan import NodePlan
@@ -120,6 +121,7 @@ def _last_of_call(step: TracedStep, index: int, in_pass: int) -> NodePlan:
         ),
         normalises=normalises(call.layer),
         cuts_gradient=can_cut_gradient(call.layer),
+        adds_loss=adds_loss(call.layer) or (call.inside is not None and adds_loss(call.inside)),
         order=step.trace.orders.get(in_pass, 1),
         cut_at=inside.cut(),
         made_at=inside.sole(),

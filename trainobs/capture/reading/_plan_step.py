@@ -68,6 +68,7 @@ def plan_step(
         outputs=tuple(_outputs(step, losses)),
         weights=tuple(_other_weights(step, owned, selects, calls)),
         scaled=frozenset(reads.scaled),
+        idle=trace.idle,
     )
     return plan, reads.tensors
 

@@ -50,6 +50,7 @@ def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: i
         nodes=node_records(plan, sites, values),
         outputs=tuple(_output(output, values) for output in plan.outputs),
         weights=tuple(weights),
+        idle=plan.idle,
     )
     _write_protect(record)
     return record

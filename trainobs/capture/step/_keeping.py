@@ -75,6 +75,7 @@ def tapped_prediction(trace: StepTrace, tensor: object, sought: frozenset[str]) 
     logits = logits_behind(tensor, sought)
     if logits is not None:
         replace_logits(tapped, gradient_tap(logits, keeper(trace, output, "logits_gradients")))
+    output.handed_on = tapped
     return tapped
 
 
