@@ -162,3 +162,36 @@ def test_the_loss_is_what_the_gradient_was_taken_of(reduce, whole):
     losses = np.mean((np.asarray(model(x)) - y) ** 2, axis=-1)
     np.testing.assert_allclose(record.loss, whole(losses), rtol=1e-5)
     assert f"loss {record.loss:.4g}" in trainobs.explain_near_zero_gradients(model, x, y).scope
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_gradient_of_nothing(frozen):
+    """A model of a GAN that is frozen when the step is traced: its optimizer is given nothing."""
+
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.maker, self.judge = (
+                keras.layers.Dense(n, name=name) for n, name in ((4, "maker"), (1, "judge"))
+            )
+
+        def call(self, x):
+            return self.judge(self.maker(x))
+
+        def train_step(self, data):
+            for part in (self.judge, self.maker):
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_mean((self(data[0]) - data[1]) ** 2)
+                found = tape.gradient(loss, part.trainable_weights)
+                self.optimizer.apply(found, part.trainable_weights) if found else None
+            return {"loss": loss}
+
+    keras.utils.set_random_seed(0)
+    model, x = Two(), np.ones((8, 4), "float32")
+    model.compile("sgd")
+    model(x)
+    model.judge.trainable = not frozen
+    assert trainobs.capture_batch(model, x, x[:, :1]).idle == frozen
+    found = trainobs.explain_near_zero_gradients(model, x, x[:, :1]).findings
+    told = set(zip(found.severity, found.cause, found.layer, strict=True))
+    assert (("warning", "frozen", "judge") in told) == frozen

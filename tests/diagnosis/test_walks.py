@@ -7,7 +7,7 @@ from trainobs import mechanisms as m
 from trainobs.diagnosis import chain, diagnose
 from trainobs.diagnosis._downstream import Downstream
 from trainobs.diagnosis._factors import also_sufficient, is_joint, main_factor
-from trainobs.diagnosis._upstream import why_off, why_zero
+from trainobs.diagnosis._upstream import Upstream
 from trainobs.thresholds import NearZero, Thresholds
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
@@ -37,9 +37,10 @@ def test_input_ends_at_the_layer_that_is_off():
 def test_units_without_input_are_off_for_the_same_reason():
     """A layer that reads nothing live is off, but not at fault."""
     case = case_of(step(inputs(), dense(bias=-50.0), dense(seed=1), dense(**HEAD)))
-    found = why_off(case, case.sites["d1/kernel"])
-    assert found.mechanism.layer == "d0" and found.steps[0] == "d1 off: input"
-    assert why_zero(case, case.sites["d1/kernel"]).key == found.key
+    upstream = Upstream(case)
+    found = upstream.why_off(case.sites["d1/kernel"])
+    assert found.mechanism.layer == "d0" and found.steps.shown[:2] == ("d1", "off: input")
+    assert upstream.why_zero(case.sites["d1/kernel"]).key == found.key
 
 
 def test_a_zero_kernel_on_the_way():
@@ -65,10 +66,19 @@ def test_factors():
     assert not is_joint(dead) and also_sufficient(dead, "activation") == []
 
 
+def test_an_activation_whose_units_are_all_on_explains_nothing():
+    """Slopes and gradients are small together: of the two, the walk follows the gradient."""
+    slow = [dense(seed=at, activation="sigmoid", bias=3.0, scale=0.2) for at in range(3)]
+    case = case_of(step(inputs(), *slow, dense(**HEAD)))
+    first = case.sites["d0/kernel"]
+    assert first.off_fraction == 0 and main_factor(first) == "backprop"
+    assert {found.cause for found in diagnose(case).findings} == {"vanishing"}
+
+
 def test_a_silent_loss_ends_every_walk():
     """At the output, whatever stands between."""
     case = case_of(step(inputs(), dense(), dense(**HEAD), loss_gradient=1e-7))
-    (found,) = Downstream(case).why_silent(0, "d0")
+    (found,) = Downstream(case, Upstream(case)).why_silent(0, "d0")
     assert isinstance(found.mechanism, m.ZeroLossGradient) and found.mechanism.layer == "d1"
 
 

@@ -29,6 +29,7 @@ def test_there_are_enough_cases():
     ],
 )
 def test_case(case):
-    """The planted fault is the first finding, at its layer, and the only one."""
+    """The planted fault is the first finding, at its layer, and the only one; all sentences are sound."""
     outcome = judge(case)
     assert outcome.is_right, (outcome.expected, outcome.found)
+    assert not outcome.wrong

@@ -9,11 +9,12 @@ import math
 import numpy as np
 import pytest
 
-from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_node, with_whole_layer
+from tests.mechanisms.chains import WIDTH, Dense, case_of, dense, inputs, step, with_node, with_whole_layer
 from trainobs import mechanisms as m
+from trainobs.activations import Activation
 from trainobs.diagnosis import diagnose
 from trainobs.findings import SEVERITIES
-from trainobs.records import Ending, Place, Scalars
+from trainobs.records import SCORES, Ending, InnerTerms, Place, Scalars, sums_of
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
 
@@ -89,6 +90,113 @@ def test_unscaled_input():
     assert found.value == pytest.approx(100, rel=0.1) and "where about 1 is expected" in found.evidence()
 
 
+def test_unscaled_input_is_none_of_what_does_the_same_at_any_scale():
+    """ReLU: large data that kills nothing is only told as large."""
+    case = case_of(step(inputs(100.0), dense(), dense(**HEAD)))
+    assert not m.UnscaledInput.holds(case, case.sites["d0/kernel"])
+    assert list(m.LargeInput.seen(case)) and diagnosed(step(inputs(100.0), *hidden())).severity == "warning"
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_one_signed_input(scale):
+    """Data far from zero against its deviation, at any scale: shifted, the dead units would fire."""
+    x = scale * (inputs() - 30.0)
+    found = diagnosed(step(x, *hidden()))
+    assert isinstance(found, m.OneSignedInput) and (found.layer, found.severity) == ("d0", "warning")
+    assert found.dead > 1 and found.mean == pytest.approx(30 * scale, rel=0.1)
+    assert found.fresh_off == found.value == pytest.approx(0.46, abs=0.02)
+    assert "would fire if the data had a mean of zero" in found.evidence() and "mean" in found.advice()
+    assert not [
+        f for f in diagnose(case_of(step(x - x.mean(0), *hidden()))).findings if f.severity == "error"
+    ]
+
+
+def test_few_inputs_of_one_sign():
+    """One positive input and a negative weight: every second fresh layer would be dead."""
+    x = np.array([[0.5], [1.0], [0.4], [5.0], [25.0]] * 20, np.float32)
+    negative = dense(1, 1, scale=0.5)
+    negative.kernel = -abs(negative.kernel)
+    found = diagnosed(step(x, negative, dense(1, 9, seed=1), dense(9, 3, seed=2, activation="linear")))
+    assert isinstance(found, m.OneSignedInput) and found.fresh_off == 0.5
+    assert "The only relu unit of d0 is off at all 100 positions" in found.evidence()
+
+
+def test_one_input_of_one_sign_informs_while_half_of_the_units_live():
+    """As fresh ReLU layers on x in [0, 1] are; over few positions nothing is said."""
+    x = np.random.default_rng(0).uniform(size=(64, 1)).astype(np.float32)
+    (found,) = diagnose(case_of(step(x, dense(1, 8, seed=3), *hidden()[1:]))).mechanisms.values()
+    assert isinstance(found, m.OneSignedInput) and found.severity == "info" and 2 < found.dead < WIDTH
+    assert dataclasses.replace(found, dead=WIDTH).severity == "error"
+    few = case_of(step(x[:5], dense(1, 8, seed=3), *hidden()[1:]))
+    assert not list(m.OneSignedInput.suspects(few))
+
+
+def test_inputs_of_one_sign_that_are_not_why():
+    """Raw images, say, of which a fresh layer has no dead units: its own weights, or its bias, are why."""
+    x = np.random.default_rng(0).uniform(size=(64, WIDTH)).astype(np.float32)
+    negative = dense()
+    negative.kernel = -abs(negative.kernel)
+    assert diagnosed(step(x, negative, *hidden()[1:])).cause == "dead_activation"
+    case = case_of(step(x, *hidden()))
+    assert not list(m.OneSignedInput.suspects(case)) and not diagnose(case).findings
+    pushed = case_of(step(inputs() - 30.0, dense(bias=-2e3), dense(**HEAD)))
+    assert not m.OneSignedInput.holds(pushed, pushed.sites["d0/kernel"])
+
+
+# ---- factors that take turns -----------------------------------------------------------------
+
+SIDES = np.where(np.arange(64) % 2, 1.0, -1.0).astype(np.float32)[:, None]
+
+
+def one_unit(weight, **options):
+    """A layer of one unit that reads one input."""
+    return Dense(np.full((1, 1), weight, np.float32), **options)
+
+
+@pytest.mark.parametrize("weight", [-1.0, -1e-8])
+def test_off_where_the_error_is(weight):
+    """The unit fires for negative inputs, the error is at positive ones; its small weight is not why."""
+    record = step(SIDES, one_unit(weight), one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0)
+    diagnosis = diagnose(case_of(record))
+    found = diagnosis.findings[0]
+    assert (found.severity, found.cause, found.layer) == ("error", "off_at_errors", "d0")
+    assert (
+        "on at 0.5 of all positions, and gradients arrive at 0.5 of them, but both nowhere" in found.evidence
+    )
+    assert (found.value, found.threshold) == (0.0, 1e-3)
+
+
+def test_on_where_the_error_is():
+    """The look-alike: the same unit, turned around."""
+    record = step(SIDES, one_unit(1.0), one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0)
+    assert not diagnose(case_of(record)).findings
+
+
+def test_off_at_few_errors_may_be_chance():
+    """Gradients at four positions: that a unit is off at all of them says little."""
+    few = (SIDES > 0) & (np.arange(64) < 8)[:, None]
+    record = step(SIDES, one_unit(-1.0), one_unit(1.0, activation="linear"), loss_gradient=few)
+    found = diagnose(case_of(record)).findings[0]
+    assert (found.severity, found.cause) == ("info", "off_at_errors")
+    assert "At 4 positions with a gradient that may be chance: 10 would show it" in found.evidence
+
+
+def test_what_is_read_says_nothing_where_the_error_is():
+    """An input that is zero wherever a gradient arrives."""
+    x = np.where(SIDES < 0, SIDES, 0)
+    found = diagnosed(step(x, one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0))
+    assert found == m.ReadsNothingAtErrors("d0", 0.5, 0.5)
+    assert "next to never in the same" in found.evidence()
+
+
+def test_units_that_fire_on_nothing():
+    """A negative weight on inputs that are positive or zero, and a positive bias."""
+    x, bias = np.maximum(SIDES, 0), 0.5
+    found = diagnosed(step(x, one_unit(-1.0, bias=bias), one_unit(1.0, activation="linear")))
+    assert found == m.FiresOnNothing("d0", "relu", 0.5, 0.5, 0.0)
+    assert "both in none" in found.evidence()
+
+
 # ---- inputs and weights --------------------------------------------------------------------------
 
 
@@ -105,7 +213,7 @@ def test_zero_input():
 def test_what_only_a_scale_multiplies_informs():
     """A weight whose layer reads live values."""
     found = m.ZeroInput("prelu", 4, 4, "0–3", 10.0, 0.0, multiplied_by="alpha")
-    assert found.severity == "info" and "What alpha of prelu multiplies" in found.evidence()
+    assert found.only_informs and "What alpha of prelu multiplies" in found.evidence()
 
 
 def test_zero_kernel():
@@ -115,20 +223,135 @@ def test_zero_kernel():
     assert "The kernel of d1 has an rms of 0" in found.evidence()
 
 
-def test_equal_units():
-    """The same column in each unit."""
-    same = dense(seed=1)
-    same.kernel = np.repeat(same.kernel[:, :1], WIDTH, axis=1)
-    found = list(m.EqualUnits.seen(case_of(step(inputs(), dense(), same, dense(**HEAD)))))
-    assert found == [m.EqualUnits("d1", WIDTH)]
-    assert "nothing tells them apart" in found[0].evidence()
+def test_a_zero_kernel_that_learns_informs():
+    """At the end of a net it gets a gradient itself, so that it will grow, and so will all behind it."""
+    found = diagnosed(step(inputs(), dense(), dense(seed=1, scale=0.0, activation="linear")))
+    assert found == m.ZeroWeights("d1", "kernel", 0.0, pytest.approx(0.5), learns=True)
+    assert found.only_informs and "But the kernel itself gets a gradient" in found.evidence()
+    assert found.advice().startswith("Nothing")
 
 
-@pytest.mark.parametrize(("learns", "severity"), [(True, "info"), (False, "error")])
-def test_zero_scale(learns, severity):
+def penalised(strength, scale=1.0, **options):
+    """A chain whose middle kernel has a penalty with a gradient of `strength` times its weights."""
+    record = step(inputs(), dense(), dense(seed=1, scale=scale, **options), dense(**HEAD))
+    sites = list(record.sites)
+    penalty = (strength * sites[2].kernel).astype(np.float32)
+    total = sites[2].kernel_gradient + penalty
+    sites[2] = dataclasses.replace(sites[2], penalty_gradient=penalty, kernel_gradient=total)
+    return dataclasses.replace(record, sites=tuple(sites))
+
+
+def test_a_penalty_that_wins():
+    """Its gradient is so much larger than the data's, and than a healthy one."""
+    case = case_of(penalised(20.0))
+    (found,) = m.PenaltyDominates.seen(case)
+    figures = case.sites["d1/kernel"]
+    assert (found.layer, found.weight, found.severity) == ("d1", "kernel", "warning")
+    penalty = 20.0 * np.linalg.norm(figures.statistics.kernel)
+    assert found.penalty == pytest.approx(penalty, rel=1e-5)
+    assert found.value == pytest.approx(penalty / np.linalg.norm(figures.gradient), rel=1e-5)
+    assert found.value > found.threshold(case) == 10
+    assert f"a gradient of norm {penalty:.2g}, the data one of" in found.evidence()
+
+
+@pytest.mark.parametrize("strength", [1e-4, 0.1, 1.0])
+def test_penalties_that_do_not_win(strength):
+    """As large as the data's gradient, or smaller."""
+    assert not list(m.PenaltyDominates.seen(case_of(penalised(strength))))
+
+
+def test_a_penalty_is_not_why_a_layer_is_dead():
+    """The data's gradient is lost for a reason of its own; that the penalty hides it, is said."""
+    found = diagnose(case_of(penalised(20.0, bias=-100.0)))
+    assert set(found.mechanisms) == {("dead_activation", "d1")}
+    assert (
+        "Penalties hide it: with them, the gradients of d1 are not near zero." in found.findings[0].evidence
+    )
+
+
+def test_a_kernel_held_small():
+    """At He's scale an L2 penalty would be far larger than a healthy gradient; so it explains the rest."""
+    found = diagnose(case_of(penalised(20.0, scale=1e-5)))
+    assert set(found.mechanisms) == {("penalty_dominates", "d1")}
+    held = found.mechanisms["penalty_dominates", "d1"]
+    assert isinstance(held, m.HeldSmall) and held.value > 10
+    assert "An L2 penalty holds the kernel of d1 at an rms of 4.3e-06" in held.evidence()
+    assert found.findings[0].share > 0
+    free = diagnose(case_of(penalised(0.0, scale=1e-5)))
+    assert not any(cause == "penalty_dominates" for cause, _ in free.mechanisms)
+
+
+def test_inner_terms_of_the_loss():
+    """What a layer adds to the loss outweighs what comes from the end; only a second look can tell."""
+    record = with_node(step(inputs(), *hidden()), 1, adds_loss=True)
+    place = Place("", "Sum", "vae.py", 3, "kl = sum(z ** 2)")
+    sizes = {"d0/kernel": (300.0, 1.0), "d1/kernel": (400.0, 0.0)}
+    case = dataclasses.replace(case_of(record), take_look=lambda: Look(inner_terms=InnerTerms(place, sizes)))
+    (found,) = m.InnerTermDominates.seen(case)
+    assert (found.layer, found.penalty, found.data) == ("d1", 500.0, 1.0)
+    assert "most of all Sum in vae.py:3" in found.evidence() and found.value == 500
+    assert "into 2 layers up to d1" in found.evidence()
+    assert not list(m.InnerTermDominates.seen(case_of(record)))
+    last = {"d2/kernel": (300.0, 1.0)}  # it reads the end itself
+    other = dataclasses.replace(case, take_look=lambda: Look(inner_terms=InnerTerms(place, last)))
+    assert not list(m.InnerTermDominates.seen(other))
+
+
+def alike(kernel, value=None):
+    """A layer whose units all have the weights of the first, or one number."""
+    kernel.kernel = np.repeat(kernel.kernel[:, :1], kernel.units, axis=1)
+    if value is not None:
+        kernel.kernel[:] = value
+    return kernel
+
+
+def test_units_that_stay_the_same():
+    """All weights are one number, so gradients are equal too. The last of these layers parts by itself."""
+    same = [alike(dense(seed=n, activation="tanh"), 0.1) for n in range(2)]
+    case = case_of(step(inputs(), *same, dense(**HEAD)))
+    first, last = m.Symmetric.seen(case)
+    assert (first.layer, first.units, first.severity) == ("d0", WIDTH, "error")
+    assert first.value < first.threshold(case) == 1e-4
+    assert "All 8 units of d0 have the same weights and get the same gradients" in first.evidence()
+    assert (last.layer, last.severity) == ("d1", "info") and last.value > 0.1
+    assert "part as they learn" in last.evidence()
+    assert diagnosed(step(inputs(), *same, dense(**HEAD))) == first
+
+
+def test_equal_weights_and_other_biases():
+    """What tells units apart is not the kernel alone."""
+    same = [alike(dense(seed=n, bias=np.linspace(-1, 1, WIDTH), activation="tanh"), 0.1) for n in range(2)]
+    assert not list(m.Symmetric.seen(case_of(step(inputs(), *same, dense(**HEAD)))))
+
+
+def test_equal_units_whose_gradients_cancel():
+    """Rows of gradients that add up to nothing, as those of a softmax do: the layer before gets none."""
+    head = alike(dense(units=2, activation="linear"), 1.0)
+    opposite = np.repeat(np.random.default_rng(0).normal(size=(64, 1)), 2, axis=1) * [1, -1]
+    record = step(inputs(), dense(seed=1), head, arriving=opposite)
+    found = diagnosed(record)
+    assert (found.cause, found.layer, found.severity) == ("symmetric", "d1", "warning")
+    assert found.cancels and found.gain < 1e-6 and "that cancels" in found.evidence()
+    origin = diagnose(case_of(record)).origins["d0/kernel"][0]
+    assert origin.mechanism == found
+
+
+def test_equal_negative_weights_are_dead_by_their_weights():
+    """Their death is told, and that they are equal informs: no gradient tells whether they stay so."""
+    negative = alike(dense(seed=1), -0.5)
+    record = step(inputs(), dense(), negative, dense(**HEAD))
+    first, second = diagnose(case_of(record)).findings
+    assert (first.cause, first.layer, first.severity) == ("dead_activation", "d1", "error")
+    assert "no live input meets a weight of its own sign" in first.evidence
+    assert (second.cause, second.severity) == ("symmetric", "info")
+    assert "no gradient comes that could tell them apart" in second.evidence
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_zero_scale(learns):
     """One that gets a gradient is about to grow."""
     found = m.ZeroScale("norm", "gamma", 0.0, learns)
-    assert found.severity == severity and ("will grow" in found.evidence()) is learns
+    assert found.only_informs is learns and ("will grow" in found.evidence()) is learns
 
 
 # ---- on the way ----------------------------------------------------------------------------------
@@ -150,18 +373,51 @@ def test_vanishing_gradient_by_kernels():
     assert "kernels too small" in found.evidence()
 
 
-def test_a_slow_decay_that_would_not_suffice_informs():
-    """Less than the powers of ten that make a gradient near zero."""
-    decay = m.VanishingGradient("d", 3, 0.5, True, False, True, "d", 1.0, 1.0)
-    assert decay.severity == "info"
-    assert dataclasses.replace(decay, suffices=True).severity == "error"
+def steepest(case):
+    """The layer whose node passes on the smallest part of what arrives, of those behind the first one."""
+    return min(case.flow.nodes[1:], key=lambda node: node.gain).layer
+
+
+@pytest.mark.parametrize("weak", [3, 5])
+def test_the_strongest_drop_is_where_the_gain_is_smallest(weak):
+    """Slope and kernel together: neither the smallest slope nor the smallest kernel tells."""
+    layers = [dense(seed=at, activation="sigmoid", scale=1.5) for at in range(9)]
+    layers[2] = dense(seed=2, activation="sigmoid", scale=2.5, bias=1.5)  # small slopes, large kernel
+    layers[7] = dense(seed=7, activation="tanh", scale=0.2)  # a small kernel, slopes near 1
+    layers[weak] = dense(seed=weak, activation="sigmoid", scale=0.5)  # both
+    record = step(inputs(), *layers)
+    found = diagnosed(record)
+    assert found.layer == steepest(case_of(record)) == f"d{weak}"
+    assert f"the strongest drop is at d{weak}" in found.evidence() and found.severity == "error"
+
+
+def test_what_only_moves_numbers_about_takes_nothing():
+    """The last node has no weights, and hands on all that arrives: a Reshape, say."""
+    layers = [dense(seed=at, activation="sigmoid") for at in range(8)]
+    record = step(inputs(), *layers, Dense(np.eye(WIDTH, dtype=np.float32), activation="linear"))
+    sites = tuple(site for site in record.sites if site.layer != "d8")
+    case = case_of(dataclasses.replace(record, sites=sites))
+    (found,) = diagnose(case).mechanisms.values()
+    assert case.flow.nodes[8].gain == pytest.approx(1) and found.layer == steepest(case) != "d8"
+
+
+def test_nothing_that_was_measured_takes_the_gradient():
+    """What does not arrive, though every node hands on what it got, is no decay."""
+    record = step(inputs(), *hidden(), loss_gradient=1.0)
+    gradients = ("output_gradient", "preactivation_gradient", "kernel_gradient")
+    silent = [
+        dataclasses.replace(site, **{name: np.float32(1e-6) * getattr(site, name) for name in gradients})
+        for site in record.sites[:2]
+    ]
+    found = diagnosed(dataclasses.replace(record, sites=(*silent, *record.sites[2:])))
+    assert isinstance(found, m.UnexplainedWay) and "nothing that was measured" in found.evidence()
 
 
 def test_vanishing_at_a_node():
     """Error, or info where its own weights get a gradient."""
     found = m.VanishingAtNode("scores", 1e-4, learns=False)
     assert found.severity == "error" and "only 0.0001 of the gradient" in found.evidence()
-    assert dataclasses.replace(found, learns=True).severity == "info"
+    assert dataclasses.replace(found, learns=True).only_informs and not found.only_informs
     assert found.threshold(case_of(step(inputs(), *hidden()))) == pytest.approx(10**-1.5)
 
 
@@ -329,7 +585,7 @@ def test_a_silent_loss_against_the_best_constant_prediction():
     told = {}
     for name, value in (("learnt", HALF), ("between", 0.2 + 0.6 * HALF), ("stuck", 0 * HALF + 0.3)):
         told[name] = m.ZeroLossGradient.at(case_of(with_output(record, value=value)), "d1")
-    assert [found.severity for found in told.values()] == ["info", "warning", "warning"]
+    assert [found.only_informs for found in told.values()] == [True, False, False]
     assert "learnt" in told["learnt"].advice() and "training is done" not in told["stuck"].advice()
     assert "0.32 times" in told["between"].evidence()
     assert "Training is not done" in told["stuck"].evidence()
@@ -356,7 +612,7 @@ def test_weightless_positions(part, kind):
     output = dataclasses.replace(record.outputs[0], sample_weight=weight)
     (found,) = m.WeightlessPositions.seen(case_of(dataclasses.replace(record, outputs=(output,))))
     assert type(found) is kind and found.value == part
-    assert found.severity == ("error" if part == 1 else "info")
+    assert found.only_informs is (part < 1)
 
 
 # ---- cut, broken, flushed ------------------------------------------------------------------------
@@ -373,6 +629,62 @@ def test_the_layer_that_cuts_is_named():
     """A node without a kernel that capture marks."""
     found = m.Disconnected("round", "layer", "d1")
     assert found.evidence() == "The gradient ends at round: d1 behind it has one, but none comes through."
+
+
+def constant(record, number):
+    """The step with a softmax over one unit in a layer."""
+    ones = np.ones((64, 1), np.float32)
+    changes = {
+        "activation": Activation("softmax", "weights"), "output": ones, "slope": 0 * ones,
+        "preactivation_gradient": 0 * ones,
+    }  # fmt: skip
+    sites = [
+        dataclasses.replace(site, **changes, kernel_gradient=0 * site.kernel) if site.node == number else site
+        for site in record.sites
+    ]
+    record = dataclasses.replace(record, sites=tuple(sites))
+    return with_node(record, number, output=sums_of(ones))
+
+
+def test_a_softmax_over_one_unit():
+    """It puts out 1: told as that, and not as saturated."""
+    found = diagnosed(constant(step(inputs(), dense(), dense(units=1), dense(1, 3, activation="linear")), 1))
+    assert found == m.ConstantOutput("weights", "single") and found.severity == "warning"
+    assert "The softmax of weights is over one element: it puts out the same" in found.evidence()
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes", "told"),
+    [
+        ("key", {"stage": SCORES}, True),
+        ("query", {"stage": SCORES}, False),
+        ("k", {"kind": "Attention"}, True),
+        ("k", {}, False),
+    ],
+)
+def test_attention_to_one_key(layer, changes, told):
+    """As a recording shows it: the maker of the keys puts out one of them."""
+    case = case_of(with_node(with_node(step(inputs(), *hidden()), 0, layer=layer), 1, **changes))
+    assert (m.ConstantOutput.at(case, 1) is not None) is told
+
+
+def test_a_mask_that_leaves_nothing_to_choose():
+    """What a second look found, in words, and other advice."""
+    place = Place("mha", "Softmax")
+    left = m.ConstantOutput("mha", "one left", place)
+    assert "Softmax in mha is over rows of which a mask leaves one element" in left.evidence()
+    assert "Check the mask" in left.advice() != m.ConstantOutput("mha", "single").advice()
+
+
+def test_zeros_to_a_part_of_what_a_node_reads():
+    """A warning, for the rest gets its gradient; an error where nothing does."""
+    record = step(inputs(), *hidden())
+    zero, live = Scalars(0.0, 9, 0, 9), Scalars(1.0, 0, 0, 9)
+    partly = case_of(with_node(record, 2, input_gradients=(zero, live), producers=(0, 1)))
+    found = m.Disconnected.of_zeros(partly, 2)
+    assert found.severity == "warning" and "only zeros go on from there to a part" in found.evidence()
+    found = m.Disconnected.of_zeros(case_of(with_node(record, 2, input_gradients=(zero,))), 2)
+    assert found.severity == "error" and found.advice().startswith("Look for a product with zero")
 
 
 def test_masked():
@@ -418,7 +730,18 @@ def test_underflow():
 def test_frozen():
     """All weights of a layer together."""
     (found,) = m.Frozen.seen(case_of(step(inputs(), *hidden(trainable=False))))
-    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.severity == "info"
+    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.only_informs
+
+
+def test_a_gradient_of_nothing():
+    """Where a step asks for one, what is frozen was to be trained."""
+    record = dataclasses.replace(step(inputs(), *hidden(trainable=False)), idle=1)
+    case = case_of(record)
+    (found,) = m.GivenNothing.seen(case)
+    assert (found.layer, found.layers, found.severity) == ("d1", ("d1",), "warning")
+    assert "a gradient of no weights at all" in found.evidence()
+    assert not list(m.Frozen.seen(case)) and not list(m.NothingTrained.seen(case))
+    assert not list(m.GivenNothing.seen(case_of(dataclasses.replace(step(inputs(), *hidden()), idle=1))))
 
 
 def test_nothing_is_trained():
@@ -431,7 +754,7 @@ def test_nothing_is_trained():
 
 def test_cancellation():
     """Positive and negative terms of the same size; a bias is so by design."""
-    assert m.Cancellation("d").severity == "info" and not m.Cancellation("d").by_design
+    assert m.Cancellation("d").only_informs and not m.Cancellation("d").by_design
 
 
 def test_unexplained():
@@ -501,6 +824,32 @@ def test_a_place_in_words():
     assert str(Place("gate", "Relu", "/home/me/net.py", 3)) == "Relu in net.py:3"
 
 
+LINE = Place("", "Round", "/home/me/net.py", 3, "tf.round(x)")
+
+
+def test_a_recorded_cut_names_its_line():
+    """The gradient of `d0` is cut by a node that the graph shows to round."""
+    first = dense()
+    record = step(inputs(), first, dense(seed=1, cut=True), dense(**HEAD))
+    found = diagnosed(with_node(record, 1, cut_at=LINE))
+    assert found == m.Disconnected("d1", "operation", place=LINE)
+    assert "ends at Round in net.py:3: `tf.round(x)`" in found.evidence()
+
+
+def test_a_recorded_loss_names_its_line():
+    """Nothing comes out of it."""
+    record = step(inputs(), dense(), dense(**HEAD))
+    sites = [
+        dataclasses.replace(s, output_gradient=None, preactivation_gradient=None, kernel_gradient=None)
+        for s in record.sites
+    ]
+    nodes = [dataclasses.replace(n, output_gradient=None, input_gradients=(None,)) for n in record.nodes]
+    output = dataclasses.replace(record.outputs[0], gradient=None, cut_at=LINE)
+    record = dataclasses.replace(record, sites=tuple(sites), nodes=tuple(nodes), outputs=(output,))
+    (found,) = diagnose(case_of(record)).mechanisms.values()
+    assert found == m.Disconnected("d1", "operation", place=LINE)
+
+
 def test_layers_of_unknown_kind():
     """Near-zero gradients between live surroundings; or behind an input of zeros; or none at all."""
     live = step(inputs(), *hidden())
@@ -508,7 +857,7 @@ def test_layers_of_unknown_kind():
     kinds = {type(o.mechanism) for o in diagnose(case_of(silent)).origins["d1/own"]}
     assert kinds == {m.UnexplainedLayer}
     unused = diagnose(case_of(with_whole_layer(live, None, node=1)))
-    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "unused")
+    assert unused.mechanisms["disconnected", "d1"] == m.Disconnected("d1", "inside")
     zero = diagnose(
         case_of(with_whole_layer(with_node(live, 0, output=Scalars(0.0, 9, 0, 9)), np.zeros(5), 1))
     )
@@ -521,7 +870,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 18
+    assert len({kind.cause for kind in kinds}) == 24
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

@@ -1,22 +1,30 @@
 """Each rule that makes one mechanism of what several weights see, on origins written by hand."""
 
 import dataclasses
+import types
 
 import pytest
 
+from tests.mechanisms.chains import case_of, dense, inputs, step
 from trainobs.diagnosis._merge import (
     MERGE_RULES,
     Traces,
+    inner_terms_are_loud,
+    one_cut_is_one_finding,
     one_slow_decay,
     only_what_is_a_finding,
     outputs_explain_silence,
     zeros_follow_the_cut,
+    zeros_wait_for_zeros,
 )
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._steps import Steps
 from trainobs.mechanisms import (
     Cancellation,
     DeadActivation,
     Disconnected,
+    Exploding,
+    InnerTermDominates,
     Masked,
     OutputMismatch,
     VanishingAtNode,
@@ -24,7 +32,9 @@ from trainobs.mechanisms import (
     VanishingSignal,
     WeightlessPositions,
     ZeroLossGradient,
+    ZeroWeights,
 )
+from trainobs.records import Place
 
 
 @dataclasses.dataclass
@@ -32,11 +42,12 @@ class Case:
     """All that a rule may ask of a case."""
 
     loss_is_silent: bool = False
+    weights: dict = dataclasses.field(default_factory=dict)
 
 
 def decay(layer):
-    """A slow decay whose strongest loss is at a layer."""
-    return VanishingGradient(layer, 3, 0.1, True, True, False, layer, 0.1, 0.5)
+    """A slow decay whose strongest drop is at a layer."""
+    return VanishingGradient(layer, 3, 0.1, True, False, layer, 0.1, 0.5)
 
 
 DEAD = DeadActivation("head", "", "relu", "bias", 1.0, 4, 4, 1.0, 9.0, 1.0, 1.0, 1.0, 9.0, "")
@@ -102,6 +113,23 @@ def test_zeros_behind_a_cut_are_the_cut():
     assert mechanisms(found, "b") == [cut] and mechanisms(found, "c") == [others]
 
 
+@pytest.mark.parametrize(("line", "cuts"), [(3, 1), (4, 2)])
+def test_gradients_that_end_in_one_line_end_by_one_cut(line, cuts):
+    """Whatever the layers are."""
+    places = [Place("", "StopGradient", "net.py", 3), Place("", "Round", "net.py", line)]
+    ends = [Origin(Disconnected(name, "operation", place=p)) for name, p in zip("ab", places, strict=True)]
+    traces = Traces((), {"u": (ends[0],), "v": (ends[1],)}, frozenset("uv"))
+    assert len(one_cut_is_one_finding(traces, Case()).roots()) == cuts
+
+
+def test_a_model_without_any_gradient_has_one_cut():
+    """Both heads of it are unused; where another weight has a gradient, they may be for two reasons."""
+    traces = Traces((), {name: (Origin(Disconnected(name, "unused")),) for name in "ab"}, frozenset("ab"))
+    connected = types.SimpleNamespace(info=types.SimpleNamespace(connected=True))
+    assert len(one_cut_is_one_finding(traces, Case()).roots()) == 1
+    assert len(one_cut_is_one_finding(traces, Case(weights={"w": connected})).roots()) == 2
+
+
 def test_what_is_no_finding_is_left_out():
     """A weight that does not ask keeps the origins that are findings; a bias that cancels keeps its own."""
     by_design = Cancellation("h", by_design=True)
@@ -114,9 +142,9 @@ def test_what_is_no_finding_is_left_out():
 
 def test_shares_and_steps_survive():
     """An origin that is explained better keeps its way and its part."""
-    given = Traces((Origin(MISMATCH),), {"a": (Origin(DEAD, ("a", "head"), 0.5),)}, frozenset("a"))
+    given = Traces((Origin(MISMATCH),), {"a": (Origin(DEAD, Steps.of("a", "head"), 0.5),)}, frozenset("a"))
     (origin,) = outputs_explain_silence(given, Case()).walked["a"]
-    assert (origin.steps, origin.share, origin.key) == (("a", "head"), 0.5, ("output_mismatch", "head"))
+    assert (origin.steps.shown, origin.share, origin.key) == (("a", "head"), 0.5, ("output_mismatch", "head"))
 
 
 def test_the_order_of_the_rules():
@@ -124,6 +152,25 @@ def test_the_order_of_the_rules():
     assert [rule.__name__ for rule in MERGE_RULES] == [
         "outputs_explain_silence",
         "one_slow_decay",
+        "penalties_hold_kernels",
+        "inner_terms_are_loud",
+        "zeros_wait_for_zeros",
         "zeros_follow_the_cut",
         "only_what_is_a_finding",
     ]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_zeros_wait_for_zeros(learns):
+    """A kernel of zeros that another one keeps from learning is not at fault, if that one will grow."""
+    case = case_of(step(inputs(), dense(), dense(seed=1), dense(seed=2)))
+    own, end = ZeroWeights("d1", "kernel", 0.0, 0.5), ZeroWeights("d2", "kernel", 0.0, 0.5, learns)
+    found = zeros_wait_for_zeros(traces(**{"d0/kernel": [own], "d1/kernel": [end]}), case)
+    assert mechanisms(found, "d0/kernel") == [end if learns else own]
+
+
+def test_inner_terms_are_loud():
+    """A gradient that a term of the loss sends to the middle of a net has not grown on its way there."""
+    growth, term = Exploding("d0", 113.0, 1.0, 0.5, 0.5), InnerTermDominates("d1", "2 layers", 9.0, 0.1, 0.5)
+    assert [o.mechanism for o in inner_terms_are_loud(traces(growth, term), Case()).direct] == [term]
+    assert [o.mechanism for o in inner_terms_are_loud(traces(growth), Case()).direct] == [growth]

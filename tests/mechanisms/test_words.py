@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainobs import mechanisms as m
-from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
+from trainobs.mechanisms._words import are, everywhere, interval, part_of, percent, ranges, several
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
         (3, 8, "3 of the 8 units"),
         (1, 8, "1 of the 8 units"),
         (1, 1, "The only unit"),
-        (0, 1, "0 of the 1 unit"),
+        (0, 8, "No unit"),
     ],
 )
 def test_a_part_of_things(number, total, text):
@@ -26,6 +26,18 @@ def test_one_thing_has_a_singular():
     assert (several(1, "layer"), several(1200, "layer")) == ("1 layer", "1,200 layers")
     assert (are(1), are(0), are(2)) == ("is", "are", "are")
     assert (everywhere(1), everywhere(64)) == ("at the only position", "at all 64 positions")
+
+
+def test_only_none_and_all_are_rounded_to_them():
+    """A small part is not 0 %, and a large one is not all."""
+    parts = [0.0, 0.001, 0.57, 0.999, 1.0]
+    assert [percent(part) for part in parts] == ["0%", "less than 1%", "57%", "more than 99%", "100%"]
+
+
+def test_a_range_may_have_no_end():
+    """What an activation puts out."""
+    assert interval(0, np.inf) == "[0, ∞)" and interval(-1, 1) == "[-1, 1]"
+    assert interval(-np.inf, np.inf) == "(−∞, ∞)"
 
 
 def test_neighbours_are_one_range():
@@ -78,4 +90,5 @@ def test_a_single_frozen_weight():
 def test_a_single_saturated_position():
     """Of one sample."""
     fields = dead(0, 4, 1, "weights").__dict__ | {"activation": "tanh"}
+    del fields["doubt"], fields["needed"]
     assert " over 1 position; " in m.SaturatedActivation(**fields).evidence()

@@ -14,6 +14,7 @@ import pytest
 import trainobs
 from trainobs.errors import InvalidArgument
 from trainobs.recording import Recording
+from trainobs.records import Place
 
 
 def assert_equal(one: object, other: object, where: str = "record") -> None:
@@ -58,6 +59,14 @@ def plain(record: object) -> object:
         own = {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
         return dataclasses.replace(record, **own)
     return record
+
+
+def test_lines_come_back(recording, tmp_path):
+    """What a graph showed of the user's code is text."""
+    record, place = recording.at(0), Place("own", "Round", "/home/me/net.py", 3, "tf.round(x)")
+    nodes = tuple(dataclasses.replace(node, cut_at=place, made_at=place) for node in record.nodes)
+    Recording((dataclasses.replace(record, nodes=nodes),)).save(tmp_path / "run.safetensors")
+    assert Recording.load(tmp_path / "run.safetensors").at(0).nodes[0].cut_at == place
 
 
 def test_the_report_is_the_same(recording, tmp_path):

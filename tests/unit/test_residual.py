@@ -57,3 +57,49 @@ def test_a_gradient_that_no_term_explains_is_told() -> None:
     assert ("unexplained", "tied") in set(
         zip(report.findings["cause"], report.findings["layer"], strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "decays"), [(keras.regularizers.L2(0.5), True), (keras.regularizers.L1(0.5), False)]
+)
+def test_the_size_of_a_penalty(regularizer: keras.regularizers.Regularizer, decays: bool) -> None:
+    """As NumPy has it: 2λ‖w‖ and λ√size; only an L2 penalty is in proportion to its weight."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, kernel_regularizer=regularizer, name="own"), layers.Dense(2)]
+    )
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 6)).astype(np.float32), rng.normal(size=(16, 2)).astype(np.float32)
+    report = trainobs.explain_near_zero_gradients(model, x, y, batch_size=8)
+    kernel = model.layers[0].get_weights()[0]
+    figures, other = (report.statistics.sites[f"sequential/{name}/kernel"] for name in ("own", "dense"))
+    expected = np.linalg.norm(kernel) if decays else 0.5 * np.sqrt(kernel.size)
+    positions = figures.positions
+    assert figures.sums["penalty"] / positions == pytest.approx(expected, rel=1e-5)
+    along = figures.sums["penalty_along"] / figures.sums["penalty"]
+    assert along == pytest.approx(1) if decays else along < 0.99
+    assert other.sums["penalty"] == 0
+
+
+@pytest.mark.parametrize(("strength", "cause"), [(1e-3, None), (20.0, "penalty_dominates")])
+def test_a_penalty_that_a_loss_adds_up(strength: float, cause: str | None) -> None:
+    """In an own train step, as TensorFlow's guides have it: told apart without a regulariser."""
+    keras.utils.set_random_seed(0)
+
+    class Own(keras.Sequential):
+        def compute_loss(self, *args: object, **kwargs: object) -> object:
+            penalties = [keras.ops.sum(v**2) / 2 for v in self.trainable_variables]
+            return super().compute_loss(*args, **kwargs) + strength * sum(penalties)
+
+    model = Own([keras.Input((6,)), layers.Dense(8, "tanh", name="first"), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 6)).astype(np.float32), rng.normal(size=(64, 2)).astype(np.float32)
+    report = trainobs.explain_near_zero_gradients(model, x, y)
+    assert report.layers["residual"].max() < 1e-4
+    (key,) = (key for key in report.statistics.sites if key.endswith("first/kernel"))
+    figures = report.statistics.sites[key]
+    expected = strength * np.linalg.norm(model.layers[0].get_weights()[0])
+    assert figures.sums["penalty"] / figures.positions == pytest.approx(expected, rel=1e-3)
+    assert set(report.findings["cause"]) == ({cause} if cause else set())

@@ -11,16 +11,15 @@ Arrays are compact where a figure is the same along an axis: (*k, i, 1) or (*k, 
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 
 from trainobs.analysis._causes import Cause, shares
 from trainobs.analysis._likelihoods import likelihoods
 from trainobs.analysis._verdicts import Verdicts
-from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, WeightFigures
+from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, Used, WeightFigures
 from trainobs.records import Scalars, sums_of
-from trainobs.statistics import SiteInfo, SiteStatistics
+from trainobs.statistics import PROPORTIONAL, SiteInfo, SiteStatistics
 from trainobs.thresholds import NearZero
 
 
@@ -78,8 +77,8 @@ class GradientFigures(WeightFigures):
 
     @property
     def is_finite(self) -> bool:
-        """Whether no gradient is NaN or infinite."""
-        return not self._gradient_sums.non_finite
+        """Whether no gradient is NaN or infinite: neither the terms nor what the step itself computed."""
+        return not self._gradient_sums.non_finite and bool(np.isfinite(self._sums["residual"]))
 
     @property
     def exact_zero_fraction(self) -> float:
@@ -90,6 +89,28 @@ class GradientFigures(WeightFigures):
     def gradient_rms(self) -> float:
         """Root mean square of the data gradient over all weights."""
         return float(np.sqrt(self._gradient_sums.square_sum / self.size)) / self.statistics.positions
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the data gradient."""
+        return float(np.sqrt(self._gradient_sums.square_sum)) / self.statistics.positions
+
+    @property
+    def healthy_norm(self) -> float:
+        """a* · g* · √T / n of all weights: what terms of healthy sizes and random signs add up to."""
+        squares = np.square(np.broadcast_to(self.verdicts.thresholds, self.shape), dtype=np.float64)
+        return float(np.sqrt(np.sum(squares))) / self._rtol
+
+    @property
+    def penalty_norm(self) -> float:
+        """Norm of what the weight's own penalty has in its gradient."""
+        return float(self._sums.get("penalty", 0.0)) / self.statistics.positions
+
+    @property
+    def decays(self) -> bool:
+        """Whether its penalty only makes the weight smaller, in proportion: an L2 penalty does."""
+        along = float(self._sums.get("penalty_along", 0.0)) / self.statistics.positions
+        return self.penalty_norm > 0 and along >= PROPORTIONAL * self.penalty_norm
 
     @property
     def mean_gradient(self) -> float:
@@ -117,17 +138,17 @@ class GradientFigures(WeightFigures):
         return int(np.count_nonzero(self.near_zero)) + self.unused
 
     @functools.cached_property
-    def _used(self) -> Array:
-        """Which weights have terms."""
+    def _has_terms(self) -> Array:
+        """Which weights have terms: those that were used."""
         return np.broadcast_to(self._sums["terms"] > 0, self.shape)
 
-    @property
-    def used_near_zero(self) -> float:
-        """Near-zero fraction of the weights that were used; nan if none was.
-
-        Of a table, those of the rows that were looked up; of a window, those that do not meet padding only.
-        """
-        return float(np.mean(self.near_zero[self._used])) if np.any(self._used) else math.nan
+    @functools.cached_property
+    def used(self) -> Used:
+        """How many weights were used, and how many of these have a gradient near zero, or of exactly 0."""
+        zero = self._has_terms & (self.gradient == 0)
+        near_zero = self._has_terms & self.near_zero
+        counts = (self._has_terms, near_zero, zero)
+        return Used(*(int(np.count_nonzero(of)) for of in counts))
 
     @functools.cached_property
     def near_zero_by_input(self) -> Array:
@@ -161,7 +182,7 @@ class GradientFigures(WeightFigures):
     @functools.cached_property
     def used_shares(self) -> dict[Cause, float]:
         """`shares` of the weights that were used."""
-        return _as_floats(shares(self.verdict[self._used]))
+        return _as_floats(shares(self.verdict[self._has_terms]))
 
     @functools.cached_property
     def likelihoods(self) -> dict[str, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from trainobs.records import Broken, Ending, Place
+from trainobs.records import Broken, Ending, InnerTerms, Place
 
 
 class SecondLook(Protocol):
@@ -28,6 +28,12 @@ class SecondLook(Protocol):
 
     def flat_derivative(self) -> Place | None:
         """Where an inner tape took a gradient that is exactly zero."""
+
+    def inner_terms(self) -> InnerTerms | None:
+        """The terms of the loss that read the net before its end, if it has both kinds."""
+
+    def used_elsewhere(self, weight: str, layer: str) -> Place | None:
+        """What reads a weight, given its path, outside of its layer, and sends it a gradient."""
 
 
 #: Takes the second look; None where none can be had.

@@ -9,7 +9,8 @@ or anything that draws conclusions or pictures. Its own rooms go one way, each i
 * `reading`: which tensors may be read without moving a bit, a plan of the step, records of its values;
 * `layers`: what each weight of each kind of layer met; `layers/recurrent` apart.
 
-`_keras_internals` holds every private Keras name that we need, with the reason.
+`_keras_internals` holds every private Keras name that we need, with the reason; `_users_lines` tells the
+user's code from others'.
 """
 
 from trainobs.capture._keras_internals import all_layers, maker_of

@@ -72,6 +72,11 @@ def added_losses(model: keras.Model) -> list[tuple[keras.Layer, list[object]]]:
     return [(layer, [*layer._losses]) for layer in (model, *all_layers(model))]
 
 
+def adds_loss(layer: keras.Operation) -> bool:
+    """Whether a layer's last call gave something to `add_loss`, or has its output penalised."""
+    return bool(getattr(layer, "_losses", ())) or getattr(layer, "activity_regularizer", None) is not None
+
+
 def put_back_losses(losses: list[tuple[keras.Layer, list[object]]]) -> None:
     """Undo what later calls have changed of `added_losses`."""
     for layer, added in losses:

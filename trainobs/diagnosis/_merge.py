@@ -10,14 +10,20 @@ from trainobs.diagnosis._downstream import Origins
 from trainobs.diagnosis._origin import Origin
 from trainobs.mechanisms import (
     Cancellation,
+    DeadActivation,
     Disconnected,
+    Exploding,
+    HeldSmall,
+    InnerTermDominates,
     Key,
     Masked,
     Mechanism,
     Silenced,
+    VanishingAtNode,
     VanishingGradient,
     VanishingSignal,
     ZeroLossGradient,
+    ZeroWeights,
 )
 
 
@@ -87,6 +93,50 @@ def one_slow_decay(traces: Traces, case: Case) -> Traces:
     return traces.mapped(joined)
 
 
+def penalties_hold_kernels(traces: Traces, case: Case) -> Traces:
+    """Where penalties hold every kernel that is too small, one of them explains what is lost by these.
+
+    Of units whose kernel is next to nothing the bias alone decides whether they are off.
+    """
+    held = {o.mechanism.layer: o.mechanism for o in traces.direct if isinstance(o.mechanism, HeldSmall)}
+    small = {figures.info.layer for figures in case.small_kernels}
+    if not held or not small <= held.keys():
+        return traces
+
+    def explained(origin: Origin) -> Origin:
+        own = held.get(origin.mechanism.layer)
+        if isinstance(origin.mechanism, ZeroWeights | DeadActivation):
+            return origin if own is None else origin.by(own)
+        return origin.by(own or next(iter(held.values()))) if is_slow_decay(origin.mechanism) else origin
+
+    return traces.mapped(explained)
+
+
+def inner_terms_are_loud(traces: Traces, case: Case) -> Traces:
+    """Where a term of the loss reads the net before its end, the gradient need not have grown up to there."""
+    if not any(isinstance(o.mechanism, InnerTermDominates) for o in traces.direct):
+        return traces
+    direct = tuple(o for o in traces.direct if not isinstance(o.mechanism, Exploding))
+    return dataclasses.replace(traces, direct=direct)
+
+
+def zeros_wait_for_zeros(traces: Traces, case: Case) -> Traces:
+    """A kernel of zeros whose gradient is kept by another one, which will grow, waits for that one too."""
+    waits: dict[str, Mechanism] = {}
+    for weight, origins in traces.walked.items():
+        growing = [
+            o.mechanism for o in origins if isinstance(o.mechanism, ZeroWeights) and o.mechanism.learns
+        ]
+        if growing and len(growing) == len(origins) and case.weights[weight].info.role == "kernel":
+            waits[case.weights[weight].info.layer] = growing[0]
+
+    def followed(origin: Origin) -> Origin:
+        other = waits.get(origin.mechanism.layer) if isinstance(origin.mechanism, ZeroWeights) else None
+        return origin if other is None else origin.by(other)
+
+    return traces.mapped(followed)
+
+
 def is_slow_decay(mechanism: Mechanism) -> bool:
     """Whether gradients or signals vanish over several layers, and not at one node."""
     return isinstance(mechanism, VanishingGradient | VanishingSignal)
@@ -98,11 +148,11 @@ def is_by_design(origin: Origin) -> bool:
 
 
 def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
-    """Where a layer cuts gradients off, by rounding say, that explains why it puts out zeros only."""
+    """Where a layer cuts gradients off, or shrinks them, that explains why it puts out next to nothing."""
     cuts = {
         origin.mechanism.layer: origin.mechanism
         for origin in traces.roots().values()
-        if isinstance(origin.mechanism, Disconnected)
+        if isinstance(origin.mechanism, Disconnected | VanishingAtNode)
     }
 
     def followed(origin: Origin) -> Origin:
@@ -111,6 +161,29 @@ def zeros_follow_the_cut(traces: Traces, case: Case) -> Traces:
         return origin if cut is None else origin.by(cut)
 
     return traces.mapped(followed)
+
+
+def one_cut_is_one_finding(traces: Traces, case: Case) -> Traces:
+    """Gradients that end in one line, or of a whole model for want of a way to the loss, end by one cut."""
+    whole = not any(figures.info.connected for figures in case.weights.values())
+    first: dict[object, Mechanism] = {}
+    for origin in traces.roots().values():
+        if isinstance(origin.mechanism, Disconnected):
+            first.setdefault(_cut_of(origin.mechanism, whole), origin.mechanism)
+
+    def joined(origin: Origin) -> Origin:
+        cut = _cut_of(origin.mechanism, whole) if isinstance(origin.mechanism, Disconnected) else None
+        return origin if cut is None or cut not in first else origin.by(first[cut])
+
+    return traces.mapped(joined)
+
+
+def _cut_of(mechanism: Disconnected, whole: bool) -> object:
+    """What tells a cut from others: its line, or else its layer."""
+    place = mechanism.place
+    if place is not None and place.file and mechanism.where == "operation":
+        return place.file, place.line
+    return "unused" if whole and mechanism.where == "unused" else mechanism.key
 
 
 def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
@@ -127,6 +200,9 @@ def only_what_is_a_finding(traces: Traces, case: Case) -> Traces:
 MERGE_RULES: tuple[Rule, ...] = (
     outputs_explain_silence,
     one_slow_decay,
+    penalties_hold_kernels,
+    inner_terms_are_loud,
+    zeros_wait_for_zeros,
     zeros_follow_the_cut,
     only_what_is_a_finding,
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
+
+import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
 from trainobs.findings import Finding, ranked
-from trainobs.mechanisms import ranges
+from trainobs.mechanisms import Mechanism, ranges
 
 
 def rank(traces: Traces, case: Case) -> tuple[Finding, ...]:
@@ -22,16 +25,29 @@ def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
     layers = dict.fromkeys(case.weights[weight].info.layer for weight in held)
     mechanism = root.mechanism
     return Finding(
-        severity="info" if root.is_joint else mechanism.severity,
+        severity=_severity(mechanism, layers, root in traces.direct, case),
         cause=mechanism.cause,
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),
         affects=tuple(layer for layer in layers if layer != mechanism.layer),
-        evidence=" ".join([mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]),
+        evidence=" ".join(
+            [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case), *_hidden(held, case)]
+        ),
         remedy=mechanism.advice(),
         value=mechanism.value,
         threshold=mechanism.threshold(case),
     )
+
+
+def _severity(mechanism: Mechanism, held: Iterable[str], shows: bool, case: Case) -> str:
+    """Severity follows the symptom: a layer that learns next to nothing, or harm that shows by itself."""
+    if mechanism.only_informs:
+        return "info"
+    suffering = case.surely_suffering if mechanism.may_be_chance else case.suffering
+    suffers = not suffering.isdisjoint(held)
+    if suffers and mechanism.severity == "info":
+        return "error"
+    return mechanism.severity if suffers or shows or mechanism.always_harms else "info"
 
 
 def _share(held: dict[str, Origin], case: Case) -> float:
@@ -50,8 +66,18 @@ def _in_time(held: dict[str, Origin], case: Case) -> list[str]:
 
 def _gate(figures: SiteFigures) -> str:
     steps, name = ranges(figures.step_near_zero), figures.info.part or "units"
-    when = f" at time steps {steps} of {figures.steps}" if steps else ""
+    number = "step" if np.sum(figures.step_near_zero) == 1 else "steps"
+    when = f" at time {number} {steps} (there are {figures.steps}, from 0 on)" if steps else ""
     return f"the {name} of {figures.info.layer}{when}"
+
+
+def _hidden(held: dict[str, Origin], case: Case) -> list[str]:
+    """Which gradients look live, as what is near zero of the data's is not of a penalty's."""
+    sites = [case.sites[weight] for weight in held if weight in case.sites]
+    hidden = [site for site in sites if site.penalty_norm > case.near_zero.rtol * site.healthy_norm]
+    layers = dict.fromkeys(site.info.layer for site in hidden)
+    told = f"Penalties hide it: with them, the gradients of {', '.join(layers)} are not near zero."
+    return [told] if hidden else []
 
 
 def _over_determined(held: dict[str, Origin], case: Case) -> list[str]:

@@ -107,10 +107,19 @@ class Facts:
         NotRecorded
             If there is none.
         """
-        named = [f for f in self.sites.values() if name in (f.info.layer, f.info.weight)]
+        named = self._by_name.get(name, [])
         if not named:
             known = ", ".join(dict.fromkeys(figures.info.layer for figures in self.sites.values()))
             raise NotRecorded(f"No layer or weight named {name!r} in this report. Explained layers: {known}.")
+        return named
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[SiteFigures]]:
+        """The weights of each layer and of each path."""
+        named: dict[str, list[SiteFigures]] = {}
+        for figures in self.sites.values():
+            for name in {figures.info.layer, figures.info.weight}:
+                named.setdefault(name, []).append(figures)
         return named
 
     def parts(self, name: str) -> list[SiteFigures]:
@@ -128,7 +137,7 @@ class Facts:
             raise NotRecorded(
                 f"Several weights belong to {name!r}. Name one by its path: {', '.join(paths)}."
             )
-        return [figures for figures in self.sites.values() if figures.info.weight == paths[0]]
+        return [figures for figures in self.named(paths[0]) if figures.info.weight == paths[0]]
 
     def keys(self, weight: str) -> list[str]:
         """The keys of the parts of a weight, whatever is known of it."""

@@ -11,6 +11,7 @@ import pandas as pd
 from trainobs.explanation._facts import Facts
 from trainobs.explanation._quiet import quiet_texts
 from trainobs.findings import COLUMNS, Finding
+from trainobs.mechanisms import percent
 
 
 def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -36,7 +37,7 @@ def findings_text(findings: Sequence[Finding], facts: Facts) -> str:
 
 
 def _paragraph(finding: Finding) -> str:
-    share = f" ({finding.share:.0%} of all weights)" if finding.share > 0 else ""
+    share = f" ({percent(finding.share)} of all weights)" if finding.share > 0 else ""
     head = f"[{finding.severity}] {finding.cause} at {finding.layer}{share}"
     lines = [head, *_indented(finding.evidence)]
     if finding.affects:

@@ -15,33 +15,38 @@ from trainobs.records import Ending, Place
 class Disconnected(Mechanism):
     """No gradient comes through.
 
-    Severity: error; warning for weights that no operation of this batch reads, and where another part of the
-    loss sends gradients
+    Severity: error; warning for weights that no operation of this batch reads, where another part of the
+    loss sends gradients, and where only a part of what a node reads gets none
 
     When: the tape has no gradient for a trainable weight; or a node without a kernel, whose output is not
     zero, lets none through; or the loss is made of second derivatives (of an inner tape), and those of all
     activations are 0.
 
     Where: the layer that lets none through, or the first one behind the gap; where no path leads to the loss,
-    the last layer that can be reached. With a model at hand: the operation, with the line of the user's code.
+    the last layer that can be reached. With a model at hand, or a graph that shows it: the operation, with
+    the line of the user's code.
 
     Parameters
     ----------
-    where : {"unused", "node", "before", "layer", "operation"}
+    where : {"unused", "node", "before", "layer", "operation", "inside", "unseen", "zeros", "some zeros"}
         Nothing leads to the loss; the gradient ends at the layer; before it; at it, as the layer behind
-        shows; at an operation.
+        shows; at an operation; between the layer's output and its weights; it is not known where the layer
+        is called; the layer sends zeros to all that it reads; to a part of it.
     reader : str
         That layer behind.
     place : Place or None
         The operation that lets none through, or the last one that was reached.
     """
 
-    where: Literal["unused", "node", "before", "layer", "operation"]
+    where: Literal[
+        "unused", "node", "before", "layer", "operation", "inside", "unseen", "zeros", "some zeros"
+    ]
     reader: str = ""
     place: Place | None = None
 
     cause = "disconnected"
     on_the_way = True
+    always_harms = True
 
     @classmethod
     def at(cls, case: Case, layer: str, ending: Ending) -> Disconnected:
@@ -53,6 +58,20 @@ class Disconnected(Mechanism):
             return cls(layer, "unused", place=place)
         return cls(place.layer if case.knows(place.layer) else layer, "operation", place=place)
 
+    @classmethod
+    def within(cls, case: Case, node: int) -> Disconnected:
+        """At a node that lets none through; at an operation or line of it, where the graph shows which."""
+        record = case.flow.records[node]
+        place = record.cut_at or record.made_at
+        return cls(case.layer_of(node), "node" if place is None else "operation", place=place)
+
+    @classmethod
+    def before_the_loss(cls, case: Case, node: int) -> Disconnected:
+        """Behind the last node of a way, by what the loss does with the outputs."""
+        cuts = {output.cut_at for output in case.statistics.outputs if not output.touched}
+        (place,) = cuts if len(cuts) == 1 else (None,)
+        return cls(case.layer_of(node), "unused" if place is None else "operation", place=place)
+
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """At an operation."""
         look = None if weight is None else case.second_look
@@ -63,8 +82,25 @@ class Disconnected(Mechanism):
             return of_zeros(self.layer, ending)
         return Disconnected.at(case, self.layer, ending)
 
+    @classmethod
+    def of_zeros(cls, case: Case, node: int) -> Disconnected:
+        """At a node that sends exact zeros to all of what it reads, or to a part."""
+        sent = (gradient for gradient in case.flow.records[node].input_gradients if gradient is not None)
+        if any(gradient.square_sum > 0 for gradient in sent):
+            return cls(case.layer_of(node), "some zeros")
+        found = cls.within(case, node)
+        return found if found.place is not None else cls(found.layer, "zeros")
+
+    @property
+    def severity(self) -> str:
+        """See the class."""
+        return "warning" if self.where == "some zeros" else "error"
+
     def evidence(self) -> str:
         """Where the gradient ends."""
+        if self.where in ("zeros", "some zeros"):
+            to = " to a part of what it reads" if self.where == "some zeros" else ""
+            return f"A gradient arrives at {self.layer}, but only zeros go on from there{to}."
         if self.where == "operation":
             return f"The gradient ends at {self.place}: none goes on from there."
         if self.where == "node":
@@ -75,12 +111,22 @@ class Disconnected(Mechanism):
             return (
                 f"The gradient ends at {self.layer}: {self.reader} behind it has one, but none comes through."
             )
+        if self.where == "inside":
+            return f"A gradient arrives at {self.layer}, but none at its weights."
+        if self.where == "unseen":
+            return (
+                f"No gradient comes to the weights of {self.layer}: it is not called, or in a branch that no "
+                f"sample took, or what is made of them has no gradient."
+            )
         return self._without_a_path()
 
     def _without_a_path(self) -> str:
-        last = "" if self.place is None else f" The last operation on the way is {self.place}."
+        ends = f"No gradient comes to {self.layer}: no differentiable path leads from there to the loss."
+        if self.place is not None:
+            return f"{ends} The last operation on the way is {self.place}."
         return (
-            f"No gradient comes to {self.layer}: no differentiable path leads from there to the loss.{last}"
+            f"{ends} What it puts out was never used by a differentiable operation, as where it becomes a "
+            f"NumPy array or a Python float."
         )
 
     def advice(self) -> str:
@@ -90,7 +136,10 @@ class Disconnected(Mechanism):
                 "Compute the loss of what the model puts out, by TensorFlow's operations: NumPy arrays, "
                 "Python numbers and tf.numpy_function have no gradient."
             )
-        return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
+        if self.where in ("zeros", "some zeros"):
+            return "Look for a product with zero, a mask, or a softmax over one element there."
+        remove = "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
+        return f"Call the layer on the way to the loss. {remove}" if self.where == "unseen" else remove
 
 
 class NeverRead(Disconnected):

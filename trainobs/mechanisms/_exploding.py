@@ -60,17 +60,24 @@ class Exploding(Mechanism):
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """The first layer, from the loss, at which the gradient has grown too large."""
-        kernels = [figures for figures in case.sites.values() if figures.info.role == "kernel"]
-        for figures in reversed(kernels):
-            growth, mean = _growth(case, figures), figures.mean_gradient
-            grows = growth > case.thresholds.exploding_growth
-            if grows or mean > case.thresholds.exploding_mean:
-                # if it has not grown, the input is large here, not the gradient
-                at = figures if grows else max(kernels, key=lambda f: f.kernel_rms / f.healthy_weight)
-                if grows or not any(LoudLoss.seen(case)):
-                    yield cls(at.info.layer, growth, mean, at.kernel_rms, at.healthy_weight, grows)
+        """The first layer, from the loss, at which the gradient has grown too large; else the largest kernel,
+        if kernel gradients are large without that: then it is what they read that is large."""
+        kernels = [figures for figures in case.sites.values() if figures.info.role == "kernel"][::-1]
+        for figures in kernels:
+            if _growth(case, figures) > case.thresholds.exploding_growth:
+                yield cls._of(case, figures, figures, grows=True)
                 return
+        large = (f for f in kernels if f.mean_gradient > case.thresholds.exploding_mean)
+        shown = next(large, None)
+        if shown is not None and not any(LoudLoss.seen(case)):
+            largest = max(kernels, key=lambda f: f.kernel_rms / f.healthy_weight)
+            yield cls._of(case, shown, largest, grows=False)
+
+    @classmethod
+    def _of(cls, case: Case, shown: SiteFigures, at: SiteFigures, *, grows: bool) -> Exploding:
+        """The mechanism at one kernel, as it shows at one."""
+        growth, mean = _growth(case, shown), shown.mean_gradient
+        return cls(at.info.layer, growth, mean, at.kernel_rms, at.healthy_weight, grows)
 
     @property
     def severity(self) -> str:
@@ -95,10 +102,16 @@ class Exploding(Mechanism):
                 f"kernel gradients of {self.mean:.3g} on average; the kernel of {self.layer} has {kernel}."
             )
         return (
-            f"Kernel gradients are {self.mean:.3g} on average, though the gradient does not grow much on its "
-            f"way back from the output: {self.growth:.3g} times. The values that it meets at kernels are "
-            f"large; the largest kernel, of {self.layer}, has {kernel}."
+            f"Kernel gradients are {self.mean:.3g} on average{self._hardly_grown()}. The values that it "
+            f"meets at kernels are large; the largest kernel, of {self.layer}, has {kernel}."
         )
+
+    def _hardly_grown(self) -> str:
+        """How much the gradient grows, where that is known."""
+        if not self.growth > 0:
+            return ""
+        size = f"it has {self.growth:.3g} times the size that it has there"
+        return f", though the gradient does not grow much on its way back from the output: {size}"
 
     def advice(self) -> str:
         """What to try first, in all cases."""

@@ -9,8 +9,9 @@ import numpy as np
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
-from trainobs.mechanisms._unscaled_input import UnscaledInput
+from trainobs.mechanisms._unscaled_input import UnscaledInput, reads_large_data
 from trainobs.records import DATA
 
 
@@ -19,6 +20,9 @@ class LargeInput(UnscaledInput):
 
     cause = "unscaled_input"
     rank = 37
+
+    def __post_init__(self) -> None:
+        """Nothing has to be off."""
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
@@ -30,14 +34,18 @@ class LargeInput(UnscaledInput):
         """Trained kernels that read such data, without a normalisation before or right behind them."""
         for figures in case.sites.values():
             trained = figures.info.role == "kernel" and figures.info.trainable
-            other = trained and (_is_rescaled(case, figures) or _is_off(case, figures))
-            if trained and not other and cls.holds(case, figures):
+            large = trained and reads_large_data(case, figures)
+            if large and not (_is_rescaled(case, figures) or _is_off(case, figures)):
                 yield cls.of(case, figures)
 
     @property
     def severity(self) -> str:
         """A warning: the layer works."""
         return "warning"
+
+    def summary(self) -> str:
+        """The scale."""
+        return f"rms {self.input_rms:.3g}"
 
     def evidence(self) -> str:
         """The scale, and what it does."""
@@ -65,5 +73,8 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
-    dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    return dead or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)
+    if SaturatedActivation.holds(case, figures) or OneSignedInput.is_told(case, figures):
+        return True
+    some = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
+    dead = DeadActivation.holds(case, figures) or (some and UnscaledInput.holds(case, figures))
+    return dead and case.chance.is_enough(figures.unit_positions)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from trainobs.analysis import Case
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._output_rules import broken_rule
+from trainobs.records import DATA
+from trainobs.statistics import OutputStatistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +49,8 @@ class LoudLoss(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs into which a loss sends such a gradient."""
         for output in case.statistics.outputs:
-            site = case.site_of_output(output)
-            if site is None or broken_rule(output, site, case.thresholds) is not None:
+            site = None if output.node == DATA else case.flow.site_of_activation(output.node)
+            if site is None or _is_explained(case, output):
                 continue
             targets, limit = output.target_rms, case.thresholds.large_input
             predicted = case.flow.records[output.node].output.rms
@@ -72,11 +74,18 @@ class LoudLoss(Mechanism):
 
     def evidence(self) -> str:
         """The sizes of gradient, loss and targets."""
+        now = "" if math.isnan(self.loss) else f" (now {self.loss:.3g})"
         return (
-            f"The loss (now {self.loss:.3g}) sends a gradient of {self.g_out:.3g} per position into "
+            f"The loss{now} sends a gradient of {self.g_out:.3g} per position into "
             f"{self.layer}, where about 1 is usual: its targets have an rms of {self.target_rms:.3g}."
         )
 
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Scale the targets to zero mean and unit variance, and scale the predictions back."
+
+
+def _is_explained(case: Case, output: OutputStatistics) -> bool:
+    """Whether targets don't fit the output."""
+    site = case.site_of_output(output)
+    return site is not None and broken_rule(output, site, case.thresholds) is not None

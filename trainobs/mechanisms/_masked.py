@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._words import percent
 from trainobs.records import DATA, Ending, Place
 
 
@@ -14,15 +16,15 @@ from trainobs.records import DATA, Ending, Place
 class Masked(Mechanism):
     """A layer puts out zeros only, or the loss leaves positions out.
 
-    Severity: error; warning for a softmax over one element; info if the loss leaves only some positions out
+    Severity: error; info if the loss leaves only some positions out
 
     When: positions of an output have weight 0 in the loss, by sample weights, class weights or a mask: all of
     them, or some. Or a layer without a kernel puts out zeros only (a product with a mask of zeros, a
     normalisation of one element or of equal ones), and signals or gradients are lost by it; or an
-    operation in a layer of unknown kind multiplies all gradients with zero, or is a softmax over one element.
+    operation in a layer of unknown kind multiplies all gradients with zero.
 
-    Where: the output layer, with the part; or that layer. With a model at hand: the operation, with the line
-    of the user's code.
+    Where: the output layer, with the part; or that layer. With a model at hand, or a graph that shows it: the
+    operation, with the line of the user's code.
 
     Parameters
     ----------
@@ -30,29 +32,36 @@ class Masked(Mechanism):
         Whether it is a normalisation: then groups of one element, or of equal ones, become 0.
     place : Place or None
         The operation that makes the zeros.
+    rms : float
+        Of what it puts out: 0, or near zero.
     """
 
     normalises: bool
     place: Place | None = None
+    rms: float = 0.0
 
     cause = "masked"
 
     @classmethod
     def at(cls, case: Case, node: int) -> Masked:
         """The mechanism at a node."""
-        return cls(case.layer_of(node), case.flow.normalises(node))
+        record = case.flow.records[node]
+        return cls(case.layer_of(node), record.normalises, record.made_at, record.output.rms)
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """With the operation that makes the zeros."""
         look = case.second_look
         place = None if look is None else look.zeros_from(self.layer)
-        return dataclasses.replace(self, place=place)
+        return dataclasses.replace(self, place=place or self.place)
 
     def evidence(self) -> str:
         """What the layer does."""
         levels = " It levels what it normalises: groups of one element, or of equal ones."
         zeros = f"{self.layer} puts out zeros only: neither signal nor gradient passes it."
-        made = "" if self.place is None else f" {self.place} makes them."
+        if self.rms:
+            size = f"rms {self.rms:.2g}"
+            zeros = f"{self.layer} puts out next to nothing ({size}): next to no signal passes it."
+        made = "" if self.place is None else f" {self.place.begins} makes them."
         return zeros + made + (levels if self.normalises else "")
 
     def advice(self) -> str:
@@ -80,45 +89,13 @@ class Silenced(Mechanism):
     def evidence(self) -> str:
         """Where it happens."""
         return (
-            f"A gradient arrives at {self.place}, but only zeros go on from there to the weights of "
-            f"{self.layer}: they are multiplied with zero."
+            f"A gradient arrives at {self.place}, but only zeros go on from there: it is multiplied with "
+            f"zero."
         )
 
     def advice(self) -> str:
         """The same in all cases."""
         return "Look at this line: a unit that is off at all positions, a mask of zeros, a clipped value."
-
-
-@dataclasses.dataclass(frozen=True)
-class OneElement(Mechanism):
-    """A softmax is over one element, so what it puts out is constant (see `Masked`).
-
-    Parameters
-    ----------
-    place : Place
-        The softmax.
-    """
-
-    place: Place
-
-    cause = "masked"
-    on_the_way = True
-
-    @property
-    def severity(self) -> str:
-        """A warning: only what it reads is held, and what it weights may be live."""
-        return "warning"
-
-    def evidence(self) -> str:
-        """What it puts out, and whom that holds."""
-        return (
-            f"{self.place} is over one element: it puts out 1 whatever it reads, so no gradient goes back "
-            f"from it. What it weights is not held by that."
-        )
-
-    def advice(self) -> str:
-        """The same in all cases."""
-        return "Attend over more than one element, or leave the softmax, and what only it reads, out."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +114,10 @@ class WeightlessPositions(Mechanism):
     explains_output = True
     rank = 20
 
+    def __post_init__(self) -> None:
+        """Some, or all."""
+        assert 0 < self.part <= 1, self
+
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs with positions that the loss leaves out."""
@@ -153,7 +134,7 @@ class WeightlessPositions(Mechanism):
 
     def evidence(self) -> str:
         """A sentence with the part."""
-        which = "All" if self.part == 1.0 else f"{self.part:.0%} of the"
+        which = "All" if self.part == 1.0 else f"{percent(self.part)} of the"
         return f"{which} positions of {self.layer} have weight 0 in the loss: they send no gradient."
 
     def advice(self) -> str:
@@ -168,15 +149,17 @@ class SomeWeightlessPositions(WeightlessPositions):
     rank = 85
 
     @property
-    def severity(self) -> str:
-        """An info: it may be padding."""
-        return "info"
+    def only_informs(self) -> bool:
+        """It may be padding."""
+        return True
 
 
 def of_zeros(layer: str, ending: Ending) -> Mechanism:
-    """The operation that makes exact zeros of the gradients of a layer."""
+    """The operation that makes exact zeros of the gradients of a layer, at the layer that it is in."""
     assert ending.place is not None
-    return OneElement(layer, ending.place) if ending.elements == 1 else Silenced(layer, ending.place)
+    if ending.constant:
+        return ConstantOutput(layer, ending.constant, ending.place)
+    return Silenced(ending.place.layer or layer, ending.place)
 
 
 def levels_its_input(case: Case, figures: SiteFigures) -> bool:

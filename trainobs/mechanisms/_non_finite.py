@@ -8,9 +8,11 @@ from typing import Literal
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.records import Place
+from trainobs.records import DATA, Place
 
 What = Literal["input", "kernel", "output", "gradient", "kernel gradient"]
+#: A layer, what contains them there, and what made it.
+_Where = tuple[str, What, Place | None]
 _CONTAINING: dict[What, str] = {
     "input": "The data that {} reads contains",
     "kernel": "The kernel of {} contains",
@@ -29,7 +31,8 @@ class NonFinite(Mechanism):
     When: a value is NaN or infinite.
 
     Where: the first layer, forward, that contains one, else the one that sends the first one back. With a
-    model at hand: the operation that made it of finite values, with the line of the user's code.
+    model at hand, or a graph that shows it: the operation that made it of finite values, with the line of the
+    user's code.
 
     Parameters
     ----------
@@ -53,7 +56,7 @@ class NonFinite(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """The first."""
         places = (*_forward(case), *_backward(case))
-        yield from (cls(layer, what) for layer, what in places[:1])
+        yield from (cls(*place) for place in places[:1])
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """At the operation that made it, of what was made in the step."""
@@ -75,7 +78,7 @@ class NonFinite(Mechanism):
         if self.place is None:
             return contained
         if self.what == "output":
-            return f"{contained} {self.place} makes them of finite ones."
+            return f"{contained} {self.place.begins} makes them of finite ones."
         return f"{contained} A finite gradient arrives at {self.place}, and NaN or infinite values go on."
 
     def advice(self) -> str:
@@ -88,14 +91,14 @@ class NonFinite(Mechanism):
         return "Look at this layer first: its data, its learning rate, logarithms and divisions."
 
 
-def _forward(case: Case) -> Iterator[tuple[str, What]]:
+def _forward(case: Case) -> Iterator[_Where]:
     """Places in the order of the forward pass."""
     for index, node in enumerate(case.flow.records):
         figures = case.flow.site_at(index)
         if figures is not None:
-            yield from ((node.layer, what) for what in _of_kernel(figures, case.flow.reads_data(index)))
+            yield from ((node.layer, what, None) for what in _of_kernel(figures, case.flow.reads_data(index)))
         if node.output.non_finite:
-            yield node.layer, "output"
+            yield node.layer, "output", node.made_at if _reads_finite(case, index) else None
 
 
 def _of_kernel(figures: SiteFigures, reads_data: bool) -> Iterator[What]:
@@ -105,17 +108,27 @@ def _of_kernel(figures: SiteFigures, reads_data: bool) -> Iterator[What]:
         yield "kernel"
 
 
-def _backward(case: Case) -> Iterator[tuple[str, What]]:
+def _reads_finite(case: Case, node: int) -> bool:
+    """Whether all that a node reads is known to be finite, and it has no weights."""
+    records, own = case.flow.records, case.flow.records[node]
+    read = [records[producer].output for producer in own.producers if producer != DATA]
+    known = DATA not in own.producers and all(output.size and not output.non_finite for output in read)
+    return known and all(figures.info.layer != own.layer for figures in case.whole_layers.values())
+
+
+def _backward(case: Case) -> Iterator[_Where]:
     """Places in the order of the backward pass, gradients of values before those of weights.
 
     What arrives at a node was sent there by one that reads it.
     """
     for index in range(len(case.flow.records))[::-1]:
         if _is_broken(case, index):
-            yield _sender(case, index), "gradient"
+            sender = _sender(case, index)
+            arrives = case.flow.records[sender].output_gradient is not None and not _is_broken(case, sender)
+            yield case.layer_of(sender), "gradient", case.flow.records[sender].made_at if arrives else None
     for figures in reversed(case.sites.values()):
         if not figures.is_finite:
-            yield figures.info.layer, "kernel gradient"
+            yield figures.info.layer, "kernel gradient", None
 
 
 def _is_broken(case: Case, node: int) -> bool:
@@ -123,8 +136,8 @@ def _is_broken(case: Case, node: int) -> bool:
     return gradient is not None and bool(gradient.non_finite)
 
 
-def _sender(case: Case, node: int) -> str:
-    """The layer that made a broken gradient of a finite one, of those that read a node; else its own."""
+def _sender(case: Case, node: int) -> int:
+    """The node that made a broken gradient of a finite one, of those that read a node; else itself."""
     readers = case.flow.consumers[node]
     finite = [reader for reader in readers if not _is_broken(case, reader)]
-    return case.layer_of(finite[-1] if finite else node)
+    return finite[-1] if finite else node

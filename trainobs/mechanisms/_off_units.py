@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted, several
+from trainobs.mechanisms._words import counted, percent, several
 
 Self = TypeVar("Self", bound="OffUnits")
 
@@ -52,6 +53,11 @@ class OffUnits(Mechanism):
     bias_rms: float
     shift: str
 
+    def __post_init__(self) -> None:
+        """Something is off."""
+        assert 0 < self.off <= 1, self
+        assert 0 <= self.dead <= self.units, self
+
     @classmethod
     def of(cls: type[Self], case: Case, figures: SiteFigures) -> Self:
         """The mechanism at a kernel, with its numbers."""
@@ -75,6 +81,11 @@ class OffUnits(Mechanism):
             shift=shifts[-1].info.layer if shifts else "",
         )
 
+    @classmethod
+    @abc.abstractmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether it is so at a kernel."""
+
     @property
     def place(self) -> str:
         """The layer, or the gate of it."""
@@ -85,7 +96,7 @@ class OffUnits(Mechanism):
         where = several(self.positions, "position")
         if self.dead:
             return f"{counted(self.dead)} of {several(self.units, 'unit')}, {where}"
-        return f"{self.off:.0%} of the values, {where}"
+        return f"{percent(self.off)} of the values, {where}"
 
 
 def rectifies(case: Case, figures: SiteFigures) -> bool:

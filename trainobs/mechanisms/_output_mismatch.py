@@ -74,7 +74,8 @@ class OutputMismatch(Mechanism):
 
     def evidence(self) -> str:
         """What does not fit."""
-        reach = "" if math.isnan(self.low) else f" Targets reach from {self.low:g} to {self.high:g}."
+        known = math.isfinite(self.low) and math.isfinite(self.high)
+        reach = f" Targets reach from {self.low:g} to {self.high:g}." if known else ""
         return f"At {self.layer}, {self.why}.{reach}"
 
     def advice(self) -> str:
@@ -153,7 +154,11 @@ class AppliedTwice(Mechanism):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Outputs of an activation that makes probabilities."""
         for output in case.statistics.outputs:
-            if output.node == DATA or case.flow.records[output.node].activation not in PROBABILITIES:
+            if (
+                output.node == DATA
+                or output.changed
+                or case.flow.records[output.node].activation not in PROBABILITIES
+            ):
                 continue
             record = case.flow.records[output.node]
             before = _activation_before(case, record)

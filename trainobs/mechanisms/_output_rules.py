@@ -17,7 +17,7 @@ import numpy as np
 
 from trainobs.activations import Activation
 from trainobs.analysis import SiteFigures
-from trainobs.mechanisms._words import are, part_of
+from trainobs.mechanisms._words import are, interval, part_of, percent
 from trainobs.statistics import OutputStatistics
 from trainobs.thresholds import Thresholds
 
@@ -114,7 +114,7 @@ def _targets_out_of_range(output: OutputStatistics, activation: Activation) -> B
     outside = output.target_low < low or output.target_high > high
     if output.known_loss not in _COMPARING or not outside:
         return None
-    return Broken("range", f"targets lie outside the range [{low:g}, {high:g}] of {activation.name}")
+    return Broken("range", f"targets lie outside the range {interval(low, high)} of {activation.name}")
 
 
 # ---- losses of probabilities ---------------------------------------------------------------------
@@ -172,12 +172,12 @@ def _bounded_logits(output: OutputStatistics, site: SiteFigures, thresholds: Thr
     low, high = activation.range
     floor = _lowest_loss(output, low, high)
     reference = math.log(max(output.elements, 2)) if output.fit is None else output.fit.constant_loss
-    given = f"the loss expects logits of any size, but {activation.name} gives only [{low:g}, {high:g}]"
+    given = f"the loss expects logits of any size, but {activation.name} gives only {interval(low, high)}"
     if floor > thresholds.converged * reference:
         return Broken("logits", f"{given}: it can't get below {floor:.2g}", stops=False)
     if activation.piecewise_linear and activation.rectifies(thresholds.near_zero.slope_atol):
-        off = f"{site.off_fraction:.0%} of them are off, and pass no gradient"
-        return Broken("logits", f"{given}: {off}", stops=False)
+        off = f"{percent(site.off_fraction)} of them are off, and pass no gradient"
+        return Broken("logits", f"{given}: {off}" if site.off_fraction else given, stops=False)
     return None
 
 

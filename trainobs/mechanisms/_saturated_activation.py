@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._words import several
+from trainobs.mechanisms._words import percent, several
 
 _REASONS = {
     "input": "the inputs are too large",
@@ -80,12 +81,24 @@ class SaturatedActivation(OffUnits):
         return case.thresholds.saturated
 
     def evidence(self) -> str:
-        """How many values are off, and why."""
+        """How many values are off, and why, where that is known."""
+        values = f"{percent(self.off)} of the {self.activation} values of {self.place}"
+        saturated = f"{values} are saturated over {several(self.positions, 'position')}"
+        if math.isnan(self.reason_share):
+            return f"{saturated}."
+        cases = f"in {percent(self.reason_share)} of the cases"
+        return f"{saturated}; {cases} {_REASONS[self.reason]}{self._sizes()}."
+
+    def _sizes(self) -> str:
+        """Of what is too large; a few units' weights may be, and the kernel as a whole not."""
+        if self.reason == "bias":
+            return "" if math.isnan(self.bias_rms) else f" (rms of the bias {self.bias_rms:.2g})"
+        fits = {"input": self.input_rms > 1, "weights": self.kernel_rms > self.healthy_weight}
+        if not fits.get(self.reason, True):
+            return ""
         return (
-            f"{self.off:.0%} of the {self.activation} values of {self.place} are saturated over "
-            f"{several(self.positions, 'position')}; in {self.reason_share:.0%} of the cases "
-            f"{_REASONS[self.reason]} (rms of inputs {self.input_rms:.2g}, of weights {self.kernel_rms:.2g}, "
-            f"He's scale {self.healthy_weight:.2g})."
+            f" (rms of inputs {self.input_rms:.2g}, of weights {self.kernel_rms:.2g}, "
+            f"He's scale {self.healthy_weight:.2g})"
         )
 
     def advice(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
@@ -10,6 +11,7 @@ from trainobs.mechanisms._disconnected import Disconnected
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._underflow import Underflow
+from trainobs.records import Place
 
 _ADVICE = "Look for losses (add_loss) or code that use this kernel outside of its layer."
 
@@ -18,11 +20,12 @@ _ADVICE = "Look for losses (add_loss) or code that use this kernel outside of it
 class Unexplained(Mechanism):
     """What a weight's gradient is made of is not known.
 
-    Severity: warning
+    Severity: warning; info where it is known what else reads the weight (tied embeddings, say)
 
     When: the terms of a weight do not add up to its gradient (`residual`), and neither an inner tape (a
     gradient penalty) nor half precision that flushes them is why; or gradients of a layer of unknown kind are
-    near zero, though live values and gradients arrive at it.
+    near zero, though live values and gradients arrive at it; or nothing that was measured on the way from the
+    loss to a weight takes the gradient that is missing there.
 
     Where: the layer, with the residual; docs/extending/layer_kind.md makes a kind known.
 
@@ -32,10 +35,13 @@ class Unexplained(Mechanism):
         Distance of the terms' sum from the gradient, relative.
     limit : float
         The residual that rounding may leave.
+    weight : str
+        Path of the weight.
     """
 
     residual: float
     limit: float
+    weight: str
 
     cause = "unexplained"
 
@@ -46,7 +52,17 @@ class Unexplained(Mechanism):
             info, residual = figures.info, figures.residual
             limit = case.thresholds.residual_limit(info.dtype, figures.terms)
             if info.trainable and residual > limit and not _is_known(case, figures):
-                yield cls(info.layer, residual, limit)
+                yield cls(info.layer, residual, limit, info.weight)
+
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """At what reads the weight besides its layer, if something does."""
+        look = case.second_look
+        place = None if look is None else look.used_elsewhere(self.weight, self.layer)
+        return (
+            self
+            if place is None
+            else UsedElsewhere(self.layer, self.residual, self.limit, self.weight, place)
+        )
 
     @property
     def severity(self) -> str:
@@ -62,16 +78,56 @@ class Unexplained(Mechanism):
         """What rounding may leave."""
         return self.limit
 
+    @property
+    def _far(self) -> str:
+        return f" (relative residual {self.residual:.2g})" if math.isfinite(self.residual) else ""
+
     def evidence(self) -> str:
         """The residual."""
         return (
-            f"The terms of the weights of {self.layer} do not add up to their gradient (relative residual "
-            f"{self.residual:.2g}): something other than its layer's calls contributes to it."
+            f"The terms of the weights of {self.layer} do not add up to their gradient{self._far}: something "
+            f"other than its layer's calls contributes to it."
         )
 
     def advice(self) -> str:
         """What to try first, in all cases."""
         return _ADVICE
+
+
+@dataclasses.dataclass(frozen=True)
+class UsedElsewhere(Unexplained):
+    """A weight is read outside of its layer too, so it has terms that are not known (see `Unexplained`).
+
+    Parameters
+    ----------
+    place : Place
+        What reads it.
+    """
+
+    place: Place
+
+    cause = "unexplained"
+
+    @classmethod
+    def seen(cls, case: Case) -> Iterator[Mechanism]:
+        """None by itself."""
+        return iter(())
+
+    @property
+    def only_informs(self) -> bool:
+        """It is shared on purpose."""
+        return True
+
+    def evidence(self) -> str:
+        """Who else reads it, and how much that counts."""
+        return (
+            f"{self.weight} is read by {self.place} too: its gradient has further terms, which are not in "
+            f"the figures of {self.layer}{self._far}."
+        )
+
+    def advice(self) -> str:
+        """What to try first, in all cases."""
+        return "Nothing, if the weight is shared on purpose, as tied embeddings are."
 
 
 def _is_known(case: Case, figures: SiteFigures) -> bool:
@@ -110,3 +166,14 @@ class UnexplainedLayer(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return _ADVICE
+
+
+class UnexplainedWay(UnexplainedLayer):
+    """Next to no gradient arrives at a layer, and nothing that was measured takes it (see `Unexplained`)."""
+
+    def evidence(self) -> str:
+        """What is known."""
+        return (
+            f"Next to no gradient arrives at the weights of {self.layer}, though nothing that was measured "
+            f"between them and the loss takes it."
+        )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
-from trainobs.analysis import Case, SiteFigures, powers
+from trainobs.analysis import Case, Decay, SiteFigures
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import several
@@ -22,15 +20,15 @@ _SCALE = "Scale what this layer reads to unit size (embeddings times √d, or a 
 class VanishingGradient(Mechanism):
     """Gradients shrink on their way from the loss, over several layers, or signals on their way to it.
 
-    Severity: error; info where less than 3 powers of ten (rtol) are lost on the whole way, or where the
-    one node that takes the gradient has weights that get a gradient themselves: they will grow
+    Severity: error; info where the one node that takes the gradient has weights that get a gradient
+    themselves: they will grow
 
     When: gradients or signals shrink over several layers, no single one of which kills them; or one node
     without a kernel (a normalisation, attention scores, operations) takes a factor of 32 (10^`killer`) or
     more from the gradient, and more than half of all that is lost.
 
-    Where: the layer with the strongest loss, with the mean gain and the factor that drives it (slope or
-    kernel); or that node, with its gain.
+    Where: the layer with the strongest drop, which is the one with the smallest gain, with the mean gain of
+    the way and the factor that drives it (slope or kernel); or that node, with its gain.
 
     Parameters
     ----------
@@ -40,8 +38,6 @@ class VanishingGradient(Mechanism):
         What a layer leaves of the gradient, on geometric average.
     by_slopes : bool
         Whether slopes drive it, and not kernels.
-    suffices : bool
-        Whether it would by itself make a gradient near zero.
     rectifying : bool
         Whether all activations on the way are rectifiers.
     kernel_layer : str
@@ -53,7 +49,6 @@ class VanishingGradient(Mechanism):
     layers: int
     mean_gain: float
     by_slopes: bool
-    suffices: bool
     rectifying: bool
     kernel_layer: str
     kernel_rms: float
@@ -63,34 +58,22 @@ class VanishingGradient(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
-    def along(cls, case: Case, layer: str, path: list[int]) -> VanishingGradient:
-        """The mechanism on a path of nodes, with its numbers."""
-        flow = case.flow
-        sites = [site for node in path if (site := flow.site_at(node)) is not None]
-        total = sum(powers(flow.nodes[node].gain) for node in path if flow.nodes[node].gain > 0)
-        taken = [powers(flow.nodes[site.info.node].kernel_gain) for site in sites]
-        worst = sites[int(np.argmax(taken))] if sites else None
-        slopes = sum(max(powers(flow.nodes[node].slope_gain), 0.0) for node in path)
-        kernels = sum(max(powers(flow.nodes[node].kernel_gain), 0.0) for node in path)
-        atol = case.near_zero.slope_atol
+    def along(cls, case: Case, decay: Decay) -> VanishingGradient:
+        """The mechanism on a way to the loss, at the layer with the strongest drop."""
+        layers, worst = max(decay.layers, 1), decay.worst
         return cls(
-            layer=layer,
-            layers=max(len(sites), 1),
-            mean_gain=10 ** (-total / max(len(sites), 1)),
-            by_slopes=slopes >= kernels,
-            suffices=total >= sufficient_powers(case),
-            rectifying=all(site.info.activation.rectifies(atol) for site in sites[:-1]),
+            layer=case.layer_of(decay.drop),
+            layers=layers,
+            mean_gain=10 ** (-decay.lost / layers),
+            by_slopes=decay.slopes >= decay.kernels,
+            rectifying=decay.rectifying,
             kernel_layer=worst.info.layer if worst else "",
             kernel_rms=worst.kernel_rms if worst else math.nan,
             healthy_weight=worst.healthy_weight if worst else math.nan,
         )
-
-    @property
-    def severity(self) -> str:
-        """See the class."""
-        return "error" if self.suffices else "info"
 
     @property
     def is_slow(self) -> bool:
@@ -104,11 +87,21 @@ class VanishingGradient(Mechanism):
 
     def evidence(self) -> str:
         """How fast, over how many layers, and what drives it."""
+        if not self._shrinks:
+            return (
+                f"From the loss back over {several(self.layers, 'layer')}, the gradient stays at "
+                f"{self.mean_gain:.2g} of itself per layer: no layer takes it."
+            )
         driver = "the slopes of the activations" if self.by_slopes else self._kernels()
         return (
             f"From the loss back, the gradient shrinks to {self.mean_gain:.2g} of itself per layer over "
-            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest loss is at {self.layer}."
+            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest drop is at {self.layer}."
         )
+
+    @property
+    def _shrinks(self) -> bool:
+        """Whether it does, in the figures that are shown; else gradients are small for other reasons too."""
+        return float(f"{self.mean_gain:.2g}") < 1
 
     def _kernels(self) -> str:
         small = "kernels too small" if self.kernel_rms < self.healthy_weight else "the kernels"
@@ -123,8 +116,8 @@ class VanishingGradient(Mechanism):
 
     def summary(self) -> str:
         """The mean gain."""
-        driver = "slopes" if self.by_slopes else "kernels"
-        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}, by the {driver}"
+        by = f", by the {'slopes' if self.by_slopes else 'kernels'}" if self._shrinks else ""
+        return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}{by}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +143,14 @@ class VanishingAtNode(Mechanism):
     on_the_way = True
     has_place = False
 
+    def __post_init__(self) -> None:
+        """It passes on less than arrives."""
+        assert 0 < self.gain < 1, self
+
     @property
-    def severity(self) -> str:
-        """See `VanishingGradient`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where its own weights get a gradient they will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -170,9 +167,9 @@ class VanishingAtNode(Mechanism):
         if look is None or weight is None:
             return self
         ending = look.ending(weight)
-        if ending is not None and ending.elements == 1:
+        if ending is not None and ending.constant:
             return of_zeros(self.layer, ending)
-        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
+        return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)) or self.place)
 
     def evidence(self) -> str:
         """What it passes on, and whether it will grow."""
@@ -198,7 +195,7 @@ class VanishingSignal(Mechanism):
     by_kernels : bool
         Whether small kernels do it.
     kernel_rms, healthy_weight : float
-        Of the kernel that it passed last.
+        Of the smallest kernel, else of the one that it passed last.
     """
 
     role: str
@@ -211,30 +208,31 @@ class VanishingSignal(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:
         """The mechanism on the way through a kernel, at the weakest one of the model."""
-        small = case.small_kernels
-        weakest = min(small or [source], key=lambda site: site.kernel_rms / site.healthy_weight)
+        small = None if source.info.role == "table" else case.weakest_kernel
+        weakest = small or source
         return cls(
             layer=weakest.info.layer,
             role=source.info.role,
             layers=case.depths[source.info.node],
-            by_kernels=bool(small),
-            kernel_rms=source.kernel_rms,
-            healthy_weight=source.healthy_weight,
+            by_kernels=small is not None,
+            kernel_rms=weakest.kernel_rms,
+            healthy_weight=weakest.healthy_weight,
         )
 
     def evidence(self) -> str:
         """Over how many layers, and by what."""
-        if self.role == "table":
+        if self.role == "table" and self.kernel_rms < 1:
             return (
                 f"The table of {self.layer} has an rms of {self.kernel_rms:.2g}, where about 1 is expected: "
                 f"next to no signal goes forward."
             )
         sizes = f"rms {self.kernel_rms:.2g} against He's scale {self.healthy_weight:.2g}"
-        why = f": kernels too small ({sizes})" if self.by_kernels else ""
+        why = f": kernels too small (most that of {self.layer}: {sizes})" if self.by_kernels else ""
         return f"The signal dies out on its way forward through {several(self.layers, 'layer')}{why}."
 
     def advice(self) -> str:

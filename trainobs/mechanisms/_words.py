@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -21,10 +23,26 @@ def are(number: float) -> str:
 
 
 def part_of(number: float, total: float, what: str) -> str:
-    """Some of all things: "3 of the 8 inputs", "The only input"."""
+    """Some of all things: "3 of the 8 inputs", "The only input", "No unit"."""
+    if number == 0:
+        return f"No {what}"
     if number == total == 1:
         return f"The only {what}"
     return f"{counted(number)} of the {several(total, what)}"
+
+
+def percent(part: float) -> str:
+    """A part of a whole; "0%" only of nothing, "100%" only of all: "less than 1%", "57%", "more than 99%"."""
+    text = f"{part:.0%}"
+    if text == "0%" and part > 0:
+        return "less than 1%"
+    return "more than 99%" if text == "100%" and part < 1 else text
+
+
+def interval(low: float, high: float) -> str:
+    """A range, with its ends where it has some: "[0, 1]", "[0, ∞)"."""
+    left = f"[{low:g}" if math.isfinite(low) else "(−∞"
+    return f"{left}, {high:g}]" if math.isfinite(high) else f"{left}, ∞)"
 
 
 def everywhere(positions: float) -> str:

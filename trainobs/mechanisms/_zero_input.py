@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainobs.analysis import Case, SiteFigures
+from trainobs.analysis import Case, Chance, SiteFigures
 from trainobs.mechanisms._masked import Masked
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import are, everywhere, part_of, ranges
+from trainobs.mechanisms._words import are, everywhere, part_of, percent, ranges, several
 
 _ADVICE = "Check the data pipeline: scale the inputs to unit variance and drop constant ones."
 
@@ -22,8 +22,9 @@ class ZeroInput(Mechanism):
     Severity: error; info where only what a scale multiplies is near zero, not what its layer reads (PReLU's
     slope that met no negative input)
 
-    When: the data a kernel reads is near zero (more than half of its inputs, `zero_inputs`, at all positions;
-    or all that it reads, and its gradients are lost by it); or all that a layer of unknown kind reads is.
+    When: the data a kernel reads is near zero (more than half of its inputs, `zero_inputs`, at all positions,
+    of which there are log₂(inputs) + 10 or more, see `chance`; or all that it reads); or its gradients are
+    lost by it; or all that a layer of unknown kind reads is.
 
     Where: the first layer that reads the data.
 
@@ -37,6 +38,8 @@ class ZeroInput(Mechanism):
         Over how many positions; size of all inputs.
     multiplied_by : str
         The weight of which this is the input, where it is not what the whole layer reads.
+    near_zero : float
+        Part of all values, of all inputs and positions, that is near zero.
     """
 
     zero: int
@@ -45,9 +48,16 @@ class ZeroInput(Mechanism):
     positions: float
     input_rms: float
     multiplied_by: str = ""
+    near_zero: float = 1.0
 
     cause = "zero_input"
     treatments = ("lift the background", "standardise inputs")
+    may_be_chance = True
+
+    def __post_init__(self) -> None:
+        """A part of the inputs that there are."""
+        assert 0 <= self.zero <= self.inputs, self
+        assert 0 <= self.near_zero <= 1, self
 
     @classmethod
     def of(cls, figures: SiteFigures, multiplied_by: str = "") -> ZeroInput:
@@ -60,6 +70,7 @@ class ZeroInput(Mechanism):
             positions=float(figures.statistics.sums["input_size"]),
             input_rms=figures.input_rms,
             multiplied_by=multiplied_by,
+            near_zero=float(np.mean(figures.inputs.zero_fraction)),
         )
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
@@ -75,13 +86,16 @@ class ZeroInput(Mechanism):
 
     @classmethod
     def _holds(cls, case: Case, figures: SiteFigures) -> bool:
-        share = float(np.mean(figures.dead_inputs))
-        return share > case.thresholds.zero_inputs and case.flow.reads_data(figures.info.node)
+        share, chance = float(np.mean(figures.dead_inputs)), case.thresholds.chance
+        positions = float(figures.statistics.sums["input_size"])
+        told = share == 1 or Chance(figures.dead_inputs.size, 1, chance).is_enough(positions)
+        mostly = share > case.thresholds.zero_inputs
+        return told and mostly and case.flow.reads_data(figures.info.node)
 
     @property
-    def severity(self) -> str:
-        """See the class."""
-        return "info" if self.multiplied_by else "error"
+    def only_informs(self) -> bool:
+        """What the layer reads is live, where only what a scale multiplies is not."""
+        return bool(self.multiplied_by)
 
     @property
     def value(self) -> float:
@@ -99,12 +113,22 @@ class ZeroInput(Mechanism):
                 f"What {self.multiplied_by} of {self.layer} multiplies is near zero, though what "
                 f"{self.layer} reads is not."
             )
+        if not self.zero:
+            return self._at_some_positions()
         inputs = part_of(self.zero, self.inputs, "input")
         which = f" (input{'' if self.zero == 1 else 's'} {self.named})" if self.named else ""
         return (
             f"{inputs} of {self.layer} {are(self.zero)} near zero {everywhere(self.positions)}{which}; "
             f"the input's rms is {self.input_rms:.2g}."
         )
+
+    def _at_some_positions(self) -> str:
+        """Where none of the inputs is near zero at all of them."""
+        size = f"the input's rms is {self.input_rms:.2g}"
+        if not self.near_zero:
+            return f"What {self.layer} reads is small where a gradient arrives; {size}."
+        values = f"{percent(self.near_zero)} of the values that {self.layer} reads"
+        return f"{values} are near zero over {several(self.positions, 'position')}; {size}."
 
     def advice(self) -> str:
         """What to try first, in all cases."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import LOSS, Case, Edge
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._penalty import InnerTermDominates
 from trainobs.records import DATA
 from trainobs.statistics import OutputStatistics
 
@@ -49,6 +50,7 @@ class ZeroLossGradient(Mechanism):
 
     cause = "zero_loss_gradient"
     on_the_way = True
+    always_harms = True
     rank = 30
 
     @classmethod
@@ -82,8 +84,13 @@ class ZeroLossGradient(Mechanism):
 
     @property
     def severity(self) -> str:
-        """An info where training is done; else a warning: it may be."""
-        return "info" if self.is_done else "warning"
+        """A warning: training may be done."""
+        return "warning"
+
+    @property
+    def only_informs(self) -> bool:
+        """Where training is done."""
+        return self.is_done
 
     @property
     def value(self) -> float:
@@ -98,16 +105,26 @@ class ZeroLossGradient(Mechanism):
         """How small the gradient is, and how good the predictions are."""
         now = "" if math.isnan(self.loss) else f" (now {self.loss:.3g})"
         sent = (
-            f"The loss{now} sends a gradient of only {self.g_out:.2g} per position into {self.layer}; "
-            f"about 1 is usual for a wrong prediction."
+            f"The loss{now} sends {self._how_much()} per position into {self.layer}; about 1 is usual for a "
+            f"wrong prediction."
         )
         return " ".join([sent, *self._compared()])
+
+    def _how_much(self) -> str:
+        if not self.g_out:
+            return "no gradient at all"
+        return f"a gradient of {'only ' if self.g_out < 0.95 else ''}{self.g_out:.2g}"
 
     def _compared(self) -> list[str]:
         """What the loss is against that of the best constant prediction."""
         same = ["All predictions are the same."] if self.is_constant and not self.is_done else []
         if math.isnan(self.left):
             return same
+        if not self.constant_loss:
+            return [
+                *same,
+                f"The model has {self.left:.2g} times the loss of a prediction that knows nothing.",
+            ]
         best = f"the best constant prediction has a loss of {self.constant_loss:.3g}"
         if self.is_stuck:
             return [*same, f"Training is not done: {best}, and the model is no better."]
@@ -143,14 +160,22 @@ class QuietOutput(Mechanism):
     cause = "zero_loss_gradient"
     on_the_way = True
 
+    def __post_init__(self) -> None:
+        """Less than the other one."""
+        assert 0 <= self.part < 1, self
+
     @classmethod
     def at(cls, case: Case, node: int) -> QuietOutput:
         """The mechanism at an output, with its number."""
         return cls(case.layer_of(node), 10 ** -case.paths.loss(Edge(LOSS, node)).powers)
 
+    def located(self, case: Case, weight: str | None) -> Mechanism:
+        """Terms of the loss that outweigh the others explain why they count next to nothing."""
+        return InnerTermDominates.of(case) or self
+
     @property
     def severity(self) -> str:
-        """See `ZeroLossGradient`."""
+        """A warning, as of `ZeroLossGradient`: loss weights are what a user chose."""
         return "warning"
 
     @property
@@ -160,9 +185,10 @@ class QuietOutput(Mechanism):
 
     def evidence(self) -> str:
         """How small the part is."""
-        return (
-            f"{self.layer} gets only {self.part:.2g} of the gradient that the loss sends to another output."
-        )
+        return f"{self.layer} gets {self._little()} of the gradient that the loss sends to another output."
+
+    def _little(self) -> str:
+        return f"only {self.part:.2g}" if self.part else "nothing"
 
     def advice(self) -> str:
         """What to try first, in all cases."""
@@ -185,10 +211,9 @@ class QuietPart(QuietOutput):
 
     def evidence(self) -> str:
         """How small the part is."""
-        gets = f"only {self.part:.2g}" if self.part else "nothing"
         return (
-            f"{self.layer} joins several outputs, and a part of it gets {gets} of the gradient that the loss "
-            f"sends: it counts next to nothing."
+            f"{self.layer} joins several outputs, and a part of it gets {self._little()} of the gradient "
+            f"that the loss sends: it counts next to nothing."
         )
 
     def advice(self) -> str:

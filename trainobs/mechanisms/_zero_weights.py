@@ -1,28 +1,23 @@
-"""Weights that are zero, or the same for all units."""
+"""Weights that are zero."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted
-
-_ADVICE = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
 
 
 @dataclasses.dataclass(frozen=True)
 class ZeroWeights(Mechanism):
     """A kernel or table is zero, so that neither signal nor gradient passes it.
 
-    Severity: error; info where a scale gets a gradient itself: it will grow
+    Severity: error; info where a kernel of zeros, or a scale, gets a gradient itself: it will grow
 
     When: a kernel is zero, or is the only one near zero, and gradients are lost by it; or a table or a scale
-    (gamma) has an rms of at most rtol, and gradients are lost by it; or all units of a kernel have the
-    same weights.
+    (gamma) has an rms of at most rtol, and gradients are lost by it.
 
     Where: the layer of the weight.
 
@@ -31,21 +26,29 @@ class ZeroWeights(Mechanism):
     role : {"kernel", "recurrent", "table"}
     rms, healthy_weight : float
         Size of the weights, and He's scale.
+    learns : bool
+        Whether it is a kernel that gets a gradient itself: ends of branches start like this, and last layers.
     """
 
     role: str
     rms: float
     healthy_weight: float
+    learns: bool = False
 
     cause = "zero_weights"
     treatments = ("re-initialise",)
     on_the_way = True
 
     @classmethod
-    def of(cls, figures: SiteFigures) -> ZeroWeights:
+    def of(cls, case: Case, figures: SiteFigures) -> ZeroWeights:
         """The mechanism at a kernel, with its numbers."""
-        info = figures.info
-        return cls(info.layer, info.role, figures.kernel_rms, figures.healthy_weight)
+        info, learns = figures.info, will_grow(case, figures)
+        return cls(info.layer, info.role, figures.kernel_rms, figures.healthy_weight, learns)
+
+    @property
+    def only_informs(self) -> bool:
+        """Where nothing but time is missing."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -68,43 +71,14 @@ class ZeroWeights(Mechanism):
         return (
             f"The {name} of {self.layer} has an rms of {self.rms:.2g}, where He's scale is "
             f"{self.healthy_weight:.2g}: neither signal nor gradient passes."
+            f"{_grows('the kernel') * self.learns}"
         )
 
     def advice(self) -> str:
-        """What to try first, in all cases."""
-        return _ADVICE
-
-
-@dataclasses.dataclass(frozen=True)
-class EqualUnits(Mechanism):
-    """All units of a kernel have the same weights (see `ZeroWeights`).
-
-    Parameters
-    ----------
-    units : int
-    """
-
-    units: int
-
-    cause = "zero_weights"
-    treatments = ZeroWeights.treatments
-    on_the_way = True
-
-    @classmethod
-    def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Kernels whose units can't be told apart, though they are not zero."""
-        for figures in case.sites.values():
-            if figures.info.trainable and has_equal_units(figures) and figures.kernel_rms > 0:
-                yield cls(figures.info.layer, figures.units)
-
-    def evidence(self) -> str:
-        """How many units."""
-        units = f"All {counted(self.units)} units of {self.layer}"
-        return f"{units} have the same weights: nothing tells them apart."
-
-    def advice(self) -> str:
-        """What to try first, as for a kernel of zeros."""
-        return _ADVICE
+        """What to try first, depending on whether it will grow."""
+        waits = "Nothing, if it was made so: look again after some steps. Else: "
+        own = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
+        return waits * self.learns + own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +114,9 @@ class ZeroScale(Mechanism):
         return cls(info.layer, info.weight.rsplit("/", 1)[-1], scale.kernel_rms, learns)
 
     @property
-    def severity(self) -> str:
-        """See `ZeroWeights`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where it gets a gradient it will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -155,10 +129,9 @@ class ZeroScale(Mechanism):
 
     def evidence(self) -> str:
         """How small it is, and whether it will grow."""
-        grows = f" But {self.scale} itself gets a gradient: it will grow." if self.learns else ""
         return (
             f"{self.scale} of {self.layer} has an rms of {self.rms:.2g}, where 1 is usual: neither signal "
-            f"nor gradient passes.{grows}"
+            f"nor gradient passes.{_grows(self.scale) * self.learns}"
         )
 
     def advice(self) -> str:
@@ -166,27 +139,31 @@ class ZeroScale(Mechanism):
         return "Initialise the scale with ones."
 
 
-def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUnits | None:
-    """The mechanism at a kernel that is zero or constant, so that nothing tells units apart.
+def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | None:
+    """The mechanism at a kernel or table that is zero.
 
     A kernel near zero counts if it is the only small one; several are a decay over depth.
     """
     if figures.info.role == "table":  # its values are what the next kernel reads
-        return ZeroWeights.of(figures) if case.is_near_zero(figures.kernel_rms) else None
+        return ZeroWeights.of(case, figures) if case.is_near_zero(figures.kernel_rms) else None
     if np.isnan(figures.healthy_weight):  # a bias, a scale
         return None
     near_zero = figures.kernel_rms <= case.near_zero.rtol * figures.healthy_weight
     if figures.kernel_rms == 0 or (near_zero and len(case.small_kernels) <= 1):
-        return ZeroWeights.of(figures)
-    return EqualUnits(figures.info.layer, figures.units) if has_equal_units(figures) else None
+        return ZeroWeights.of(case, figures)
+    return None
 
 
-def has_equal_units(figures: SiteFigures) -> bool:
-    """Whether several units have the very same incoming weights."""
-    kernel = figures.statistics.kernel
-    if figures.info.role != "kernel" or figures.info.op.groups > 1:  # groups read different inputs
-        return False
-    return kernel.shape[-1] > 1 and bool(np.all(kernel == kernel[..., :1]))
+def will_grow(case: Case, figures: SiteFigures) -> bool:
+    """Whether a kernel is exactly zero, as it starts, and learns: so few of its gradients are near zero that
+    it needs no explanation."""
+    info = figures.info
+    starts = info.role == "kernel" and figures.kernel_rms == 0 and info.trainable and info.connected
+    return starts and figures.used_near_zero <= case.thresholds.near_zero_weights
+
+
+def _grows(name: str) -> str:
+    return f" But {name} itself gets a gradient: it will grow."
 
 
 def forgotten_state(case: Case, node: int) -> ZeroWeights | None:
@@ -195,4 +172,4 @@ def forgotten_state(case: Case, node: int) -> ZeroWeights | None:
     limit = case.near_zero.rtol
     if not kernels or any(kernel.kernel_rms > limit * kernel.healthy_weight for kernel in kernels):
         return None
-    return ZeroWeights.of(kernels[0])
+    return ZeroWeights.of(case, kernels[0])

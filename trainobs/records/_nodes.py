@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from trainobs.records._place import Place
 from trainobs.records._scalars import Scalars
 
 Array = np.ndarray
@@ -13,6 +14,8 @@ Array = np.ndarray
 DATA = -1
 #: The kind of a node that is no layer: what happens between layers.
 OPERATIONS = "Operations"
+#: The stage that it is of, where it is within an attention layer.
+SCORES = "attention scores"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +42,15 @@ class NodeRecord:
     cuts_gradient : bool
         Whether the layer can stop a gradient by what it does: it rounds, compares, or stops it, or is a
         Lambda, which may do anything.
+    adds_loss : bool
+        Whether the layer adds to the loss by itself: by `add_loss`, or an activity regulariser.
     order : int
         1 for a gradient of a plain loss. 2 if that is made of gradients that an inner tape took (a gradient
         penalty), so that a weight's gradient has more terms than its layer's calls say; 3 of second ones.
+    cut_at : Place or None
+        Of a layer of unknown kind, or of operations: where no gradient passes, if the graph shows it.
+    made_at : Place or None
+        The one operation that is there, or the one line of the user's that asked for all of them.
     producers : tuple of int
         For each input, the node that made it; -1 for data.
     samples : int
@@ -68,7 +77,10 @@ class NodeRecord:
     unread: str = ""
     normalises: bool = False
     cuts_gradient: bool = False
+    adds_loss: bool = False
     order: int = 1
+    cut_at: Place | None = None
+    made_at: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,6 +105,10 @@ class OutputRecord:
         Whether that loss was told to expect logits.
     own_loss : bool
         Whether the loss is not one of Keras' own: its name says nothing of what it does.
+    cut_at : Place or None
+        Where, between it and the loss, no gradient passes, if the graph shows it.
+    changed : bool
+        Whether operations that are no layers made other values of what `node` put out.
     sample_weight, mask : array or None
         What the loss was weighted with, and which positions count; None if the step did not say.
     """
@@ -107,3 +123,5 @@ class OutputRecord:
     sample_weight: Array | None = None
     mask: Array | None = None
     own_loss: bool = False
+    cut_at: Place | None = None
+    changed: bool = False

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+from collections.abc import Mapping
 from typing import Literal
+
+#: Why a softmax puts out the same whatever it reads: it is over one element, or a mask leaves one element of
+#: each row, or none; "" where it does not.
+Constant = Literal["", "single", "one left", "none left"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +33,12 @@ class Place:
     line: int = 0
     code: str = ""
 
+    @property
+    def begins(self) -> str:
+        """As at the begin of a sentence."""
+        text = str(self)
+        return text[:1].upper() + text[1:]
+
     def __str__(self) -> str:
         """As in a sentence: "Round in model.py:41: `q = tf.round(s)`"."""
         if not self.file:
@@ -46,13 +58,13 @@ class Ending:
         the loss; no operation read the weight in this batch.
     place : Place or None
         That operation; the last one that was reached, of what is unused.
-    elements : int
-        Over how many elements that operation is, where it is a softmax; else 0.
+    constant : str
+        Why that operation is constant, where it is a softmax that is (see `Constant`).
     """
 
     kind: Literal["cut", "zero", "unused", "never"]
     place: Place | None = None
-    elements: int = 0
+    constant: Constant = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +80,25 @@ class Broken:
 
     direction: Literal["output", "gradient"]
     place: Place
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerTerms:
+    """Terms of a loss that read the net before its end, beside others that read its end.
+
+    Attributes
+    ----------
+    place : Place
+        Where the largest of them is computed.
+    sizes : mapping of str to (float, float)
+        For each weight that they reach, by path: the norm of the gradient that they send there, all together,
+        and of what the others do.
+    """
+
+    place: Place
+    sizes: Mapping[str, tuple[float, float]]
+
+    def norms(self) -> tuple[float, float]:
+        """Both norms, over all these weights."""
+        own, others = zip(*self.sizes.values(), strict=True)
+        return math.hypot(*own), math.hypot(*others)

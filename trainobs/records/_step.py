@@ -69,6 +69,8 @@ class StepRecord:
         The model's outputs.
     weights : tuple of WeightRecord
         The trainable weights that no site explains.
+    idle : int
+        How many gradients of the step were asked for no weights at all.
     """
 
     step: int
@@ -78,6 +80,7 @@ class StepRecord:
     nodes: tuple[NodeRecord, ...]
     outputs: tuple[OutputRecord, ...]
     weights: tuple[WeightRecord, ...] = ()
+    idle: int = 0
 
     def site(self, name: str) -> SiteRecord:
         """The first site of a layer or weight.

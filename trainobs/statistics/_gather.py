@@ -79,6 +79,7 @@ def _without_weights(record: StepRecord, near_zero: NearZero, backprop: str) -> 
         backprop=backprop,
         step=record.step,
         others=gather_whole_layers(record),
+        idle=record.idle,
     )
 
 

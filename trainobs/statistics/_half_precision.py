@@ -76,8 +76,8 @@ def flushed_on_the_way(record: StepRecord) -> dict[str, Flushed]:
         node = record.nodes[reader.node]
         sole = node.input_gradients[:1] != (None,) and node.producers[:1] != (DATA,) and node.producers
         maker = makers.get((node.producers[0], reader.loss)) if sole else None
-        if reader.dtype != "float16" or reader.role != "kernel" or maker is None:
-            continue
+        if reader.role != "kernel" or maker is None or "float16" not in (reader.dtype, maker.dtype):
+            continue  # what comes back is cast to what the maker computes in
         if maker.output_gradient is None or reader.preactivation_gradient is None:
             continue
         sent = sent_back(reader.op, reader.kernel, reader.preactivation_gradient, reader.input.shape)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from trainobs.records import OutputRecord
+from trainobs.records import OutputRecord, Place
 from trainobs.statistics._fit import EPSILON, Fit, fit_of
 
 Array = np.ndarray
@@ -41,6 +41,10 @@ class OutputStatistics:
         Of each element, the smallest and the largest prediction.
     own_loss : bool
         Whether the loss is not one of Keras' own.
+    cut_at : Place or None
+        Where, between it and the loss, no gradient passes, if that is known.
+    changed : bool
+        Whether operations that are no layers made other values of what its node put out.
     """
 
     node: int
@@ -70,6 +74,8 @@ class OutputStatistics:
     lowest: Array | None = None
     highest: Array | None = None
     own_loss: bool = False
+    cut_at: Place | None = None
+    changed: bool = False
 
     @property
     def known_loss(self) -> str:
@@ -165,6 +171,8 @@ def sum_output(output: OutputRecord, channels: int) -> OutputStatistics:
         lowest=rows.min(axis=0, initial=np.inf),
         highest=rows.max(axis=0, initial=-np.inf),
         own_loss=output.own_loss,
+        cut_at=output.cut_at,
+        changed=output.changed,
     )
     return _with_targets(bare, output)
 

@@ -113,6 +113,8 @@ SUMS: dict[str, Sum] = {
     "input_size": Sum("", "inputs", "Values of each input channel."),
     "input_channel_zero": Sum("c", "inputs", "Values of a channel that are near zero."),
     "input_channel_sq": Sum("c", "inputs", "Sum of the squares of a channel's values."),
+    "input_channel_sum": Sum("c", "inputs", "Sum of a channel's values."),
+    "input_channel_negative": Sum("c", "inputs", "Sum of the sizes of a channel's negative values."),
     "input_non_finite": Sum("", "inputs", "Values that are NaN or infinite."),
     # ---- time steps
     "step_size": Sum("t", "steps", "Values of the units at a step."),
@@ -129,6 +131,8 @@ SUMS: dict[str, Sum] = {
     "positions": Sum("", "weight", "n, the positions of the first call's units."),
     "residual": Sum("", "weight", "Distance of `gradient` from what the step itself computed.", power=1),
     "residual_scale": Sum("", "weight", "What that distance is compared with.", power=1),
+    "penalty": Sum("", "weight", "Size of what the weight's own penalty has in its gradient.", power=1),
+    "penalty_along": Sum("", "weight", "The part of it that is along the weight itself.", power=1),
     "flushed": Sum("", "weight", "Gradients that half precision flushed to zero."),
     "flushed_of": Sum("", "weight", "Gradients that are not zero in float32."),
     # ---- condensed

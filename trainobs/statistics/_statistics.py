@@ -38,6 +38,8 @@ class Statistics:
         The recorded step; None for data that was run for the report.
     others : dict of str to WholeLayerStatistics
         The weights that no site explains, by path.
+    idle : int
+        How many gradients of a step were asked for no weights at all.
     """
 
     sites: dict[str, SiteStatistics]
@@ -49,6 +51,7 @@ class Statistics:
     backprop: str = "tape"
     step: int | None = None
     others: dict[str, WholeLayerStatistics] = dataclasses.field(default_factory=dict)
+    idle: int = 0
 
     def __add__(self, other: Statistics) -> Statistics:
         self._check_can_be_added(other)

@@ -15,6 +15,7 @@ from tests.faults.strangers import (
     agents,
     autoencoders,
     finetuning,
+    first_sight,
     gans,
     graphs,
     heads,
@@ -28,6 +29,7 @@ from tests.faults.strangers import (
     tabular,
 )
 from tests.faults.strangers.cases import Built, Case, Finding
+from tests.mechanisms.sentences import wrong_in_report
 
 FAMILIES = (
     tabular,
@@ -44,6 +46,7 @@ FAMILIES = (
     graphs,
     spiking,
     finetuning,
+    first_sight,
 )
 ALL: list[Case] = [case for family in FAMILIES for case in family.CASES]
 
@@ -52,11 +55,12 @@ BATCH = 512  # more than any case has: one batch
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The errors and warnings of a case, most severe first; or what was raised."""
+    """The errors and warnings of a case, most severe first; or what was raised; and unsound sentences."""
 
     case: Case
     found: tuple[Finding, ...]
     raised: str = ""
+    wrong: list[tuple[str, list[str]]] = dataclasses.field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -91,11 +95,12 @@ def judge(case: Case) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            findings = explained(built).findings
+            report = explained(built)
     except Exception as problem:
         return Outcome(case, (), f"{type(problem).__name__}: {problem}"[:200])
-    told = findings[findings.severity != "info"]
-    return Outcome(case, tuple(zip(told.cause, told.layer, strict=True)))
+    told = report.findings[report.findings.severity != "info"]
+    found = tuple(zip(told.cause, told.layer, strict=True))
+    return Outcome(case, found, wrong=wrong_in_report(report))
 
 
 def explained(built: Built) -> trainobs.Report:

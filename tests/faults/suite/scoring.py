@@ -10,6 +10,7 @@ import pandas as pd
 
 import trainobs
 from tests.faults.suite.cases import SAMPLES, Case, Finding, Planted
+from tests.mechanisms.sentences import wrong_in_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +23,15 @@ class Outcome:
     expected, consequences : the planted faults, and what follows from them
     found : tuple of (cause, layer)
         Without findings that only inform, unless one of their causes was planted.
+    wrong : list of (sentence, what is wrong with it)
+        See `tests.mechanisms.sentences`.
     """
 
     case: Case
     expected: tuple[Finding, ...]
     consequences: frozenset[Finding]
     found: tuple[Finding, ...]
+    wrong: list[tuple[str, list[str]]] = dataclasses.field(default_factory=list)
 
     @property
     def hits(self) -> int:
@@ -65,11 +69,12 @@ def judge(case: Case) -> Outcome:
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     planted = case.make()
-    findings = _explained(planted).findings
+    report = _explained(planted)
+    findings = report.findings
     causes = {cause for cause, _ in planted.faults}
     told = findings[(findings.severity != "info") | findings.cause.isin(causes)]
     found = tuple(zip(told.cause, told.layer, strict=True))
-    return Outcome(case, planted.faults, planted.consequences, found)
+    return Outcome(case, planted.faults, planted.consequences, found, wrong_in_report(report))
 
 
 def _explained(planted: Planted) -> trainobs.Report:

@@ -11,12 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainobs.capture.inside._broken import SOFTMAX, made_going_back, made_going_forward
-from trainobs.capture.inside._lines import Line, code_at
+from trainobs.capture._users_lines import Line, code_at
+from trainobs.capture.inside._broken import made_going_back, made_going_forward
+from trainobs.capture.inside._constant import constant_softmax
+from trainobs.capture.inside._loss_terms import LossTerms, added, size
 from trainobs.capture.inside._watching import Operation, Pass, Watching, is_floating, random_state_restored
 from trainobs.capture.inside._ways import Ways, is_zero, loudest_way, reads_of
 from trainobs.capture.step import prepared, state_restored
-from trainobs.records import Broken, Ending, Place
+from trainobs.records import Broken, Ending, InnerTerms, Place
 
 _STOP = "StopGradient"
 
@@ -124,6 +126,32 @@ class BatchLook:
         line = next(flat, None)
         return None if line is None else Place("", "GradientTape.gradient", *line, code_at(line))
 
+    # ---- what the loss adds up ---------------------------------------------------------------
+
+    def inner_terms(self) -> InnerTerms | None:
+        """The terms of the loss that read the net before its end, if it has both kinds."""
+        paths = {id(variable): variable.path for variable in self.model.variables}
+        for found in self.passes:
+            terms = LossTerms(self._ways(found), found)
+            if terms.inner:
+                reached = {key for _, sent in terms.inner for key in sent}
+                sizes = {paths[k]: (added(terms.inner, k), added(terms.outer, k)) for k in reached}
+                loudest = self._ways(found).maker(max(terms.inner, key=size)[0])
+                return None if loudest is None else InnerTerms(place_of(loudest), sizes)
+        return None
+
+    def used_elsewhere(self, weight: str, layer: str) -> Place | None:
+        """What reads a weight outside of its layer, and sends it a gradient."""
+        variable = next((v for v in self.model.variables if v.path == weight), None)
+        found = None if variable is None else self._pass_of(variable)
+        if variable is None or found is None:
+            return None
+        ways = self._ways(found)
+        readers = (ways.first_behind([read], ways.gets_gradient)[1] for read in reads_of(ways, variable))
+        places = [place_of(reader) for reader in readers if reader is not None]
+        others = (place for place in places if place.layer != layer and (place.layer or place.file))
+        return next(others, None)
+
     @functools.cached_property
     def _linked(self) -> dict[int, Ways]:
         return {}
@@ -155,7 +183,7 @@ def _cut(ways: Ways, reads: list[tf.Tensor]) -> Ending:
 
     No tape can be made to watch what `tf.stop_gradient` puts out, so no gradient is known to arrive there.
     """
-    way, cut = ways.first_behind(reads, lambda tensor: ways.gradient(tensor) is not None)
+    way, cut = ways.first_behind(reads, ways.gets_gradient)
     if cut is None:
         return Ending("unused", place_of(max((step[0] for step in way), key=_number)) if way else None)
     behind = [*(read for _, read in way[1:]), None]
@@ -172,8 +200,8 @@ def _silenced(ways: Ways, reads: list[tf.Tensor]) -> Ending | None:
         return None
     if silencer.type in _STEPS:  # TensorFlow sends zeros back, but by nature, whatever it reads
         return Ending("cut", place_of(silencer))
-    elements = int(silencer.outputs[0].shape[-1]) if silencer.type in SOFTMAX else 0
-    return Ending("zero", place_of(silencer), elements)
+    operation, constant = constant_softmax(ways, silencer)
+    return Ending("zero", place_of(operation), constant)
 
 
 #: Step functions: flat wherever they have a slope, so that their registered gradient is zero.

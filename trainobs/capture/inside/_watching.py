@@ -16,7 +16,8 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks
 
-from trainobs.capture.inside._lines import Line, this_call, users_line
+from trainobs.capture._users_lines import Line
+from trainobs.capture.inside._lines import this_call, users_line
 from trainobs.capture.step import nodes_of, optimizers_of, replaced
 
 Original = Callable[..., Any]
@@ -51,12 +52,23 @@ class Pass:
         By id of what an operation made: the gradient that arrives there.
     weights : dict of int to tensor or None
         By id of the variable: its gradient.
+    sources : dict of int to tensor
+        By id of the variable: what it was differentiated as.
+    tape : tf.GradientTape
+        Which may be asked again.
     """
 
     operations: tuple[Operation, ...]
     target: object
     gradients: dict[int, tf.Tensor | None]
     weights: dict[int, tf.Tensor | None]
+    sources: dict[int, tf.Tensor]
+    tape: tf.GradientTape
+
+    def sent_by(self, tensor: tf.Tensor, arriving: tf.Tensor | None) -> dict[int, tf.Tensor | None]:
+        """What a tensor sends to each weight of the gradient that arrives at it."""
+        found = self.tape.gradient(tensor, [*self.sources.values()], arriving)
+        return dict(zip(self.sources, found, strict=True))
 
 
 class Watching:
@@ -104,6 +116,7 @@ class Watching:
             yield layer, "call", functools.partial(self._call, layer.name)
         for optimizer in optimizers_of(self._model):
             yield optimizer, "apply", _nothing
+        yield tf.GradientTape, "__init__", _persistent
         yield tf.GradientTape, "__enter__", self._enter_tape
         yield tf.GradientTape, "__exit__", self._exit_tape
         yield tf.GradientTape, "gradient", self._gradient
@@ -151,7 +164,8 @@ class Watching:
         named = zip(own, found, strict=False)
         gradients = {id(tensor): gradient for tensor, gradient in zip(made, found[len(own) :], strict=True)}
         of_weights = {id(weights[id(s)]): gradient for s, gradient in named if id(s) in weights}
-        self.passes.append(Pass(operations, target, gradients, of_weights))
+        asked = {id(weights[id(source)]): source for source in own if id(source) in weights}
+        self.passes.append(Pass(operations, target, gradients, of_weights, asked, tape))
         return tf.nest.pack_sequence_as(sources, _connected(own, found, unconnected_gradients))
 
     # ---- operations --------------------------------------------------------------------------
@@ -214,6 +228,11 @@ def is_floating(value: object) -> bool:
 
 def _tensors(structure: object) -> list[tf.Tensor]:
     return [t for t in tf.nest.flatten(structure, expand_composites=True) if tf.is_tensor(t)]
+
+
+def _persistent(original: Original, tape: tf.GradientTape, persistent: bool = False, **options: bool) -> None:
+    """In place of a tape's `__init__`: it may be asked more than once."""
+    original(tape, persistent=True, **options)
 
 
 def _nothing(*args: object, **kwargs: object) -> None:

@@ -2,7 +2,8 @@
 
 May import `layers`; never `step`. `_trace` collects what one step hands over, `_wiring` finds out who
 consumes whom. Which of its tensors may be read unnoticed is known by `_reads` and `_unread`, with
-`_terms`, which sees what a tensor was made of. `_plan` is the frozen plan of a step: what is read, and
+`_terms`, which sees what a tensor was made of; `_between` knows the user's line where a gradient ends.
+`_plan` is the frozen plan of a step: what is read, and
 where each value belongs. `_plan_step` makes it of a `_traced_step`, with `_plan_calls` and `_plan_nodes`;
 `_to_record` makes a record of the plan and its `_values`, with `_units` and `_node_records`. `_joined`
 makes one record of those of several graphs.

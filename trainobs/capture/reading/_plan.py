@@ -15,6 +15,7 @@ import keras
 from trainobs.capture.layers import Kind, Probed
 from trainobs.capture.reading._reads import GradientRead
 from trainobs.capture.reading._values import SumsRead, TensorRead
+from trainobs.records import Place
 
 T = TypeVar("T")
 
@@ -164,7 +165,10 @@ class NodePlan:
     unread: str = ""
     normalises: bool = False
     cuts_gradient: bool = False
+    adds_loss: bool = False
     order: int = 1
+    cut_at: Place | None = None
+    made_at: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,8 @@ class OutputPlan:
     sample_weight: TensorRead | None
     mask: TensorRead | None
     gradient: TensorRead | None
+    cut_at: Place | None = None
+    changed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,6 +210,8 @@ class StepPlan:
         Calls with known weights, nodes, outputs and all other weights.
     scaled : frozenset of int
         Positions of tensors that are unscaled afterwards (see `Reads`).
+    idle : int
+        See `StepRecord.idle`.
     """
 
     losses: tuple[TensorRead, ...]
@@ -214,3 +222,4 @@ class StepPlan:
     outputs: tuple[OutputPlan, ...]
     weights: tuple[OtherWeightPlan, ...]
     scaled: frozenset[int]
+    idle: int

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import tensorflow as tf
+
+from trainobs.capture._keras_internals import adds_loss
 from trainobs.capture.layers import can_cut_gradient, is_attention, normalises
+from trainobs.capture.reading._between import Between
 from trainobs.capture.reading._plan import NodePlan
 from trainobs.capture.reading._trace import LayerCall
 from trainobs.capture.reading._traced_step import TracedStep
-from trainobs.records import DATA, OPERATIONS
+from trainobs.records import DATA, OPERATIONS, SCORES
 
 
 def plan_nodes(step: TracedStep) -> list[NodePlan]:
@@ -31,7 +35,7 @@ def _before_outputs(step: TracedStep, in_pass: int) -> list[NodePlan]:
         if origin:
             arriving = output.gradients.get((in_pass, 0))
             sums = () if arriving is None else (step.reads.sums(arriving),)
-            node = _operations(step, origin, in_pass, "the output")
+            node = _operations(step, origin, in_pass, "the output", output.value)
             found.append(dataclasses.replace(node, output_gradients=sums))
     return found
 
@@ -40,9 +44,10 @@ def _of_call(step: TracedStep, index: int, in_pass: int) -> list[NodePlan]:
     """The call's node behind those of its stages, behind those of operations between it and what it reads."""
     call, last = step.trace.calls[index], step.numbers[in_pass, index]
     node, stages = _last_of_call(step, index, in_pass), call.stages
-    origins = zip(step.wiring.producers[index], step.wiring.changed[index], strict=True)
-    between = [origin for origin, changed in origins if changed]
-    before = [_operations(step, origin, in_pass, call.layer.name, call) for origin in between]
+    inputs = zip(step.wiring.producers[index], step.wiring.changed[index], call.received, strict=True)
+    between = [(origin, tensor) for origin, changed, tensor in inputs if changed]
+    name = call.layer.name
+    before = [_operations(step, origin, in_pass, name, tensor, call) for origin, tensor in between]
     if not stages:
         return [*before, node]
     inner = tuple(range(last - len(stages), last))
@@ -62,19 +67,28 @@ def _stage(node: NodePlan, name: str, *, alone: bool) -> NodePlan:
 
 
 def _operations(
-    step: TracedStep, origin: tuple[int, ...], in_pass: int, reader: str, call: LayerCall | None = None
+    step: TracedStep,
+    origin: tuple[int, ...],
+    in_pass: int,
+    reader: str,
+    tensor: tf.Tensor,
+    call: LayerCall | None = None,
 ) -> NodePlan:
     """The node of what happens between layers: nothing is tapped there, so its output is not known."""
+    made = [leaf for maker in origin for leaf in step.trace.calls[maker].returned]
+    between = Between([tensor], made)
     attention = None if call is None or not is_attention(call.inside) else call.inside
     return NodePlan(
         layer=f"operations before {reader}" if attention is None else attention.name,
         kind=OPERATIONS,
         call=0 if call is None else call.call,
         loss=step.trace.passes.index(in_pass),
-        stage="" if attention is None else "attention scores",
+        stage="" if attention is None else SCORES,
         producers=tuple(step.numbers[in_pass, producer] for producer in origin),
         sample=step.sample_places[origin[0]],
         sole_makers=tuple(_sole_reader(step, maker, in_pass) for maker in origin),
+        cut_at=between.cut(),
+        made_at=between.sole(),
     )
 
 
@@ -91,6 +105,7 @@ def _last_of_call(step: TracedStep, index: int, in_pass: int) -> NodePlan:
     call = step.trace.calls[index]
     arriving = [gradient for (own, _), gradient in call.output_gradients.items() if own == in_pass]
     applied = step.activations.get(id(call.layer))
+    inside = Between(call.returned, () if call.kind else call.received, call.layer.name)
     return NodePlan(
         layer=call.layer.name,
         kind=type(call.layer).__name__,
@@ -106,7 +121,10 @@ def _last_of_call(step: TracedStep, index: int, in_pass: int) -> NodePlan:
         ),
         normalises=normalises(call.layer),
         cuts_gradient=can_cut_gradient(call.layer),
+        adds_loss=adds_loss(call.layer) or (call.inside is not None and adds_loss(call.inside)),
         order=step.trace.orders.get(in_pass, 1),
+        cut_at=inside.cut(),
+        made_at=inside.sole(),
     )
 
 

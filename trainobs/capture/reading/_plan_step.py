@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from trainobs.capture.layers import Probed
+from trainobs.capture.reading._between import Between
 from trainobs.capture.reading._plan import CallPlan, CompiledLoss, OtherWeightPlan, OutputPlan, StepPlan
 from trainobs.capture.reading._plan_calls import plan_calls
 from trainobs.capture.reading._plan_nodes import plan_nodes
@@ -67,6 +68,7 @@ def plan_step(
         outputs=tuple(_outputs(step, losses)),
         weights=tuple(_other_weights(step, owned, selects, calls)),
         scaled=frozenset(reads.scaled),
+        idle=trace.idle,
     )
     return plan, reads.tensors
 
@@ -101,6 +103,7 @@ def _output(step: TracedStep, in_pass: int, node: int, output: ModelOutput, loss
     logits, reads = direct is None and behind is not None, step.reads
     value = reads.value(output.value)
     assert value is not None
+    made = [leaf for call in step.trace.calls for leaf in call.returned]
     return OutputPlan(
         node=DATA if node == DATA else step.numbers[in_pass, node],
         logits=logits,
@@ -110,6 +113,8 @@ def _output(step: TracedStep, in_pass: int, node: int, output: ModelOutput, loss
         sample_weight=reads.value(output.sample_weight),
         mask=reads.value(output.mask),
         gradient=reads.gradient(behind if logits else direct),
+        cut_at=None if direct is not None or logits else Between(step.trace.losses, [output.value]).cut(),
+        changed=Between([output.value], made).changes(),
     )
 
 

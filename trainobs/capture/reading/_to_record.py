@@ -50,6 +50,7 @@ def to_record(plan: StepPlan, returned: Sequence[tf.Tensor], step: int, epoch: i
         nodes=node_records(plan, sites, values),
         outputs=tuple(_output(output, values) for output in plan.outputs),
         weights=tuple(weights),
+        idle=plan.idle,
     )
     _write_protect(record)
     return record
@@ -204,6 +205,8 @@ def _output(plan: OutputPlan, values: StepValues) -> OutputRecord:
         loss_name=plan.loss.loss_name,
         from_logits=plan.loss.from_logits,
         own_loss=plan.loss.own_loss,
+        cut_at=plan.cut_at,
+        changed=plan.changed,
         sample_weight=values.of(plan.sample_weight),
         mask=values.of(plan.mask),
     )

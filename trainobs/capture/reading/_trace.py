@@ -66,7 +66,10 @@ class LayerCall:
 
 @dataclasses.dataclass(eq=False)
 class ModelOutput:
-    """One output leaf of the model, where the loss may meet it; gradients by pass."""
+    """One output leaf of the model, where the loss may meet it; gradients by pass.
+
+    `handed_on` is what the user gets of `value`: the same with a tap.
+    """
 
     value: tf.Tensor
     target: tf.Tensor | None = None
@@ -75,6 +78,7 @@ class ModelOutput:
     gradients: Gradients = dataclasses.field(default_factory=dict)
     logits_gradients: Gradients = dataclasses.field(default_factory=dict)
     unused: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+    handed_on: tf.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,6 +109,9 @@ class StepTrace:
     `unread` says which of the gradients below came, but must stay unread, lest sums be added in another
     order.
     `asked` are the tensors whose gradients each pass is asked for.
+    `casts` has, by id of what a layer's input was cast to (without a graph), that input; both, so that the id
+    stays taken.
+    `idle` counts the gradients that were asked for no weights at all.
     `taken` are gradients of something else than weights, with their order; `orders` has that of passes (see
     `NodeRecord.order`).
     """
@@ -121,10 +128,12 @@ class StepTrace:
     open_composites: list[keras.Layer] = dataclasses.field(default_factory=list)
     open_calls: list[LayerCall] = dataclasses.field(default_factory=list)
     current_pass: int = 0
+    idle: int = 0
     taken: list[tuple[list[tf.Tensor], int]] = dataclasses.field(default_factory=list)
     orders: dict[int, int] = dataclasses.field(default_factory=dict)
     unread: list[tuple[Gradients, tuple[int, int]]] = dataclasses.field(default_factory=list)
     asked: list[Asked] = dataclasses.field(default_factory=list)
+    casts: dict[int, tuple[object, object]] = dataclasses.field(default_factory=dict)
 
     def ask(self, tensor: tf.Tensor, gradients: Gradients, leaf: int = 0) -> None:
         """Ask each pass to come for the gradient of a tensor, and keep it there."""

@@ -87,11 +87,14 @@ class Wiring:
 def wire(trace: StepTrace) -> Wiring:
     """Link the calls of a trace."""
     makers: dict[Key, int] = {}
+    handed_on = [(_key(o.value), _key(o.handed_on)) for o in trace.outputs if o.handed_on is not None]
     producers, direct, changed = [], set(), []
     consumers: list[list[int]] = [[] for _ in trace.calls]
     for index, call in enumerate(trace.calls):
-        found = [_origins(tensor, makers) for tensor in call.received]
+        received = [trace.casts.get(id(tensor), (tensor,))[0] for tensor in call.received]
+        found = [_origins(tensor, makers) for tensor in received]
         makers |= {_key(tensor): index for tensor in call.returned}  # also of what it hands back as it came
+        makers |= {tapped: makers[made] for made, tapped in handed_on if made in makers}
         producers.append([origin for origin, _ in found])
         changed.append([bool(origin) and not unchanged for origin, unchanged in found])
         for origin, unchanged in found:

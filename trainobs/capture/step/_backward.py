@@ -115,6 +115,7 @@ class BackwardPass:
         trace = self._tracing.here
         if trace is None:
             return original(tape, target, sources, output_gradients, unconnected_gradients)
+        trace.idle += not tf.nest.flatten(sources)
         own, order = trace.current_pass, trace.order_of(target)
         every = [sources, [asked.tensor for asked in trace.asked]]
         try:

@@ -80,6 +80,13 @@ class ForwardPass:
         keep_outputs(trace, record, keras.tree.flatten(outputs))
         return outputs
 
+    def cast_input(self, original: Original, x: object, *args: object, **kwargs: object) -> object:
+        """In place of `convert_input` of a policy: without a graph, a tensor that was cast has no history."""
+        cast, trace = original(x, *args, **kwargs), self._tracing.here
+        if trace is not None and cast is not x and tf.is_tensor(x) and not tf.is_symbolic_tensor(x):
+            trace.casts[id(cast)] = x, cast
+        return cast
+
     def activation(self, original: Original, preactivation: tf.Tensor) -> tf.Tensor:
         """In place of the `activation` of a layer with a kernel."""
         trace = self._tracing.here

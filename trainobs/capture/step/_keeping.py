@@ -63,6 +63,7 @@ def kept_prediction(trace: StepTrace, tensor: object, sought: frozenset[str]) ->
         trace.ask(own_logits, output.logits_gradients)
         if own_logits is not logits:
             replace_logits(own, own_logits)
+    output.handed_on = own
     return own
 
 

@@ -101,6 +101,10 @@ class Patches:
                 self._probe_activation(node)
                 call = functools.partial(self._forward.call, node)
                 self._stack.enter_context(replaced(node, "call", call))
+                policy = getattr(node, "dtype_policy", None)  # several layers share one
+                if policy is not None and id(policy) not in self._patched:
+                    self._patched.add(id(policy))
+                    self._stack.enter_context(replaced(policy, "convert_input", self._forward.cast_input))
                 if has_activation(node):
                     self._patched.add(id(node.activation))  # a layer there is a part of this one
                     self._stack.enter_context(replaced(node, "activation", self._forward.activation))
