@@ -14,7 +14,7 @@ import trainobs
 ROOT = Path(trainobs.__file__).parent
 #: Each room imports only rooms that stand before it.
 ROOMS = (
-    "errors", "findings", "thresholds", "tensors", "activations", "linear_ops", "records", "storage",
+    "errors", "findings", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records", "storage",
     "recording", "selection", "batches", "progress", "capture", "statistics", "analysis",
     "mechanisms", "diagnosis", "explanation", "views", "report", "recorder", "explain", "remedies",
     "health", "similarity", "demo", "cli", "__main__",
@@ -23,12 +23,12 @@ ROOMS = (
 #: `report.remedies` and `report.try_remedies` are doors for users.
 KNOWN_LAZY_IMPORTS = {("report", "remedies")}
 WITHOUT_KERAS = (
-    "errors", "findings", "thresholds", "tensors", "activations", "linear_ops", "records", "storage",
+    "errors", "findings", "counterfactuals", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records", "storage",
     "recording", "selection", "statistics", "analysis", "mechanisms", "diagnosis", "explanation", "views",
     "report",
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
-    "errors", "findings", "thresholds", "activations", "records", "recording", "selection", "analysis",
+    "errors", "findings", "counterfactuals", "thresholds", "activations", "records", "recording", "selection", "analysis",
     "mechanisms", "diagnosis", "explanation", "views", "report",
 )  # fmt: skip
 #: The rooms between a record and its explanation: what runs in them never meets a model.

@@ -134,6 +134,13 @@ def mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
     return getattr(tensor, "_keras_mask", None)
 
 
+def forget_mask(tensor: object) -> object:
+    """Let every position of a prediction count."""
+    if tf.is_tensor(tensor) and getattr(tensor, "_keras_mask", None) is not None:
+        tensor._keras_mask = None
+    return tensor
+
+
 def replace_logits(tensor: tf.Tensor, logits: tf.Tensor) -> None:
     """Make a loss read `logits` in place of those behind `tensor`."""
     tensor._keras_logits = logits

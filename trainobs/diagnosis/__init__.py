@@ -1,12 +1,12 @@
-"""See, walk, merge, locate, rank: from figures to findings. It navigates, and asks the mechanisms.
+"""See, walk, merge, locate, prove, rank: from figures to findings. It navigates, and asks the mechanisms.
 
-May import `errors`, `findings`, `records`, `statistics`, `analysis` and `mechanisms`; never `capture`,
-`explanation` or anything behind them.
+May import `errors`, `findings`, `counterfactuals`, `records`, `statistics`, `analysis` and `mechanisms`;
+never `capture`, `explanation` or anything behind them.
 
 `_diagnose` is all of it on one screen. `_walk` goes from each weight to where its gradient is lost:
 `_factors` says in which direction, `_upstream`, `_downstream` and `_cut` are the ways; each ends in an
 `_origin`. `_merge` makes one mechanism of what several weights see, `_locate` finds
-their lines where a model is at hand, `_rank` findings, `_chains` a line for
+their lines where a model is at hand, `_prove` tries each out (`_trials`), `_rank` makes findings, `_chains` a line for
 each way."""
 
 from trainobs.diagnosis._chains import chain

@@ -1,4 +1,4 @@
-"""All of a diagnosis: see, walk, merge, locate, rank."""
+"""All of a diagnosis: see, walk, merge, locate, prove, rank."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from trainobs.analysis import Case
 from trainobs.diagnosis._locate import located
 from trainobs.diagnosis._merge import Traces, merge, zeros_follow_the_cut
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._prove import prove
 from trainobs.diagnosis._rank import rank
 from trainobs.diagnosis._walk import see, walk, walk_from_suspects
 from trainobs.findings import Finding
@@ -51,10 +52,10 @@ def diagnose(case: Case) -> Diagnosis:
     else:
         direct = (*map(Origin, seen), *walk_from_suspects(case, seen))
         traces = merge(Traces(direct, walk(case), asking(case)), case)
-    traces = zeros_follow_the_cut(located(traces, case), case)
+    traces, proofs = prove(zeros_follow_the_cut(located(traces, case), case), case)
     roots = traces.roots()
     mechanisms = {key: origin.mechanism for key, origin in roots.items()}
-    return Diagnosis(rank(traces, case), mechanisms, traces.walked)
+    return Diagnosis(rank(traces, case, proofs), mechanisms, traces.walked)
 
 
 def asking(case: Case) -> frozenset[str]:

@@ -7,30 +7,36 @@ import collections
 from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._prove import Proof, Proofs, severity_of
 from trainobs.findings import Finding, ranked
 from trainobs.mechanisms import ranges
 
 
-def rank(traces: Traces, case: Case) -> tuple[Finding, ...]:
+def rank(traces: Traces, case: Case, proofs: Proofs) -> tuple[Finding, ...]:
     """All findings, the worst first."""
-    return tuple(ranked(_finding(root, traces, case) for root in traces.roots().values()))
+    return tuple(
+        ranked(_finding(root, traces, case, proofs.get(root.key)) for root in traces.roots().values())
+    )
 
 
-def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
+def _finding(root: Origin, traces: Traces, case: Case, proof: Proof | None) -> Finding:
     """What is said of one mechanism."""
     held = {weight: o for weight, origins in traces.walked.items() for o in origins if o.key == root.key}
     layers = dict.fromkeys(case.weights[weight].info.layer for weight in held)
     mechanism = root.mechanism
+    told = [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]
+    told += [proof.told] if proof is not None and proof.told else []
     return Finding(
-        severity="info" if root.is_joint else mechanism.severity,
+        severity=severity_of(root),
         cause=mechanism.cause,
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),
         affects=tuple(layer for layer in layers if layer != mechanism.layer),
-        evidence=" ".join([mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]),
+        evidence=" ".join(told),
         remedy=mechanism.advice(),
         value=mechanism.value,
         threshold=mechanism.threshold(case),
+        proved=None if proof is None else proof.proved,
     )
 
 

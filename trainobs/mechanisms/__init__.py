@@ -1,7 +1,7 @@
 """One file per cause: what shows it, how severe it is, what is said of it, and what may help.
 
-May import `errors`, `thresholds`, `activations`, `records`, `statistics` and `analysis`; never `diagnosis`,
-`explanation` or anything behind them.
+May import `errors`, `counterfactuals`, `thresholds`, `activations`, `records`, `statistics` and `analysis`;
+never `diagnosis`, `explanation` or anything behind them.
 
 `_mechanism` says what a mechanism is, and registers those that exist; `_off_units` is what the mechanisms of
 units that are off have in common. A new cause is one file that subclasses `Mechanism` (docs/extending).
@@ -36,7 +36,7 @@ from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, Mis
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._underflow import Underflow
-from trainobs.mechanisms._unexplained import Unexplained, UnexplainedLayer
+from trainobs.mechanisms._unexplained import Refuted, Unexplained, UnexplainedLayer
 from trainobs.mechanisms._unscaled_input import UnscaledInput
 from trainobs.mechanisms._vanishing import (
     VanishingAtNode,
@@ -81,6 +81,7 @@ __all__ = [
     "OutputMismatch",
     "QuietOutput",
     "QuietPart",
+    "Refuted",
     "SaturatedActivation",
     "Silenced",
     "SomeWeightlessPositions",

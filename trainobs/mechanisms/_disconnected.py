@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import Ending, Place
@@ -91,6 +92,10 @@ class Disconnected(Mechanism):
                 "Python numbers and tf.numpy_function have no gradient."
             )
         return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: that the tape has no gradient needs no trial."""
+        return Untried("the tape itself has no gradient here")
 
 
 class NeverRead(Disconnected):

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import AllCounted, Counterfactual, LeftOut, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import DATA, Ending, Place
 
@@ -61,6 +62,10 @@ class Masked(Mechanism):
             return "Normalise over an axis of more than one element, or leave this layer out."
         return "Check the mask, or whatever this layer multiplies with."
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The layer hands on what it reads."""
+        return LeftOut(self.layer)
+
 
 @dataclasses.dataclass(frozen=True)
 class Silenced(Mechanism):
@@ -87,6 +92,10 @@ class Silenced(Mechanism):
     def advice(self) -> str:
         """The same in all cases."""
         return "Look at this line: a unit that is off at all positions, a mask of zeros, a clipped value."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: an operation inside of a layer can't be changed alone."""
+        return Untried("one operation inside of a layer can't be changed alone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +128,10 @@ class OneElement(Mechanism):
     def advice(self) -> str:
         """The same in all cases."""
         return "Attend over more than one element, or leave the softmax, and what only it reads, out."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: there is nothing else to attend to."""
+        return Untried("a softmax over one element can't be one over several")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +172,10 @@ class WeightlessPositions(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Check the sample weights, class weights or mask that the loss is given."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """All positions count."""
+        return AllCounted()
 
 
 class SomeWeightlessPositions(WeightlessPositions):

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, StandardisedPreactivation, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import counted, several
 
@@ -86,6 +87,12 @@ class OffUnits(Mechanism):
         if self.dead:
             return f"{counted(self.dead)} of {several(self.units, 'unit')}, {where}"
         return f"{self.off:.0%} of the values, {where}"
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Units get values of zero mean and unit variance."""
+        sites = (site.info for site in case.sites.values() if site.info.layer == self.layer)
+        applies = next((i.activation.layer for i in sites if i.part == self.part), self.layer)
+        return StandardisedPreactivation(applies, self.part.removesuffix(", recurrent"))
 
 
 def rectifies(case: Case, figures: SiteFigures) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._disconnected import Disconnected
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
@@ -73,6 +74,10 @@ class Unexplained(Mechanism):
         """What to try first, in all cases."""
         return _ADVICE
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no cause is named."""
+        return Untried("no cause is named that could be changed")
+
 
 def _is_known(case: Case, figures: SiteFigures) -> bool:
     """Whether it is known why the terms don't add up: an inner tape, or half precision that flushes them."""
@@ -110,3 +115,48 @@ class UnexplainedLayer(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return _ADVICE
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no cause is named."""
+        return Untried("no cause is named that could be changed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Refuted(Mechanism):
+    """What a trial on the batch has refuted, and nothing else was found (see `Unexplained`).
+
+    Parameters
+    ----------
+    suspected : str
+        The cause that it looked like.
+    shown : str
+        What showed it.
+    told : str
+        What the trial said.
+    """
+
+    suspected: str
+    shown: str
+    told: str
+
+    cause = "unexplained"
+
+    @property
+    def severity(self) -> str:
+        """See `Unexplained`."""
+        return "warning"
+
+    def evidence(self) -> str:
+        """All that is known."""
+        return (
+            f"What keeps these gradients near zero was not found. It looked like {self.suspected}, which a "
+            f"trial on this batch refutes. {self.told} What was seen: {self.shown}"
+        )
+
+    def advice(self) -> str:
+        """What to look at."""
+        return "Look at what was seen, but don't expect the gradients back from mending only that."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no cause is named."""
+        return Untried("no cause is named that could be changed")

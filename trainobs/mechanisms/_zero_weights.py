@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Ones, Untried
+from trainobs.mechanisms._healthy import fresh_weights
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import counted
 
@@ -74,6 +76,10 @@ class ZeroWeights(Mechanism):
         """What to try first, in all cases."""
         return _ADVICE
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The weights have a healthy size."""
+        return fresh_weights(case, self.layer, self.role)
+
 
 @dataclasses.dataclass(frozen=True)
 class EqualUnits(Mechanism):
@@ -105,6 +111,10 @@ class EqualUnits(Mechanism):
     def advice(self) -> str:
         """What to try first, as for a kernel of zeros."""
         return _ADVICE
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Units differ."""
+        return fresh_weights(case, self.layer, "kernel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +174,12 @@ class ZeroScale(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Initialise the scale with ones."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The scale is 1."""
+        infos = (site.info for site in case.sites.values() if site.info.layer == self.layer)
+        named = [info.weight for info in infos if info.weight.rsplit("/", 1)[-1] == self.scale]
+        return Ones(self.layer, named[0]) if named else Untried(f"{self.layer} has no {self.scale}")
 
 
 def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUnits | None:

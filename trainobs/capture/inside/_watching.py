@@ -103,7 +103,7 @@ class Watching:
         for layer in (self._model, *nodes_of(self._model)):
             yield layer, "call", functools.partial(self._call, layer.name)
         for optimizer in optimizers_of(self._model):
-            yield optimizer, "apply", _nothing
+            yield optimizer, "apply", nothing
         yield tf.GradientTape, "__enter__", self._enter_tape
         yield tf.GradientTape, "__exit__", self._exit_tape
         yield tf.GradientTape, "gradient", self._gradient
@@ -152,7 +152,7 @@ class Watching:
         gradients = {id(tensor): gradient for tensor, gradient in zip(made, found[len(own) :], strict=True)}
         of_weights = {id(weights[id(s)]): gradient for s, gradient in named if id(s) in weights}
         self.passes.append(Pass(operations, target, gradients, of_weights))
-        return tf.nest.pack_sequence_as(sources, _connected(own, found, unconnected_gradients))
+        return tf.nest.pack_sequence_as(sources, connected(own, found, unconnected_gradients))
 
     # ---- operations --------------------------------------------------------------------------
 
@@ -216,11 +216,11 @@ def _tensors(structure: object) -> list[tf.Tensor]:
     return [t for t in tf.nest.flatten(structure, expand_composites=True) if tf.is_tensor(t)]
 
 
-def _nothing(*args: object, **kwargs: object) -> None:
+def nothing(*args: object, **kwargs: object) -> None:
     """In place of an update."""
 
 
-def _connected(
+def connected(
     sources: list[tf.Tensor], found: list[tf.Tensor | None], unconnected: tf.UnconnectedGradients
 ) -> list[tf.Tensor | None]:
     """What the user asked for: zeros for None, if they want them."""

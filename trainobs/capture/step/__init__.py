@@ -10,10 +10,12 @@ missing before anything is traced.
 """
 
 from trainobs.capture.step._batch import BatchCapture, capture_batch, prepared, state_restored
+from trainobs.capture.step._keeping import penalty_gradient
 from trainobs.capture.step._parts_of_models import nodes_of, optimizers_of, updating_optimizer
 from trainobs.capture.step._readiness import check_model, check_weights
 from trainobs.capture.step._replacing import replaced
 from trainobs.capture.step._tapped_step import CapturedStep
+from trainobs.capture.step._taps import gradient_tap
 from trainobs.capture.step._train_function import Catch, TrainFunction
 from trainobs.capture.step._watched import CaughtStep, WatchedModels
 
@@ -27,8 +29,10 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "gradient_tap",
     "nodes_of",
     "optimizers_of",
+    "penalty_gradient",
     "prepared",
     "replaced",
     "state_restored",
