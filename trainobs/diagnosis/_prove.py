@@ -8,13 +8,14 @@ next candidate, and at last to `unexplained`.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from trainobs.analysis import Case
 from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._trials import Changes, Held, Trials, said
-from trainobs.mechanisms import Key, Mechanism, Refuted
+from trainobs.mechanisms import Key, Mechanism, Refuted, every_layer_standardised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,7 @@ class _Prover:
 
     def __init__(self, traces: Traces, case: Case, trials: Trials, mechanisms: list[Mechanism]) -> None:
         self._traces, self._case, self._trials = traces, case, trials
+        self._enough = case.thresholds.returned
         found = {mechanism.key: mechanism.counterfactual(case) for mechanism in mechanisms}
         self._changes = {key: change for key, change in found.items() if isinstance(change, Counterfactual)}
         self._mechanisms = {mechanism.key: mechanism for mechanism in mechanisms}
@@ -117,31 +119,66 @@ class _Prover:
         change = mechanism.counterfactual(self._case)
         if isinstance(change, Untried):
             return _untold(change)
+        if mechanism.explains_output and self._case.loss_is_silent:
+            return self._of_silent_loss(change)
         if not held:
-            return _untold(Untried("most gradients of all layers are there"))
+            return _untold(Untried("it keeps less than half of the gradients of any layer near zero"))
         part = self._trials.returned((change,), held)
         if isinstance(part, Untried):
             return _untold(part)
-        if part >= self._case.thresholds.returned:
+        if part >= self._enough:
             return Proof(True, f"With {change}, {part:.0%} of these gradients return.")
-        others = tuple(
-            other for key, other in self._changes.items() if key != mechanism.key and other != change
-        )
-        return self._with_others(change, others, part, held)
+        return self._of_few(mechanism, change, part, held)
 
-    def _with_others(self, change: Counterfactual, others: Changes, alone: float, held: Held) -> Proof:
+    def _of_silent_loss(self, change: Counterfactual) -> Proof:
+        """What silences a loss is proved if the loss sends a gradient without it."""
+        sent = self._trials.g_out((change,))
+        if isinstance(sent, Untried):
+            return _untold(sent)
+        if not math.isfinite(sent):
+            return _untold(Untried(f"with {change}, values are NaN or infinite"))
+        told = f"With {change}, the loss sends a gradient of {sent:.2g} per position."
+        return Proof(sent > self._case.near_zero.gradient_floor, told)
+
+    def _of_few(self, mechanism: Mechanism, change: Counterfactual, alone: float, held: Held) -> Proof:
+        """Where few gradients return: more may not be able to on this batch, or another finding holds them too.
+
+        How many can is seen with all findings mended, and all layers standardised besides.
+        """
+        others = tuple(c for key, c in self._changes.items() if key != mechanism.key and c != change)
+        healthy = every_layer_standardised(self._case)
+        besides = (healthy,) if isinstance(healthy, Counterfactual) and healthy != change else ()
+        most = self._trials.returned((change, *others, *besides), held)
+        if isinstance(most, Untried):
+            return _untold(most)
+        if alone >= self._enough * most:
+            return self._of_those_that_can(change, alone, max(most, alone))
+        return self._with_others(change, others, alone, most, held)
+
+    def _of_those_that_can(self, change: Counterfactual, alone: float, most: float) -> Proof:
+        told = f"With {change}, {alone:.0%} of these gradients return, where {most:.0%} can on this batch."
+        if alone >= self._enough**2:
+            return Proof(True, told)
+        if alone > 0:
+            return _untold(
+                Untried("most of these gradients stay near zero on this batch, whatever is changed")
+            )
+        return self._unless_another_holds(Proof(False, f"With {change}, none of these gradients return."))
+
+    def _with_others(
+        self, change: Counterfactual, others: Changes, alone: float, most: float, held: Held
+    ) -> Proof:
         """Where one change is not enough, several findings may hold the same gradients."""
         refuted = Proof(False, f"With {change}, only {alone:.0%} of these gradients return.")
         if not others:
             return self._unless_another_holds(refuted)
-        enough = self._case.thresholds.returned
         together = self._trials.returned((change, *others), held)
-        if isinstance(together, Untried):
-            return _untold(together)
-        if together < enough:
-            return self._unless_another_holds(refuted)
         without = self._trials.returned(others, held)
-        if isinstance(without, Untried) or without >= enough:
+        if isinstance(together, Untried) or isinstance(without, Untried):
+            return _untold(Untried("several findings hold the same gradients, and can't be changed together"))
+        if together < self._enough * most:
+            return self._unless_another_holds(refuted)
+        if without >= self._enough * most:
             return refuted
         told = f"With {said((change, *others))}, {together:.0%} of these gradients return; without the first"
         return Proof(True, f"{told}, {without:.0%}.")

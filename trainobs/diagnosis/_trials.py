@@ -29,7 +29,6 @@ class Trials:
     def __init__(self, case: Case, try_out: TryOut) -> None:
         self._case, self._try_out = case, try_out
         self._runs: dict[frozenset[Counterfactual], TriedOut | Untried] = {}
-        self._as_it_was = self._scale_of(self._run(()))
 
     def returned(self, changes: Changes, held: Held) -> float | Untried:
         """Part of the near-zero gradients that are held which come back with these changes."""
@@ -41,6 +40,11 @@ class Trials:
         if not self._is_comparable(after, held):
             return Untried(f"with {said(changes)}, values are NaN or infinite, or the loss falls silent")
         return self._part(before, after, held)
+
+    def g_out(self, changes: Changes) -> float | Untried:
+        """Size of the gradient that the loss sends into the model with these changes."""
+        run = self._run(changes)
+        return run if isinstance(run, Untried) else self._loudest(run)[0]
 
     def _run(self, changes: Changes) -> TriedOut | Untried:
         key = frozenset(changes)
@@ -64,7 +68,7 @@ class Trials:
 
     def _near_zero(self, figures: WeightFigures, run: TriedOut) -> Array:
         """Which gradients of a weight are near zero in a run; of a table, of the rows that were looked up."""
-        relative = self._scale_of(run) / self._as_it_was
+        relative = self._scale_of(run) / self._scale_of(self._run(()))
         limit = figures.threshold * relative * math.sqrt(self._case.statistics.batches)
         return np.asarray(np.abs(_gradient_of(figures, run, self._parts(figures))) <= limit)
 
@@ -74,13 +78,17 @@ class Trials:
         return [key for key, other in weights if other.info.weight == figures.info.weight]
 
     def _scale_of(self, run: TriedOut | Untried) -> float:
-        """g* of a run; that of the report where it is not known which outputs the loss reads."""
-        known, near_zero = self._case.statistics, self._case.near_zero
-        if isinstance(run, Untried) or len(run.outputs) != len(known.outputs) or not run.outputs:
-            return near_zero.gradient_scale(*known.loudest_output())
-        pairs = zip(known.outputs, run.outputs, strict=True)
-        loudest = max((_g_out(square, size, o.elements), o.elements) for o, (square, size) in pairs)
-        return near_zero.gradient_scale(*loudest)
+        """g* of a run."""
+        return self._case.near_zero.gradient_scale(*self._loudest(run))
+
+    def _loudest(self, run: TriedOut | Untried) -> tuple[float, int]:
+        """g_out and K of the loudest output of a run; those of the report where it is not known which the
+        loss reads."""
+        outputs = self._case.statistics.outputs
+        if isinstance(run, Untried) or len(run.outputs) != len(outputs) or not outputs:
+            return self._case.statistics.loudest_output()
+        pairs = zip(outputs, run.outputs, strict=True)
+        return max((_g_out(square, size, o.elements), o.elements) for o, (square, size) in pairs)
 
     def _is_comparable(self, run: TriedOut, held: Held) -> bool:
         """Whether all is finite, and the loss still sends something."""

@@ -12,6 +12,7 @@ from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
 from trainobs.mechanisms._frozen import Frozen, NothingTrained
+from trainobs.mechanisms._healthy import every_layer_standardised
 from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import (
@@ -100,6 +101,7 @@ __all__ = [
     "ZeroScale",
     "ZeroWeights",
     "are",
+    "every_layer_standardised",
     "everywhere",
     "forgotten_state",
     "levels_its_input",

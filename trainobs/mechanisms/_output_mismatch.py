@@ -100,7 +100,7 @@ class OutputMismatch(Mechanism):
         return "Use one sigmoid unit with binary_crossentropy (or two softmax units)."
 
     def counterfactual(self, case: Case) -> Counterfactual | Untried:
-        """A head and a loss that fit: logits under a crossentropy, or a linear output under a squared error."""
+        """A loss that fits: it reads logits, or is the squared error of a linear output."""
         by_logits = self.rule in ("clipped", "cut", "sigmoid", "logits")
         return LogitsRead(self.layer) if by_logits else SquaredError(self.layer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
@@ -131,16 +131,21 @@ def _logits_read(model: keras.Model, change: LogitsRead) -> InPlace:
     return reading_logits(model, node_named(model, change.layer))
 
 
-@contextlib.contextmanager
-def _all_counted(model: keras.Model, change: AllCounted) -> Iterator[None]:
-    def call(original: Callable[..., object], *args: object, **kwargs: object) -> object:
-        return keras.tree.map_structure(forget_mask, original(*args, **kwargs))
+def _all_counted(model: keras.Model, change: AllCounted) -> InPlace:
+    stack = contextlib.ExitStack()
+    for layer in (model, *all_layers(model)):
+        stack.enter_context(replaced(layer, "call", _without_mask))
+    stack.enter_context(replaced(model, "compute_loss", _without_weights))
+    return stack
 
-    def loss(original: Callable[..., object], *args: object, **kwargs: object) -> object:
-        return original(*args[:3], **{**kwargs, "sample_weight": None})
 
-    with replaced(model, "call", call), replaced(model, "compute_loss", loss):
-        yield
+def _without_mask(original: Callable[..., object], *args: object, **kwargs: object) -> object:
+    given = {name: None if name == "mask" else value for name, value in kwargs.items()}
+    return keras.tree.map_structure(forget_mask, original(*args, **given))
+
+
+def _without_weights(original: Callable[..., object], *args: object, **kwargs: object) -> object:
+    return original(*args[:3], **{**kwargs, "sample_weight": None})
 
 
 def _scaled_loss(model: keras.Model, change: ScaledLoss) -> InPlace:
