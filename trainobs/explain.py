@@ -170,7 +170,7 @@ def _of_record(record: StepRecord | Statistics, near_zero: NearZero, backprop: s
 def _of_model(
     model: keras.Model, x: object, y: object, batch_size: int, near_zero: NearZero, backprop: str
 ) -> tuple[Statistics, TakeLook | None, TryOut | None]:
-    """Capture every batch and add the statistics up; and what takes a second look at one of them, or runs it again.
+    """Capture every batch and add the statistics up; and what looks at one again, and what runs it again.
 
     That is the first with NaN or infinite values, or the first of all. An estimate knows nothing of the
     model's own backprop, so nothing is looked for there.

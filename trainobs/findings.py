@@ -56,6 +56,8 @@ class Finding:
 
 #: The columns of every table of findings, in order.
 COLUMNS = tuple(field.name for field in dataclasses.fields(Finding))
+#: The types of those that are not text; the first ones are numbers, the last one is True, False or None.
+DTYPES = {**dict.fromkeys(("share", "value", "threshold"), float), "proved": object}
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:

@@ -12,6 +12,7 @@ import math
 
 from trainobs.analysis import Case
 from trainobs.counterfactuals import Counterfactual, Untried
+from trainobs.diagnosis._besides import mechanism_at
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._trials import Changes, Held, Trials, said
@@ -141,11 +142,12 @@ class _Prover:
         return Proof(sent > self._case.near_zero.gradient_floor, told)
 
     def _of_few(self, mechanism: Mechanism, change: Counterfactual, alone: float, held: Held) -> Proof:
-        """Where few gradients return: more may not be able to on this batch, or another finding holds them too.
+        """Where few return: more may not be able to on this batch, or another finding holds them too.
 
         How many can is seen with all findings mended, and all layers standardised besides.
         """
-        others = tuple(c for key, c in self._changes.items() if key != mechanism.key and c != change)
+        found = (*self._changes.items(), *self._besides(mechanism.key).items())
+        others = tuple(dict.fromkeys(c for key, c in found if key != mechanism.key and c != change))
         healthy = every_layer_standardised(self._case)
         besides = (healthy,) if isinstance(healthy, Counterfactual) and healthy != change else ()
         most = self._trials.returned((change, *others, *besides), held)
@@ -154,6 +156,14 @@ class _Prover:
         if alone >= self._enough * most:
             return self._of_those_that_can(change, alone, max(most, alone))
         return self._with_others(change, others, alone, most, held)
+
+    def _besides(self, key: Key) -> dict[Key, Counterfactual]:
+        """The changes of what alone would keep the same gradients near zero, and is no finding."""
+        origins = (o for found in self._traces.walked.values() for o in found if o.key == key)
+        others = dict.fromkeys(other for origin in origins for other in origin.also)
+        mechanisms = (mechanism_at(self._case, other) for other in others if other not in self._mechanisms)
+        found = {m.key: m.counterfactual(self._case) for m in mechanisms if m is not None}
+        return {key: change for key, change in found.items() if isinstance(change, Counterfactual)}
 
     def _of_those_that_can(self, change: Counterfactual, alone: float, most: float) -> Proof:
         told = f"With {change}, {alone:.0%} of these gradients return, where {most:.0%} can on this batch."

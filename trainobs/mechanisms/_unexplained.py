@@ -23,9 +23,10 @@ class Unexplained(Mechanism):
 
     When: the terms of a weight do not add up to its gradient (`residual`), and neither an inner tape (a
     gradient penalty) nor half precision that flushes them is why; or gradients of a layer of unknown kind are
-    near zero, though live values and gradients arrive at it.
+    near zero, though live values and gradients arrive at it; or a trial refutes what it looked like.
 
-    Where: the layer, with the residual; docs/extending/layer_kind.md makes a kind known.
+    Where: the layer, with the residual, or with all that was seen; docs/extending/layer_kind.md makes a kind
+    known.
 
     Parameters
     ----------
