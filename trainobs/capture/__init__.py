@@ -1,8 +1,8 @@
 """From a train step to its record: the only room that touches Keras models.
 
 May import `errors`, `counterfactuals`, `activations`, `tensors`, `linear_ops` and `records`; never
-`statistics`, `analysis` or anything that draws conclusions or pictures. Its own rooms go one way, each imports only
-those below it:
+`statistics`, `analysis` or anything that draws conclusions or pictures. Its own rooms go one way, each
+imports only those below it:
 
 * `_update`: what the optimizer would make of gradients, tried on copies;
 * `intervene`: a batch once more, with one thing changed, to prove a cause or to refute it;

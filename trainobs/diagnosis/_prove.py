@@ -194,8 +194,9 @@ class _Prover:
         return Proof(True, f"{told}, {without:.0%}.")
 
     def _unless_another_holds(self, refuted: Proof) -> Proof:
-        """A finding that can't be changed may hold the same gradients."""
-        fixed = [key for key in self._mechanisms if key not in self._changes]
+        """A finding that can't be changed, and holds gradients, may hold the same."""
+        holding = {origin.key for origins in self._traces.walked.values() for origin in origins}
+        fixed = [key for key in self._mechanisms if key in holding and key not in self._changes]
         if not fixed:
             return refuted
         other = " and ".join(f"{cause} at {layer}" for cause, layer in fixed)
