@@ -185,7 +185,7 @@ def _of_model(
     capture, batches = BatchCapture(model), Batches(x, y, batch_size)
     condense = condensed if batches.length == 1 else None
     total: Statistics | None = None
-    looked_at: tuple[object, ...] = ()
+    looked_at: tuple[object, object, object] = (None, None, None)
     for batch in progress(batches, batches.length):
         part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop, condense=condense)
         if total is None or (_is_broken(part) and not _is_broken(total)):
@@ -197,7 +197,7 @@ def _of_model(
     if backprop != "tape":
         return total, None, None
     look = functools.partial(second_look, model, *looked_at)
-    return total, look, functools.partial(try_out, model, *looked_at)
+    return total, look, functools.partial(try_out, model, looked_at)
 
 
 def _is_broken(statistics: Statistics) -> bool:

@@ -40,7 +40,7 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 def near_zero(model: keras.Model, x: np.ndarray, y: np.ndarray, *changes: Counterfactual) -> float:
     """Part of all kernels' gradients that are near zero with these changes."""
-    run = try_out(model, x, y, None, changes)
+    run = try_out(model, (x, y, None), changes)
     assert isinstance(run, TriedOut)
     square, size = run.outputs[0]
     limit = 1e-3 * max(np.sqrt(square * size / 10), 1e-3) / np.sqrt(10) / np.sqrt(len(x))
@@ -238,7 +238,7 @@ def test_state_is_as_before():
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = [variable.numpy() for variable in variables]
     changes = (FreshWeights("h", (model.get_layer("h").kernel.path,), 1.0), StandardisedPreactivation("on"))
-    assert isinstance(try_out(model, *batch(), None, changes), TriedOut)
+    assert isinstance(try_out(model, (*batch(), None), changes), TriedOut)
     for one, other in zip(before, variables, strict=True):
         np.testing.assert_array_equal(one, other.numpy())
     assert "call" not in vars(model.get_layer("on"))
@@ -246,5 +246,5 @@ def test_state_is_as_before():
 
 def test_a_layer_that_is_not_there_is_not_changed():
     """The reason says what is missing."""
-    run = try_out(stack(), *batch(), None, (StandardisedPreactivation("h9"),))
+    run = try_out(stack(), (*batch(), None), (StandardisedPreactivation("h9"),))
     assert run == Untried("h9 is not one layer of the model")

@@ -136,7 +136,7 @@ def mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
 
 def forget_mask(tensor: object) -> object:
     """Let every position of a prediction count."""
-    if tf.is_tensor(tensor) and getattr(tensor, "_keras_mask", None) is not None:
+    if isinstance(tensor, tf.Tensor) and mask_of(tensor) is not None:
         tensor._keras_mask = None
     return tensor
 

@@ -51,7 +51,7 @@ def handed_on(original: Call, *args: object, **kwargs: object) -> object:
     """What the call reads, in place of what it puts out, if that has the same shape."""
     outputs = original(*args, **kwargs)
     read = [tensor for tensor in keras.tree.flatten((args, kwargs)) if is_floating(tensor)]
-    same = [tensor for tensor in read if tf.is_tensor(outputs) and tensor.shape == outputs.shape]
+    same = [tensor for tensor in read if isinstance(outputs, tf.Tensor) and tensor.shape == outputs.shape]
     if not same:
         raise NotInPlace("the layer puts out another shape than it reads, so it can't be left out")
     return max(same, key=lambda tensor: float(tf.reduce_max(tf.abs(tf.cast(tensor, tf.float32)))))

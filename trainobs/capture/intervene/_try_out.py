@@ -22,16 +22,16 @@ Array = np.ndarray
 
 
 def try_out(
-    model: keras.Model, x: object, y: object, sample_weight: object, changes: tuple[Counterfactual, ...]
+    model: keras.Model, batch: tuple[object, object, object], changes: tuple[Counterfactual, ...]
 ) -> TriedOut | Untried:
-    """Run a batch with these changes, and see which gradients come to the weights.
+    """Run a batch (x, y, sample_weight) with these changes, and see which gradients come to the weights.
 
     Returns
     -------
     TriedOut or Untried
         Untried where a change can't be made in this model, or its train step can't run without a graph.
     """
-    data, run = prepared(model, x, y, sample_weight), Run(model)
+    data, run = prepared(model, *batch), Run(model)
     try:
         with state_restored(model), random_state_restored():
             return run.on(keras.utils.pack_x_y_sample_weight(*data), changes)
@@ -133,9 +133,8 @@ class Run:
 
     def _add(self, variable: keras.Variable, gradient: tf.Tensor | None) -> None:
         before = self._gradients.get(id(variable))
-        dense = None if gradient is None else tf.convert_to_tensor(gradient)
-        both = before is not None and dense is not None
-        self._gradients[id(variable)] = before + dense if both else (before if dense is None else dense)
+        parts = [tf.convert_to_tensor(part) for part in (before, gradient) if part is not None]
+        self._gradients[id(variable)] = tf.add_n(parts) if parts else None
 
     def _square(
         self, output: tf.Tensor, direct: tf.Tensor | None, behind: tf.Tensor | None
