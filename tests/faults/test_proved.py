@@ -199,7 +199,7 @@ def test_what_cant_be_changed_says_why():
     x, y = batch()
     finding = trainobs.explain_near_zero_gradients(model, x, y[:, None]).findings.iloc[0]
     assert (finding.cause, finding.proved) == ("disconnected", None)
-    assert finding.evidence.endswith("Not tried: the tape itself has no gradient here.")
+    assert finding.evidence.endswith("Not proved: the tape itself has no gradient here.")
 
 
 def test_a_healthy_model_is_not_run_again(monkeypatch):

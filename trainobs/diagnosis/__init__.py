@@ -6,8 +6,8 @@ never `capture`, `explanation` or anything behind them.
 `_diagnose` is all of it on one screen. `_walk` goes from each weight to where its gradient is lost:
 `_factors` says in which direction, `_upstream`, `_downstream` and `_cut` are the ways; each ends in an
 `_origin`. `_merge` makes one mechanism of what several weights see. Where a model is at hand, `_locate` finds
-their lines, and `_prove` tries each of them out (`_trials`, `_besides`). `_rank` makes findings, `_chains` a
-line for each way."""
+their lines, and `_prove` tries each of them out (`_trials`, `_proof`, `_besides`). `_rank` makes findings,
+`_chains` a line for each way."""
 
 from trainobs.diagnosis._chains import chain
 from trainobs.diagnosis._diagnose import Diagnosis, diagnose

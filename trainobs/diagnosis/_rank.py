@@ -7,7 +7,8 @@ import collections
 from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
-from trainobs.diagnosis._prove import Proof, Proofs, severity_of
+from trainobs.diagnosis._proof import Proof
+from trainobs.diagnosis._prove import Proofs, severity_of
 from trainobs.findings import Finding, ranked
 from trainobs.mechanisms import ranges
 
