@@ -40,16 +40,16 @@ class StandardisedPreactivation(Counterfactual):
     ----------
     layer : str
         The layer that applies the activation function.
-    gate : str
-        Of a recurrent layer, the gate; "" for all of a layer.
+    gates : tuple of str
+        Of a recurrent layer, the gates; none for all of a layer.
     """
 
     layer: str
-    gate: str = ""
+    gates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        place = f"the {self.gate} of {self.layer}" if self.gate else self.layer
-        return f"the preactivation of {place} standardised"
+        gates = f"the {' and the '.join(self.gates)} of " if self.gates else ""
+        return f"the preactivation of {gates}{self.layer} standardised"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,7 +67,14 @@ def test_a_slow_decay_is_undone_in_every_layer():
 @pytest.mark.parametrize("kind", CHANGES, ids=lambda kind: kind.__name__)
 def test_a_change_is_said_in_words(kind):
     """As in "with the kernel of hidden drawn afresh"."""
-    values = {"layers": ("a", "b"), "weights": ("a/kernel",), "weight": "a/gamma", "rms": 1.0, "factor": 8.0}
+    values = {
+        "layers": ("a", "b"),
+        "gates": ("reset gate",),
+        "weights": ("a/kernel",),
+        "weight": "a/gamma",
+        "rms": 1.0,
+        "factor": 8.0,
+    }
     fields = {field.name: values.get(field.name, "a") for field in dataclasses.fields(kind)}
     said = str(kind(**fields))
     assert said and "<" not in said and "(" not in said

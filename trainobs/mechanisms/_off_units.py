@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import TypeVar
 
@@ -89,10 +90,18 @@ class OffUnits(Mechanism):
         return f"{self.off:.0%} of the values, {where}"
 
     def counterfactual(self, case: Case) -> Counterfactual | Untried:
-        """Units get values of zero mean and unit variance."""
-        sites = (site.info for site in case.sites.values() if site.info.layer == self.layer)
-        applies = next((i.activation.layer for i in sites if i.part == self.part), self.layer)
-        return StandardisedPreactivation(applies, self.part.removesuffix(", recurrent"))
+        """Values of zero mean and unit variance; of a recurrent layer, in all gates that are off."""
+        sites = [site for site in case.sites.values() if site.info.layer == self.layer]
+        same = [site.info for site in sites if site.info.part == self.part]
+        applies = same[0].activation.layer if same else self.layer
+        off = [self.part, *(site.info.part for site in sites if type(self).holds(case, site))]
+        gates = dict.fromkeys(part.removesuffix(", recurrent") for part in off if self.part and part)
+        return StandardisedPreactivation(applies, tuple(gates))
+
+    @classmethod
+    @abc.abstractmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether it is so at a kernel."""
 
 
 def rectifies(case: Case, figures: SiteFigures) -> bool:

@@ -18,7 +18,9 @@ from trainobs.capture.step import replaced
 Function = Callable[..., object]
 
 
-def standardising(node: keras.Operation, gate: str = "") -> contextlib.AbstractContextManager[object]:
+def standardising(
+    node: keras.Operation, gates: tuple[str, ...] = ()
+) -> contextlib.AbstractContextManager[object]:
     """Let the activation of a layer get standardised values, for the length of a `with` block.
 
     Parameters
@@ -26,11 +28,11 @@ def standardising(node: keras.Operation, gate: str = "") -> contextlib.AbstractC
     node : keras.Operation
         A layer with an activation function, a recurrent layer, or an activation layer; of others, what they
         put out is standardised.
-    gate : str
-        Of a recurrent layer, which one; "" for all.
+    gates : tuple of str
+        Of a recurrent layer, which ones; none for all.
     """
     if is_recurrent(node):
-        return _in_cells(node, gate)
+        return _in_cells(node, gates)
     channels = _channels(node)
     if has_activation(node):
         return replaced(node, "activation", functools.partial(_given, channels))
@@ -55,19 +57,19 @@ def _channels(node: keras.Operation) -> int:
 # ---- recurrent layers ----------------------------------------------------------------------------
 
 
-def _in_cells(layer: keras.layers.RNN, gate: str) -> contextlib.AbstractContextManager[object]:
+def _in_cells(layer: keras.layers.RNN, gates: tuple[str, ...]) -> contextlib.AbstractContextManager[object]:
     """In the cells of a recurrent layer, at every time step."""
     stack, found = contextlib.ExitStack(), False
     for number, cell in enumerate(cells_of(layer)):
         calls = gate_calls(layer, number)
-        wanted = [name is not None and gate in ("", name) for _, name in calls]
+        wanted = [name is not None and (not gates or name in gates) for _, name in calls]
         if any(wanted):
             found = True
             turn = _Turn(wanted)
             for function in dict.fromkeys(function for function, _ in calls):
                 stack.enter_context(replaced(cell, function, turn))
     if not found:
-        raise NotInPlace(f"{layer.name} has no {gate}")
+        raise NotInPlace(f"{layer.name} has no {' or '.join(gates)}")
     return stack
 
 

@@ -110,7 +110,7 @@ def _calling(call: Callable[..., object]) -> Callable[[keras.Model, Counterfactu
 
 
 def _standardised(model: keras.Model, change: StandardisedPreactivation) -> InPlace:
-    return standardising(node_named(model, change.layer), change.gate)
+    return standardising(node_named(model, change.layer), change.gates)
 
 
 def _all_standardised(model: keras.Model, change: AllStandardised) -> InPlace:
