@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -148,16 +147,20 @@ def _without_weights(original: Callable[..., object], *args: object, **kwargs: o
     return original(*args[:3], **{**kwargs, "sample_weight": None})
 
 
-def _scaled_loss(model: keras.Model, change: ScaledLoss) -> InPlace:
-    stack = contextlib.ExitStack()
-    for optimizer in optimizers_of(model):
-        scaled = functools.partial(_times, change.factor)
-        stack.enter_context(replaced(optimizer, "scale_loss", scaled))
-    return stack
+@contextlib.contextmanager
+def _scaled_loss(model: keras.Model, change: ScaledLoss) -> Iterator[None]:
+    used: list[bool] = []
 
+    def scaled(original: Callable[[tf.Tensor], tf.Tensor], loss: tf.Tensor) -> tf.Tensor:
+        used.append(True)
+        return original(loss * tf.cast(change.factor, loss.dtype))
 
-def _times(factor: float, original: Callable[[tf.Tensor], tf.Tensor], loss: tf.Tensor) -> tf.Tensor:
-    return original(loss * tf.cast(factor, loss.dtype))
+    with contextlib.ExitStack() as stack:
+        for optimizer in optimizers_of(model):
+            stack.enter_context(replaced(optimizer, "scale_loss", scaled))
+        yield
+    if not used:
+        raise NotInPlace("the train step does not let its optimizer scale the loss")
 
 
 _IN_PLACE: dict[type[Counterfactual], Callable[..., InPlace]] = {
