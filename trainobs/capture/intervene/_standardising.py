@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from trainobs.capture.intervene._not_in_place import NotInPlace
@@ -31,25 +32,21 @@ def standardised(z: tf.Tensor, channels: int = -1) -> tf.Tensor:
         The axis of the units.
     """
     axes = [axis for axis in range(z.shape.rank) if axis != channels % z.shape.rank]
-    if not axes or tf.size(z) < 2 * z.shape[channels]:
+    if not axes or int(np.prod(z.shape)) < 2 * z.shape[channels]:
         raise NotInPlace("one position of a layer can't be standardised")
-    wide = tf.cast(z, tf.float32)
-    mean, variance = tf.nn.moments(wide, axes, keepdims=True)
-    deviation = tf.sqrt(variance)
-    varies = deviation > _ROUNDING * tf.abs(mean)
-    deviation = tf.where(varies & (deviation > 0), deviation, tf.ones_like(deviation))
-    return _with_constants(z, tf.stop_gradient(mean), tf.stop_gradient(deviation), varies)
 
-
-def _with_constants(z: tf.Tensor, mean: tf.Tensor, deviation: tf.Tensor, varies: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def moved(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        def back(upstream: tf.Tensor) -> tf.Tensor:
-            shrunk = tf.cast(upstream, tf.float32) / tf.minimum(deviation, 1.0)
-            return tf.cast(shrunk, z.dtype)
+        wide = tf.cast(z, tf.float32)
+        mean = tf.reduce_mean(wide, axes, keepdims=True)
+        centred = wide - mean
+        deviation = tf.sqrt(tf.reduce_mean(centred * centred, axes, keepdims=True))
+        deviation = tf.where(deviation > _ROUNDING * tf.abs(mean), deviation, np.inf)  # of what varies
 
-        value = (tf.cast(z, tf.float32) - mean) / deviation
-        return tf.cast(tf.where(varies, value, tf.zeros_like(value)), z.dtype), back
+        def back(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.cast(tf.cast(upstream, tf.float32) / tf.minimum(deviation, 1.0), z.dtype)
+
+        return tf.cast(centred / deviation, z.dtype), back
 
     moved_z: tf.Tensor = moved(z)
     return moved_z
