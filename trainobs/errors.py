@@ -21,3 +21,7 @@ class NotRecorded(TrainobsError, LookupError):
 
 class UnsupportedBackend(TrainobsError, RuntimeError):
     """Keras runs on another backend than TensorFlow."""
+
+
+class UnreadableFile(InvalidArgument):
+    """A file is none of ours, of another version, cut short or damaged."""

@@ -54,7 +54,8 @@ class Recording:
         if not self.records:
             raise NotRecorded(
                 "The recording is empty: no step was recorded. Pass the Recorder to `fit` as a "
-                "callback and let training reach a step that is due (`every=` or `at=`)."
+                "callback and let training reach a step that is due (`every=` or `at=`). A step that takes "
+                "more than the Recorder's `max_bytes` is not kept."
             )
         if step is None:
             return self.records[-1]
@@ -85,6 +86,11 @@ class Recording:
         Returns
         -------
         Recording
+
+        Raises
+        ------
+        UnreadableFile
+            If the file is none that `save` wrote, or is damaged; the message says where.
         """
         return cls(load_records(path))
 

@@ -1,18 +1,35 @@
-"""Between NumPy's arrays and TensorFlow's tensors, without copies where memory can be shared.
+"""TensorFlow, imported when it is first used, and the way between its tensors and NumPy's arrays.
 
-`tf.constant` and `Tensor.numpy` copy; for arrays as large as a batch of activations that takes as long
-as summing them. What is shared must not be changed as long as either is in use.
+What records and sums are made of can so be loaded where there is no TensorFlow: only computing with it needs
+it. Between tensors and arrays no copy is made where memory can be shared: `tf.constant` and `Tensor.numpy`
+copy, which takes as long as summing. What is shared must not be changed as long as either is in use.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import importlib
+import types
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import tensorflow as tf
+
+
+class _Later(types.ModuleType):
+    """A module that is imported when something of it is first used."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    tf = _Later("tensorflow")
+
+__all__ = ["Array", "as_array", "as_tensor", "tf"]
 
 #: An array of numbers, on either side.
-Array: TypeAlias = np.ndarray | tf.Tensor
+Array: TypeAlias = "np.ndarray | tf.Tensor"
 
 
 def as_tensor(array: Array) -> tf.Tensor:

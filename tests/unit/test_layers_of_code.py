@@ -15,7 +15,7 @@ ROOT = Path(trainobs.__file__).parent
 #: Each room imports only rooms that stand before it.
 ROOMS = (
     "errors", "findings", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records",
-    "storage", "recording", "selection", "batches", "progress", "capture", "statistics", "analysis",
+    "statistics", "storage", "recording", "selection", "batches", "progress", "capture", "analysis",
     "mechanisms", "diagnosis", "explanation", "views", "report", "recorder", "explain", "remedies",
     "health", "similarity", "demo", "cli", "__main__",
 )  # fmt: skip
@@ -24,12 +24,12 @@ ROOMS = (
 KNOWN_LAZY_IMPORTS = {("report", "remedies")}
 WITHOUT_KERAS = (
     "errors", "findings", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records",
-    "storage", "recording", "selection", "statistics", "analysis", "mechanisms", "diagnosis", "explanation",
-    "views", "report",
+    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation", "views",
+    "report",
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
-    "errors", "findings", "counterfactuals", "thresholds", "activations", "records", "recording", "selection",
-    "analysis", "mechanisms", "diagnosis", "explanation", "views", "report",
+    "errors", "findings", "counterfactuals", "thresholds", "activations", "linear_ops", "records",
+    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation", "views", "report",
 )  # fmt: skip
 #: The rooms between a record and its explanation: what runs in them never meets a model.
 BEHIND_RECORDS = ("statistics", "analysis", "mechanisms", "diagnosis", "explanation", "views")

@@ -145,3 +145,14 @@ class TestKeep:
         assert 2 <= len(recording.steps) <= 3
         assert sum(record.nbytes for record in recording) <= 3 * size
         assert sum("let the record" in str(w.message) for w in caught) == 1
+
+    def test_a_step_that_is_too_large_is_not_held(self):
+        """max_bytes bounds even one record; training goes on, and the warning says what to do."""
+        size = recorded(trainobs.Recorder(at=[0])).at().nbytes
+        recorder = trainobs.Recorder(every=1, max_bytes=size - 1)
+        told = r"step 0 takes [\d,]+ by itself.*Raise `max_bytes`"
+        with pytest.warns(UserWarning, match=told) as caught:
+            recording = recorded(recorder)
+        assert not recording.steps and len(caught) == 1
+        with pytest.raises(trainobs.errors.NotRecorded, match="`max_bytes` is not kept"):
+            recording.at()

@@ -18,9 +18,8 @@ import math
 from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 
-from trainobs.tensors import Array, as_array, as_tensor
+from trainobs.tensors import Array, as_array, as_tensor, tf
 
 Shape = tuple[int, ...]
 #: What a spec is made of, as JSON has it.

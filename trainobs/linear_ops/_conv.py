@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import tensorflow as tf
-
 from trainobs.linear_ops._base import LinearOp, Shape, reordered, restored
-from trainobs.tensors import Array
+from trainobs.tensors import Array, tf
 
 _LAYOUTS = ("NWC", "NHWC", "NDHWC")  # named, because without it Conv3D's gradient fails
 

@@ -16,10 +16,8 @@ import dataclasses
 import string
 from typing import ClassVar
 
-import tensorflow as tf
-
 from trainobs.linear_ops._base import LinearOp, Shape, reordered, restored
-from trainobs.tensors import Array
+from trainobs.tensors import Array, tf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 
 from trainobs.linear_ops._base import LinearOp, Shape
+from trainobs.tensors import tf
 
 
 @dataclasses.dataclass(frozen=True)

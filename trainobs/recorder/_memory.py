@@ -25,7 +25,8 @@ class Memory:
     near_zero : NearZero or None
         Thresholds for the statistics.
     max_bytes : int
-        The newest step always stays; older ones go when records take more than this.
+        Older steps go for newer ones when they take more than this together; a step that takes more by itself
+        is not kept.
     """
 
     def __init__(self, keep: str, near_zero: NearZero | None, max_bytes: int) -> None:
@@ -41,7 +42,7 @@ class Memory:
         self._near_zero = near_zero or NearZero()
         self._max_bytes = max_bytes
         self._held: collections.deque[CapturedStep | Statistics] = collections.deque()
-        self._let_go = False
+        self._has_said = False
 
     @property
     def recording(self) -> Recording:
@@ -56,18 +57,20 @@ class Memory:
 
     def add(self, item: CapturedStep) -> None:
         """Keep a step, or its statistics; let go what no longer fits."""
-        self._held.append(gather(item.record(), self._near_zero) if self._as_statistics else item)
-        released = []
-        while len(self._held) > 1 and sum(held.nbytes for held in self._held) > self._max_bytes:
-            released.append(self._held.popleft().step)
-        if released and not self._let_go:
-            self._let_go = True
-            self._say_so(released[0])
+        kept = gather(item.record(), self._near_zero) if self._as_statistics else item
+        if kept.nbytes > self._max_bytes:
+            self._say_once(f"step {kept.step} takes {kept.nbytes:,} by itself, and is not kept")
+            return
+        self._held.append(kept)
+        while sum(held.nbytes for held in self._held) > self._max_bytes:
+            gone = self._held.popleft().step
+            self._say_once(f"it let the record of step {gone} go, and will let older steps go for newer ones")
 
-    def _say_so(self, step: int | None) -> None:
-        warnings.warn(
-            f"The Recorder keeps at most max_bytes={self._max_bytes:,} bytes: it let the record of step "
-            f"{step} go, and will let older steps go for newer ones from now on. Raise "
-            f'`max_bytes`, record fewer steps or `layers`, or use keep="statistics".',
-            stacklevel=3,
-        )
+    def _say_once(self, what: str) -> None:
+        if not self._has_said:
+            self._has_said = True
+            warnings.warn(
+                f"The Recorder keeps at most max_bytes={self._max_bytes:,} bytes: {what}. Raise `max_bytes`, "
+                f'record fewer steps or `layers`, or use keep="statistics".',
+                stacklevel=4,
+            )

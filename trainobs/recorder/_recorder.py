@@ -38,7 +38,8 @@ class Recorder(keras.callbacks.Callback):
     near_zero : NearZero, optional
         Thresholds for ``keep="statistics"``.
     max_bytes : int, default 1 GiB
-        Memory for records. The newest stay; the Recorder warns once when it lets older ones go.
+        Memory for records. The newest stay; the Recorder warns once when it lets older ones go. A step that
+        takes more than this by itself is not kept.
 
     Attributes
     ----------

@@ -5,14 +5,16 @@ Their sums over products of input and unit are those over the units.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
-import tensorflow as tf
 
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 from trainobs.statistics._schema import ArrayOrTensor, names_over
+from trainobs.tensors import tf
 
 Array = np.ndarray
-Sums = dict[str, tf.Tensor]
+Sums: TypeAlias = "dict[str, tf.Tensor]"
 
 
 def of_constant_input(op: LinearOp, input: tf.Tensor, units: Sums, d: tf.Tensor, shape: Shape) -> Sums:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from trainobs.records import SiteRecord, sums_of
 from trainobs.statistics._pseudo_inverse import BackpropEstimate
 from trainobs.statistics._term_sums import sum_units
-from trainobs.tensors import as_tensor
+from trainobs.tensors import as_tensor, tf
 from trainobs.thresholds import NearZero
 
 Array = np.ndarray

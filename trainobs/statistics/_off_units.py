@@ -13,16 +13,16 @@ Definitions: docs/definitions.md, "Units".
 from __future__ import annotations
 
 import dataclasses
-
-import tensorflow as tf
+from typing import TypeAlias
 
 from trainobs.activations import Activation
 from trainobs.linear_ops import LinearOp, Shape
 from trainobs.statistics._term_sums import sum_receptive_field
+from trainobs.tensors import tf
 from trainobs.thresholds import NearZero
 
 #: A reason, and where it holds: a boolean for each position and unit.
-Condition = tuple[str, tf.Tensor]
+Condition: TypeAlias = "tuple[str, tf.Tensor]"
 OFF_REASONS = ("input", "weights", "bias", "combination")
 _HEALTHY_KERNEL_NORM = 2.0**0.5  # He et al. 2015: Var(w) = 2/fan_in gives every unit this norm
 

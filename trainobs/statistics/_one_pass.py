@@ -15,8 +15,7 @@ units. Sums of gradients are scaled to h and e at the end (`per_position`).
 from __future__ import annotations
 
 import dataclasses
-
-import tensorflow as tf
+from typing import TypeAlias
 
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
 from trainobs.records import SiteRecord
@@ -24,9 +23,10 @@ from trainobs.statistics._constant_input import of_constant_input
 from trainobs.statistics._off_units import OFF_REASONS, OffRule, off_reasons
 from trainobs.statistics._schema import per_position
 from trainobs.statistics._term_sums import sum_inputs, sum_units
+from trainobs.tensors import tf
 from trainobs.thresholds import NearZero
 
-Sums = dict[str, tf.Tensor]
+Sums: TypeAlias = "dict[str, tf.Tensor]"
 
 #: Squares beyond this size cannot change a verdict, but could overflow float32 when multiplied.
 _LARGEST_SQUARE = 1e18

@@ -28,7 +28,7 @@ import numpy as np
 from trainobs.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from trainobs.tensors import tf
 
 Array = np.ndarray
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "tf.Tensor")

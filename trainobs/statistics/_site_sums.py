@@ -7,13 +7,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from trainobs.linear_ops import Shape
 from trainobs.records import SiteRecord
 from trainobs.statistics._one_pass import SiteRule, one_pass
 from trainobs.statistics._site_arrays import SiteArrays, canonical_offset, unknown_sums
-from trainobs.tensors import as_array, as_tensor
+from trainobs.tensors import as_array, as_tensor, tf
 from trainobs.thresholds import NearZero
 
 Array = np.ndarray

@@ -14,9 +14,8 @@ one factor costs next to nothing, and only sums over products of input and unit 
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from trainobs.linear_ops import LinearOp, Shape, weight_vjp
+from trainobs.tensors import tf
 
 
 def sum_units(
