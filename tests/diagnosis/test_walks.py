@@ -7,7 +7,7 @@ from trainobs import mechanisms as m
 from trainobs.diagnosis import chain, diagnose
 from trainobs.diagnosis._downstream import Downstream
 from trainobs.diagnosis._factors import also_sufficient, is_joint, main_factor
-from trainobs.diagnosis._upstream import why_off, why_zero
+from trainobs.diagnosis._upstream import Upstream
 from trainobs.thresholds import NearZero, Thresholds
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
@@ -37,9 +37,10 @@ def test_input_ends_at_the_layer_that_is_off():
 def test_units_without_input_are_off_for_the_same_reason():
     """A layer that reads nothing live is off, but not at fault."""
     case = case_of(step(inputs(), dense(bias=-50.0), dense(seed=1), dense(**HEAD)))
-    found = why_off(case, case.sites["d1/kernel"])
-    assert found.mechanism.layer == "d0" and found.steps[0] == "d1 off: input"
-    assert why_zero(case, case.sites["d1/kernel"]).key == found.key
+    upstream = Upstream(case)
+    found = upstream.why_off(case.sites["d1/kernel"])
+    assert found.mechanism.layer == "d0" and found.steps.shown[:2] == ("d1", "off: input")
+    assert upstream.why_zero(case.sites["d1/kernel"]).key == found.key
 
 
 def test_a_zero_kernel_on_the_way():
@@ -68,7 +69,7 @@ def test_factors():
 def test_a_silent_loss_ends_every_walk():
     """At the output, whatever stands between."""
     case = case_of(step(inputs(), dense(), dense(**HEAD), loss_gradient=1e-7))
-    (found,) = Downstream(case).why_silent(0, "d0")
+    (found,) = Downstream(case, Upstream(case)).why_silent(0, "d0")
     assert isinstance(found.mechanism, m.ZeroLossGradient) and found.mechanism.layer == "d1"
 
 

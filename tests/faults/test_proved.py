@@ -180,8 +180,9 @@ def test_a_wrong_cause_gives_way_to_the_right_one(wrong_blame):
 
 def test_a_wrong_cause_without_another_is_unexplained(wrong_blame, monkeypatch):
     """Better than a wrong cause: what was seen, and what the trial said."""
-    monkeypatch.setattr("trainobs.diagnosis._diagnose.walk", lambda case: {})  # nothing else is looked for
-    monkeypatch.setattr("trainobs.diagnosis._diagnose.walk_from_suspects", lambda case, seen: [])
+    # nothing else is looked for
+    monkeypatch.setattr("trainobs.diagnosis._walk.Walk.from_lost_gradients", lambda walk: {})
+    monkeypatch.setattr("trainobs.diagnosis._walk.Walk.from_suspects", lambda walk, seen: [])
     model = stack()
     model.get_layer("h2").bias.assign(np.full(32, -100.0))
     (finding,) = explained(model).findings.to_dict("records")

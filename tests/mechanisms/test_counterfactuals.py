@@ -18,7 +18,7 @@ from trainobs.mechanisms import (
     DeadActivation,
     Mechanism,
     UnscaledInput,
-    VanishingGradient,
+    VanishingSignal,
     ZeroWeights,
     registered_mechanisms,
 )
@@ -60,7 +60,7 @@ def test_scale_gives_way_to_units_that_are_off():
 def test_a_slow_decay_is_undone_in_every_layer():
     """All kernels on the way."""
     case = case_of(step(inputs(), dense(scale=0.01), dense(seed=1, activation="linear")))
-    mechanism = VanishingGradient.along(case, "d0", [1, 0])
+    mechanism = VanishingSignal.before(case, case.sites["d0/kernel"])
     assert mechanism.counterfactual(case) == AllStandardised(("d0", "d1"))
 
 

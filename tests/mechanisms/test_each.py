@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.mechanisms.chains import WIDTH, case_of, dense, inputs, step, with_node, with_whole_layer
+from tests.mechanisms.chains import WIDTH, Dense, case_of, dense, inputs, step, with_node, with_whole_layer
 from trainobs import mechanisms as m
 from trainobs.diagnosis import diagnose
 from trainobs.findings import SEVERITIES
@@ -150,11 +150,44 @@ def test_vanishing_gradient_by_kernels():
     assert "kernels too small" in found.evidence()
 
 
-def test_a_slow_decay_that_would_not_suffice_informs():
-    """Less than the powers of ten that make a gradient near zero."""
-    decay = m.VanishingGradient("d", 3, 0.5, True, False, True, "d", 1.0, 1.0)
-    assert decay.severity == "info"
-    assert dataclasses.replace(decay, suffices=True).severity == "error"
+def steepest(case):
+    """The layer whose node passes on the smallest part of what arrives, of those behind the first one."""
+    return min(case.flow.nodes[1:], key=lambda node: node.gain).layer
+
+
+@pytest.mark.parametrize("weak", [3, 5])
+def test_the_strongest_drop_is_where_the_gain_is_smallest(weak):
+    """Slope and kernel together: neither the smallest slope nor the smallest kernel tells."""
+    layers = [dense(seed=at, activation="sigmoid", scale=1.5) for at in range(9)]
+    layers[2] = dense(seed=2, activation="sigmoid", scale=2.5, bias=1.5)  # small slopes, large kernel
+    layers[7] = dense(seed=7, activation="tanh", scale=0.2)  # a small kernel, slopes near 1
+    layers[weak] = dense(seed=weak, activation="sigmoid", scale=0.5)  # both
+    record = step(inputs(), *layers)
+    found = diagnosed(record)
+    assert found.layer == steepest(case_of(record)) == f"d{weak}"
+    assert f"the strongest drop is at d{weak}" in found.evidence() and found.severity == "error"
+
+
+def test_what_only_moves_numbers_about_takes_nothing():
+    """The last node has no weights, and hands on all that arrives: a Reshape, say."""
+    layers = [dense(seed=at, activation="sigmoid") for at in range(8)]
+    record = step(inputs(), *layers, Dense(np.eye(WIDTH, dtype=np.float32), activation="linear"))
+    sites = tuple(site for site in record.sites if site.layer != "d8")
+    case = case_of(dataclasses.replace(record, sites=sites))
+    (found,) = diagnose(case).mechanisms.values()
+    assert case.flow.nodes[8].gain == pytest.approx(1) and found.layer == steepest(case) != "d8"
+
+
+def test_nothing_that_was_measured_takes_the_gradient():
+    """What does not arrive, though every node hands on what it got, is no decay."""
+    record = step(inputs(), *hidden(), loss_gradient=1.0)
+    gradients = ("output_gradient", "preactivation_gradient", "kernel_gradient")
+    silent = [
+        dataclasses.replace(site, **{name: np.float32(1e-6) * getattr(site, name) for name in gradients})
+        for site in record.sites[:2]
+    ]
+    found = diagnosed(dataclasses.replace(record, sites=(*silent, *record.sites[2:])))
+    assert isinstance(found, m.UnexplainedWay) and "nothing that was measured" in found.evidence()
 
 
 def test_vanishing_at_a_node():

@@ -13,6 +13,7 @@ from trainobs.diagnosis._merge import (
     zeros_follow_the_cut,
 )
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._steps import Steps
 from trainobs.mechanisms import (
     Cancellation,
     DeadActivation,
@@ -35,8 +36,8 @@ class Case:
 
 
 def decay(layer):
-    """A slow decay whose strongest loss is at a layer."""
-    return VanishingGradient(layer, 3, 0.1, True, True, False, layer, 0.1, 0.5)
+    """A slow decay whose strongest drop is at a layer."""
+    return VanishingGradient(layer, 3, 0.1, True, False, layer, 0.1, 0.5)
 
 
 DEAD = DeadActivation("head", "", "relu", "bias", 1.0, 4, 4, 1.0, 9.0, 1.0, 1.0, 1.0, 9.0, "")
@@ -114,9 +115,9 @@ def test_what_is_no_finding_is_left_out():
 
 def test_shares_and_steps_survive():
     """An origin that is explained better keeps its way and its part."""
-    given = Traces((Origin(MISMATCH),), {"a": (Origin(DEAD, ("a", "head"), 0.5),)}, frozenset("a"))
+    given = Traces((Origin(MISMATCH),), {"a": (Origin(DEAD, Steps.of("a", "head"), 0.5),)}, frozenset("a"))
     (origin,) = outputs_explain_silence(given, Case()).walked["a"]
-    assert (origin.steps, origin.share, origin.key) == (("a", "head"), 0.5, ("output_mismatch", "head"))
+    assert (origin.steps.shown, origin.share, origin.key) == (("a", "head"), 0.5, ("output_mismatch", "head"))
 
 
 def test_the_order_of_the_rules():

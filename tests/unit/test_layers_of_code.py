@@ -24,12 +24,13 @@ ROOMS = (
 KNOWN_LAZY_IMPORTS = {("report", "remedies")}
 WITHOUT_KERAS = (
     "errors", "findings", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records",
-    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation", "views",
-    "report",
+    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation",
+    "views", "report",
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
     "errors", "findings", "counterfactuals", "thresholds", "activations", "linear_ops", "records",
-    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation", "views", "report",
+    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation",
+    "views", "report",
 )  # fmt: skip
 #: The rooms between a record and its explanation: what runs in them never meets a model.
 BEHIND_RECORDS = ("statistics", "analysis", "mechanisms", "diagnosis", "explanation", "views")

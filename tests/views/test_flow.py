@@ -94,12 +94,12 @@ def test_what_was_not_measured_is_not_said_to_be_missing() -> None:
 
 
 def test_a_finding_is_a_band_with_its_cause() -> None:
-    """The node that holds the finding is marked over its whole width and named above."""
+    """The node that holds the finding is marked, with the fall to its right, and named above."""
     ax = draw_flow(_made_up([0.3, 0.2, 1e-5], [0.0] * 3, finding="b"))
     bands = [p for p in _twin(ax).patches if p.get_facecolor()[:3] == to_rgb(BAND)]
     (band,) = bands
     place = band.get_extents().transformed(ax.transData.inverted())
-    assert (place.x0, place.x1) == pytest.approx((0.5, 1.5))
+    assert (place.x0, place.x1) == pytest.approx((0.5, 1.7))
     (top,) = ax.child_axes
     assert [label.get_text() for label in top.get_xticklabels()] == ["vanishing"]
 

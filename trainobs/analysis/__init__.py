@@ -7,18 +7,22 @@ never `capture`, `mechanisms` or anything behind them. In the order of the files
 2. `_weight_figures` says what is known of every weight. `_site_figures` works it out where the weight's terms
    are known, with `_gradient_figures`, `_likelihoods`, `_off_figures`, `_input_figures`, `_time_figures` and
    `_per_unit`; `_whole_layer_figures` where they are not. `_condensed` lets go of what led to verdicts.
-3. `_flow` is the way of the gradient from node to node, `_paths` what is lost on it.
+3. `_flow` is the way of the gradient from node to node, `_paths` are those to the loss and what is lost on
+   them, each a `_ways.Way`; `_decay` sums up what a way leaves of a gradient.
 4. `_case` puts all of it together. With a model at hand it can take a `_second_look`.
 """
 
 from trainobs.analysis._case import Case
 from trainobs.analysis._causes import CAUSE_NAMES, CAUSES, Cause, shares
 from trainobs.analysis._condensed import condensed
-from trainobs.analysis._flow import Flow, FlowNode
-from trainobs.analysis._paths import LOSS, Edge, Loss, Paths, Piece, Stretch, powers
+from trainobs.analysis._decay import Decay, decays
+from trainobs.analysis._flow import Flow
+from trainobs.analysis._flow_node import FlowNode
+from trainobs.analysis._paths import Paths, powers
 from trainobs.analysis._per_unit import mean_per_unit, shares_per_unit
 from trainobs.analysis._second_look import SecondLook, TakeLook
 from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._ways import LOSS, Edge, FromTheEnd, Loss, Piece, Stretch, Way
 from trainobs.analysis._weight_figures import WITHOUT_TERMS, WeightFigures, WeightInfo
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 
@@ -29,9 +33,11 @@ __all__ = [
     "WITHOUT_TERMS",
     "Case",
     "Cause",
+    "Decay",
     "Edge",
     "Flow",
     "FlowNode",
+    "FromTheEnd",
     "Loss",
     "Paths",
     "Piece",
@@ -39,10 +45,12 @@ __all__ = [
     "SiteFigures",
     "Stretch",
     "TakeLook",
+    "Way",
     "WeightFigures",
     "WeightInfo",
     "WholeLayerFigures",
     "condensed",
+    "decays",
     "mean_per_unit",
     "powers",
     "shares",

@@ -124,6 +124,11 @@ class Case:
         return [site for site in self.kernels if self.shrinks(site)]
 
     @functools.cached_property
+    def weakest_kernel(self) -> SiteFigures | None:
+        """The smallest of these, against its scale."""
+        return min(self.small_kernels, key=lambda site: site.kernel_rms / site.healthy_weight, default=None)
+
+    @functools.cached_property
     def depths(self) -> dict[int, int]:
         """For each node with a kernel: how many kernels the signal has passed, from the data on."""
         depths: dict[int, int] = {}

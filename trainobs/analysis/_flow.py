@@ -7,30 +7,16 @@ it, and gains (ratios of norms) multiply along a chain.
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 import functools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from trainobs.analysis._flow_node import FlowNode, name_of
 from trainobs.analysis._site_figures import SiteFigures, ratio
 from trainobs.records import DATA, OPERATIONS, NodeRecord, Scalars
-
-
-@dataclasses.dataclass(frozen=True)
-class FlowNode:
-    """One node of the way back, with its gains (nan where no gradient came by, or was not read)."""
-
-    index: int
-    name: str
-    layer: str
-    kind: str
-    gradient_rms: float
-    gain: float
-    slope_gain: float
-    kernel_gain: float
-    zero: float
-    unread: bool
 
 
 class Flow:
@@ -49,6 +35,7 @@ class Flow:
     def __init__(self, nodes: tuple[NodeRecord, ...], sites: dict[str, SiteFigures], elements: int) -> None:
         self.records = nodes
         self._elements = elements
+        self._upstream: dict[int, tuple[SiteFigures, ...]] = {}
         carrying = [figures for figures in sites.values() if figures.carries]
         self._sites = {figures.info.node: figures for figures in carrying}
         self._activation_of = {figures.info.activation_node: figures for figures in carrying}
@@ -119,12 +106,14 @@ class Flow:
 
     def end(self, node: int) -> int:
         """The last node that can be reached from one."""
-        reached, todo = {node}, [node]
-        while todo:
-            fresh = set(self.consumers[todo.pop()]) - reached
-            reached |= fresh
-            todo += fresh
-        return max(reached)
+        return self._ends[node]
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        ends = list(range(len(self.records)))
+        for node in reversed(ends[:]):
+            ends[node] = max((ends[reader] for reader in self.consumers[node]), default=node)
+        return ends
 
     @functools.cached_property
     def consumers(self) -> list[list[int]]:
@@ -146,7 +135,7 @@ class Flow:
         slope_gain, kernel_gain = self._gains_of_factors(index, record, gain)
         return FlowNode(
             index=index,
-            name=_name(record),
+            name=name_of(record),
             layer=record.layer,
             kind=record.kind,
             gradient_rms=math.nan if arriving is None else self._size(arriving, record),
@@ -210,20 +199,24 @@ class Flow:
         gradient = None if index == DATA else self.records[index].output_gradient
         return gradient is not None and gradient.zeros == gradient.size
 
-    def upstream_sites(self, node: int) -> list[SiteFigures]:
+    def upstream_sites(self, node: int) -> tuple[SiteFigures, ...]:
         """The kernels whose output this node reads, directly or through layers without a kernel."""
-        sites, todo, seen = [], list(self.records[node].producers), set()
+        if node not in self._upstream:
+            self._upstream[node] = tuple(self._sites_before(node))
+        return self._upstream[node]
+
+    def _sites_before(self, node: int) -> Iterator[SiteFigures]:
+        todo, seen = collections.deque(self.records[node].producers), {DATA}
         while todo:
-            current = todo.pop(0)
-            if current == DATA or current in seen:
+            current = todo.popleft()
+            if current in seen:
                 continue
             seen.add(current)
             site = self.site_at(current)
             if site is not None:
-                sites.append(site)
+                yield site
             else:
                 todo.extend(self.records[current].producers)
-        return sites
 
     def reads_only(self, reader: int, node: int) -> bool:
         """Whether all that `reader` reads comes from `node`, through layers of one input each."""
@@ -239,11 +232,3 @@ class Flow:
     def reads_data(self, node: int) -> bool:
         """Whether no kernel stands between the data and this node."""
         return not self.upstream_sites(node)
-
-
-def _name(record: NodeRecord) -> str:
-    """A node's name: its layer, and what tells it from others of the same layer."""
-    call = f"call {record.call + 1}" if record.call else ""
-    loss = f"loss {record.loss + 1}" if record.loss else ""
-    extra = ", ".join(filter(None, (record.stage, call, loss)))
-    return f"{record.layer} ({extra})" if extra else record.layer

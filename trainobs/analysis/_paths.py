@@ -7,63 +7,18 @@ is lost on every branch. Losses are powers of ten: 2 for a gain of 0.01.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from trainobs.analysis._flow import Flow
+from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._ways import LOSS, Edge, Loss, Piece, Stretch, Way
 from trainobs.records import OPERATIONS
-
-#: Where every way ends.
-LOSS = -1
-
-
-@dataclasses.dataclass(frozen=True)
-class Edge:
-    """The way back from a node, or the `LOSS`, to one that it reads."""
-
-    reader: int
-    maker: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Stretch:
-    """The way from a node to where all its readers lead to, which is the same for all of them.
-
-    Attributes
-    ----------
-    start, end : int
-        Nodes; the end may be `LOSS`.
-    branches : tuple of tuple of (Edge or Stretch)
-        From the start on.
-    """
-
-    start: int
-    end: int
-    branches: tuple[tuple[Edge | Stretch, ...], ...]
-
-
-Piece = Edge | Stretch
-
-
-@dataclasses.dataclass(frozen=True)
-class Loss:
-    """What is lost on a piece of the way, and which factor of its reader takes it.
-
-    Attributes
-    ----------
-    powers : float
-        Powers of ten; inf where nothing gets through.
-    factor : {"slope", "kernel", "layer", "loss", "branches"}
-    """
-
-    powers: float
-    factor: str
 
 
 class Paths:
-    """The ways through a flow.
+    """The ways through a flow, each part of them made once.
 
     Parameters
     ----------
@@ -76,73 +31,81 @@ class Paths:
 
     def __init__(self, flow: Flow, outputs: Mapping[int, float], *, measured: bool) -> None:
         self._flow, self._outputs, self._measured = flow, outputs, measured
+        self._ways: dict[tuple[int, int], Way] = {}
+        self._alone: dict[Piece, Way] = {}
+        self._loudest: dict[tuple[Piece, int], Way] = {}
 
-    def to_loss(self, node: int) -> tuple[Piece, ...]:
-        """The pieces of the way from a node to the loss, in their order; none if no way leads there."""
-        return self._until(node, LOSS, self._pieces)
+    def to_loss(self, node: int) -> Way | None:
+        """The way from a node to the loss; None if no way leads there."""
+        return self.between(node, LOSS)
+
+    def between(self, node: int, end: int) -> Way | None:
+        """The way from a node to one that all ways to the loss pass; None for no way at all."""
+        return self._between(node, end, self._pieces)
 
     def loss(self, piece: Piece) -> Loss:
         """What is lost on a piece: of several branches, on the one that loses least."""
         if isinstance(piece, Edge):
             return self._at(piece)
-        return Loss(self._least[piece.start], "branches")
+        least = min(branch.net for branch in piece.branches)
+        return Loss(least, "branches", least)
 
-    def loudest(self, way: Iterable[Piece]) -> list[Edge]:
+    def alone(self, piece: Piece) -> Way:
+        """The way that a piece is by itself."""
+        if piece not in self._alone:
+            self._alone[piece] = Way(piece, self.loss(piece))
+        return self._alone[piece]
+
+    def loudest(self, way: Way) -> Way:
         """The edges of a way, on each stretch those of the (shortest) branch that loses least."""
-        edges: list[Edge] = []
-        todo = [*way][::-1]
-        while todo:
-            piece = todo.pop()
-            if isinstance(piece, Edge):
-                edges.append(piece)
-            else:
-                losses = [self._on(branch, self._least) for branch in piece.branches]
-                least = min(range(len(losses)), key=lambda at: (losses[at], len(piece.branches[at])))
-                todo += piece.branches[least][::-1]
-        return edges
-
-    @functools.cached_property
-    def _least(self) -> dict[int, float]:
-        """For each stretch, by its start: what is lost on it. From the loss on: inner ones come first."""
-        least: dict[int, float] = {}
-        for node, piece in self._pieces.items():
-            if isinstance(piece, Stretch):
-                least[node] = min(self._on(branch, least) for branch in piece.branches)
-        return least
-
-    def _on(self, way: Iterable[Piece], least: Mapping[int, float]) -> float:
-        return sum(self._at(p).powers if isinstance(p, Edge) else least[p.start] for p in way)
+        new: list[Piece] = []
+        part: Way | None = way
+        while part is not None and (part.piece, way.end) not in self._loudest:
+            new.append(part.piece)
+            part = self.between(_first_edge(part.piece).reader, way.end)
+        behind = None if part is None else self._loudest[part.piece, way.end]
+        for piece in reversed(new):
+            edge = _first_edge(piece)
+            behind = self._loudest[piece, way.end] = Way(edge, self._at(edge), behind)
+        return self._loudest[way.piece, way.end]
 
     def _at(self, edge: Edge) -> Loss:
         if edge.reader == LOSS:
-            return Loss(self._outputs.get(edge.maker, 0.0), "loss")
-        flow, site = self._flow.nodes[edge.reader], self._flow.site_at(edge.reader)
-        if site is None:
-            owner = self._flow.site_of_activation(edge.reader)
-            gain = self._flow.edge_gain(edge.reader, edge.maker)
-            return Loss(powers(gain), "layer" if owner is None else "slope")
-        slope = math.inf if site.off_fraction == 1.0 else powers(flow.slope_gain)
-        kernel = math.inf if site.kernel_rms == 0 else powers(flow.kernel_gain)
-        return Loss(slope, "slope") if slope >= kernel else Loss(kernel, "kernel")
+            lost = self._outputs.get(edge.maker, 0.0)
+            return Loss(lost, "loss", lost)
+        site = self._flow.site_at(edge.reader)
+        if site is not None:
+            return self._at_kernel(site)
+        owner = self._flow.site_of_activation(edge.reader)
+        lost = powers(self._flow.edge_gain(edge.reader, edge.maker))
+        return Loss(lost, "layer" if owner is None else "slope", lost)
 
-    def _until(self, node: int, end: int, pieces: Mapping[int, Piece]) -> tuple[Piece, ...]:
-        way: list[Piece] = []
-        while node != end and node in self._meeting:
-            way.append(pieces[node])
+    def _at_kernel(self, site: SiteFigures) -> Loss:
+        """At a kernel, with its activation if that is no node of its own: by both together."""
+        node = self._flow.nodes[site.info.node]
+        slope = math.inf if site.off_fraction == 1.0 else powers(node.slope_gain)
+        kernel = math.inf if site.kernel_rms == 0 else powers(node.kernel_gain)
+        factor, taken = ("slope", slope) if slope >= kernel else ("kernel", kernel)
+        return Loss(slope + kernel, factor, taken)
+
+    def _between(self, node: int, end: int, pieces: Mapping[int, Piece]) -> Way | None:
+        new: list[int] = []
+        while node != end and node in self._meeting and (node, end) not in self._ways:
+            new.append(node)
             node = self._meeting[node]
-        return tuple(way)
+        way = self._ways.get((node, end))
+        for start in reversed(new):
+            way = self._ways[start, end] = Way(pieces[start], self.loss(pieces[start]), way)
+        return way
 
     @functools.cached_property
     def _pieces(self) -> dict[int, Piece]:
         """For each node the piece that begins there, from the loss on."""
         begun: dict[int, Piece] = {}
         for node, readers in self._readers.items():
-            end = self._meeting[node]
-            branches = tuple(
-                (Edge(reader, node), *(() if reader == LOSS else self._until(reader, end, begun)))
-                for reader in readers
-            )
-            begun[node] = Stretch(node, end, branches) if len(readers) > 1 else Edge(end, node)
+            edges, end = [Edge(reader, node) for reader in readers], self._meeting[node]
+            branches = (Way(edge, self._at(edge), self._between(edge.reader, end, begun)) for edge in edges)
+            begun[node] = Stretch(node, end, tuple(branches)) if len(edges) > 1 else edges[0]
         return begun
 
     @functools.cached_property
@@ -185,6 +148,15 @@ class Paths:
             else:
                 other = meetings[other]
         return one
+
+
+def _first_edge(piece: Piece) -> Edge:
+    """The edge itself; of a stretch, the first one of the (shortest) branch that loses least."""
+    if isinstance(piece, Edge):
+        return piece
+    first = min(piece.branches, key=lambda branch: (branch.net, branch.length)).piece
+    assert isinstance(first, Edge)
+    return first
 
 
 def powers(gain: float) -> float:

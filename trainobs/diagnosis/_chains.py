@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._steps import Steps
 
 
 def chain(origins: tuple[Origin, ...]) -> str:
@@ -12,25 +13,18 @@ def chain(origins: tuple[Origin, ...]) -> str:
     return " | ".join(f"{origin.share:.0%}: {_way(origin)}" for origin in origins)
 
 
-def _way(origin: Origin, most: int = 8) -> str:
-    """One way, the middle of a long one left out."""
-    steps = _distinct(origin.steps)
-    if not steps[-1].startswith("off: "):
-        layer, cause = origin.mechanism.layer, origin.mechanism.cause
-        there = steps[-1] in ("data", "loss") or layer in steps[-1].split(" ← ") or origin.mechanism.is_slow
-        steps += [cause] if there else [layer, cause]
-    if len(steps) > most:
-        steps[most // 2 : 1 - most // 2] = [f"… {len(steps) - most + 1} more …"]
-    summary = origin.mechanism.summary()
-    besides = "; also: " + ", ".join(f"{cause} at {layer}" for cause, layer in origin.also)
-    return " ← ".join(steps) + (f" ({summary})" if summary else "") + (besides if origin.also else "")
+def _way(origin: Origin) -> str:
+    """One way, with the numbers of its end and what alone would do the same."""
+    summary, also = origin.mechanism.summary(), [f"{cause} at {layer}" for cause, layer in origin.also]
+    besides = f"; also: {', '.join(also)}" if also else ""
+    return _to_its_end(origin).line() + (f" ({summary})" if summary else "") + besides
 
 
-def _distinct(steps: tuple[str, ...]) -> list[str]:
-    """The steps, each layer once in a row, and what is said of one as a step of its own."""
-    distinct: list[str] = []
-    for step in steps:
-        layer, off, reason = step.partition(" off: ")
-        distinct += [layer] if distinct[-1:] != [layer] else []
-        distinct += [f"off: {reason}"] if off else []
-    return distinct
+def _to_its_end(origin: Origin) -> Steps:
+    """The steps of an origin up to the cause."""
+    layer, cause = origin.mechanism.layer, origin.mechanism.cause
+    last = origin.steps.shown[-1]
+    if last.startswith("off: "):
+        return origin.steps
+    there = last in ("data", "loss") or layer in last.split(" ← ") or origin.mechanism.is_slow
+    return origin.steps + Steps((cause,) if there else (layer, cause))

@@ -10,7 +10,7 @@ from trainobs.diagnosis._merge import Traces, merge, zeros_follow_the_cut
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._prove import prove
 from trainobs.diagnosis._rank import rank
-from trainobs.diagnosis._walk import see, walk, walk_from_suspects
+from trainobs.diagnosis._walk import Walk, see
 from trainobs.findings import Finding
 from trainobs.mechanisms import Key, Mechanism
 
@@ -50,8 +50,9 @@ def diagnose(case: Case) -> Diagnosis:
     if alone:
         traces = Traces(tuple(map(Origin, alone)), {}, frozenset())
     else:
-        direct = (*map(Origin, seen), *walk_from_suspects(case, seen))
-        traces = merge(Traces(direct, walk(case), asking(case)), case)
+        walk = Walk(case)
+        direct = (*map(Origin, seen), *walk.from_suspects(seen))
+        traces = merge(Traces(direct, walk.from_lost_gradients(), asking(case)), case)
     traces, proofs = prove(zeros_follow_the_cut(located(traces, case), case), case)
     roots = traces.roots()
     mechanisms = {key: origin.mechanism for key, origin in roots.items()}

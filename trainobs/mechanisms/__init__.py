@@ -37,7 +37,7 @@ from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, Mis
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._underflow import Underflow
-from trainobs.mechanisms._unexplained import Refuted, Unexplained, UnexplainedLayer
+from trainobs.mechanisms._unexplained import Refuted, Unexplained, UnexplainedLayer, UnexplainedWay
 from trainobs.mechanisms._unscaled_input import UnscaledInput
 from trainobs.mechanisms._vanishing import (
     VanishingAtNode,
@@ -89,6 +89,7 @@ __all__ = [
     "Underflow",
     "Unexplained",
     "UnexplainedLayer",
+    "UnexplainedWay",
     "UnscaledInput",
     "VanishingAtNode",
     "VanishingGradient",

@@ -30,9 +30,8 @@ class LargeInput(UnscaledInput):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Trained kernels that read such data, without a normalisation before or right behind them."""
         for figures in case.sites.values():
-            trained = figures.info.role == "kernel" and figures.info.trainable
-            other = trained and (_is_rescaled(case, figures) or _is_off(case, figures))
-            if trained and not other and cls.holds(case, figures):
+            large = figures.info.role == "kernel" and figures.info.trainable and cls.holds(case, figures)
+            if large and not (_is_rescaled(case, figures) or _is_off(case, figures)):
                 yield cls.of(case, figures)
 
     @property

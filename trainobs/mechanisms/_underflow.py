@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from trainobs.analysis import LOSS, Case, SiteFigures
+from trainobs.analysis import LOSS, Case, FromTheEnd, SiteFigures, Way
 from trainobs.counterfactuals import Counterfactual, ScaledLoss, Untried
 from trainobs.mechanisms._mechanism import Mechanism
+
+#: Of a way, the kernel at which gradients begin to be flushed; None where they are not.
+Beginnings = FromTheEnd[SiteFigures | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +45,21 @@ class Underflow(Mechanism):
         return figures.flushed_fraction > case.thresholds.flushed
 
     @classmethod
-    def from_loss_to(cls, case: Case, figures: SiteFigures) -> Underflow:
+    def from_loss_to(cls, case: Case, figures: SiteFigures, begins: Beginnings | None = None) -> Underflow:
         """The mechanism at the layer, on the way from the loss to a weight, at which it begins."""
-        edges = case.paths.loudest(case.paths.to_loss(figures.info.activation_node))
-        passed = (case.flow.site_at(edge.reader) for edge in edges if edge.reader != LOSS)
-        flushed = [site for site in passed if site is not None and cls.holds(case, site)]
-        first = flushed[-1] if flushed else figures
+        way, begins = case.paths.to_loss(figures.info.activation_node), begins or cls.beginnings(case)
+        first = (way and begins(case.paths.loudest(way))) or figures
         return cls(first.info.layer, first.flushed_fraction, first.info.dtype)
+
+    @classmethod
+    def beginnings(cls, case: Case) -> Beginnings:
+        """Of ways that are made of edges only: where on them, from the loss on, it begins."""
+
+        def of(way: Way, behind: SiteFigures | None) -> SiteFigures | None:
+            site = None if way.piece.end == LOSS else case.flow.site_at(way.piece.end)
+            return behind or (site if site is not None and cls.holds(case, site) else None)
+
+        return FromTheEnd(of)
 
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:

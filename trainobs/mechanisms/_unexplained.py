@@ -23,7 +23,9 @@ class Unexplained(Mechanism):
 
     When: the terms of a weight do not add up to its gradient (`residual`), and neither an inner tape (a
     gradient penalty) nor half precision that flushes them is why; or gradients of a layer of unknown kind are
-    near zero, though live values and gradients arrive at it; or a trial refutes what it looked like.
+    near zero, though live values and gradients arrive at it; or nothing that was measured on the way from the
+    loss to a weight takes the gradient that is missing there; or a trial refutes what it looked
+    like.
 
     Where: the layer, with the residual, or with all that was seen; docs/extending/layer_kind.md makes a kind
     known.
@@ -120,6 +122,17 @@ class UnexplainedLayer(Mechanism):
     def counterfactual(self, case: Case) -> Counterfactual | Untried:
         """None: no cause is named."""
         return Untried("no cause is named that could be changed")
+
+
+class UnexplainedWay(UnexplainedLayer):
+    """Next to no gradient arrives at a layer, and nothing that was measured takes it (see `Unexplained`)."""
+
+    def evidence(self) -> str:
+        """What is known."""
+        return (
+            f"Next to no gradient arrives at the weights of {self.layer}, though nothing that was measured "
+            f"between them and the loss takes it."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
-from trainobs.analysis import Case, SiteFigures, powers
+from trainobs.analysis import Case, Decay, SiteFigures
 from trainobs.counterfactuals import Counterfactual, PassedOn, Untried
 from trainobs.mechanisms._healthy import every_layer_standardised, fresh_weights
 from trainobs.mechanisms._masked import of_zeros
@@ -24,15 +22,15 @@ _SCALE = "Scale what this layer reads to unit size (embeddings times √d, or a 
 class VanishingGradient(Mechanism):
     """Gradients shrink on their way from the loss, over several layers, or signals on their way to it.
 
-    Severity: error; info where less than 3 powers of ten (rtol) are lost on the whole way, or where the
-    one node that takes the gradient has weights that get a gradient themselves: they will grow
+    Severity: error; info where the one node that takes the gradient has weights that get a gradient
+    themselves: they will grow
 
     When: gradients or signals shrink over several layers, no single one of which kills them; or one node
     without a kernel (a normalisation, attention scores, operations) takes a factor of 32 (10^`killer`) or
     more from the gradient, and more than half of all that is lost.
 
-    Where: the layer with the strongest loss, with the mean gain and the factor that drives it (slope or
-    kernel); or that node, with its gain.
+    Where: the layer with the strongest drop, which is the one with the smallest gain, with the mean gain of
+    the way and the factor that drives it (slope or kernel); or that node, with its gain.
 
     Parameters
     ----------
@@ -42,8 +40,6 @@ class VanishingGradient(Mechanism):
         What a layer leaves of the gradient, on geometric average.
     by_slopes : bool
         Whether slopes drive it, and not kernels.
-    suffices : bool
-        Whether it would by itself make a gradient near zero.
     rectifying : bool
         Whether all activations on the way are rectifiers.
     kernel_layer : str
@@ -55,7 +51,6 @@ class VanishingGradient(Mechanism):
     layers: int
     mean_gain: float
     by_slopes: bool
-    suffices: bool
     rectifying: bool
     kernel_layer: str
     kernel_rms: float
@@ -67,32 +62,19 @@ class VanishingGradient(Mechanism):
     has_place = False
 
     @classmethod
-    def along(cls, case: Case, layer: str, path: list[int]) -> VanishingGradient:
-        """The mechanism on a path of nodes, with its numbers."""
-        flow = case.flow
-        sites = [site for node in path if (site := flow.site_at(node)) is not None]
-        total = sum(powers(flow.nodes[node].gain) for node in path if flow.nodes[node].gain > 0)
-        taken = [powers(flow.nodes[site.info.node].kernel_gain) for site in sites]
-        worst = sites[int(np.argmax(taken))] if sites else None
-        slopes = sum(max(powers(flow.nodes[node].slope_gain), 0.0) for node in path)
-        kernels = sum(max(powers(flow.nodes[node].kernel_gain), 0.0) for node in path)
-        atol = case.near_zero.slope_atol
+    def along(cls, case: Case, decay: Decay) -> VanishingGradient:
+        """The mechanism on a way to the loss, at the layer with the strongest drop."""
+        layers, worst = max(decay.layers, 1), decay.worst
         return cls(
-            layer=layer,
-            layers=max(len(sites), 1),
-            mean_gain=10 ** (-total / max(len(sites), 1)),
-            by_slopes=slopes >= kernels,
-            suffices=total >= sufficient_powers(case),
-            rectifying=all(site.info.activation.rectifies(atol) for site in sites[:-1]),
+            layer=case.layer_of(decay.drop),
+            layers=layers,
+            mean_gain=10 ** (-decay.lost / layers),
+            by_slopes=decay.slopes >= decay.kernels,
+            rectifying=decay.rectifying,
             kernel_layer=worst.info.layer if worst else "",
             kernel_rms=worst.kernel_rms if worst else math.nan,
             healthy_weight=worst.healthy_weight if worst else math.nan,
         )
-
-    @property
-    def severity(self) -> str:
-        """See the class."""
-        return "error" if self.suffices else "info"
 
     @property
     def is_slow(self) -> bool:
@@ -109,7 +91,7 @@ class VanishingGradient(Mechanism):
         driver = "the slopes of the activations" if self.by_slopes else self._kernels()
         return (
             f"From the loss back, the gradient shrinks to {self.mean_gain:.2g} of itself per layer over "
-            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest loss is at {self.layer}."
+            f"{several(self.layers, 'layer')}, driven by {driver}; the strongest drop is at {self.layer}."
         )
 
     def _kernels(self) -> str:
@@ -225,13 +207,12 @@ class VanishingSignal(Mechanism):
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:
         """The mechanism on the way through a kernel, at the weakest one of the model."""
-        small = case.small_kernels
-        weakest = min(small or [source], key=lambda site: site.kernel_rms / site.healthy_weight)
+        weakest = case.weakest_kernel or source
         return cls(
             layer=weakest.info.layer,
             role=source.info.role,
             layers=case.depths[source.info.node],
-            by_kernels=bool(small),
+            by_kernels=case.weakest_kernel is not None,
             kernel_rms=source.kernel_rms,
             healthy_weight=source.healthy_weight,
         )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from trainobs.explanation import Explanation
 
 _NAMES_PER_INCH = 6.5
+#: How far the band of a node reaches over the fall to its right: up to the bar of the next one.
+_FALL = 0.7
 _ALARM = SEVERITIES["error"]
 _HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
@@ -33,7 +35,7 @@ def draw_flow(report: Explanation, ax: Axes | None = None) -> Axes:
     g* and the dotted one, rtol · g*, gradients are healthy; below it they are near zero. A hollow
     triangle is a gradient of exactly 0, a cross one that is not finite; where the line is missing no
     gradient arrives at all, or it was not measured (`Explanation.unmeasured_nodes`). Grey bars (right axis)
-    are the fraction of zeros. Red bands mark the findings.
+    are the fraction of zeros. Red bands mark the findings: the node, and the fall to its right.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ def _draw_references(ax: Axes, report: Explanation) -> None:
 
 
 def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.DataFrame) -> set[int]:
-    """A band behind each node with a finding, named above the picture; returns these nodes.
+    """A band behind each node with a finding and the fall to its right; returns these nodes.
 
     Neighbours of one layer (the gates of a recurrent one) are one band, and named once.
     """
@@ -127,7 +129,7 @@ def _mark_findings(back: Axes, front: Axes, flow: pd.DataFrame, findings: pd.Dat
         for place in np.flatnonzero(flow["layer"] == finding.layer):
             labels.setdefault(int(place), []).append(words(str(finding.cause)))
     for at in labels:
-        back.axvspan(at - 0.5, at + 0.5, color=BAND, linewidth=0, zorder=0)
+        back.axvspan(at - 0.5, at + _FALL, color=BAND, linewidth=0, zorder=0)
     if labels:
         _name_bands(front, flow["layer"].to_numpy(), labels)
     return set(labels)
