@@ -61,6 +61,13 @@ class Activation:
         """Whether the slope takes a few values only (ReLU, leaky ReLU, hard sigmoid, …)."""
         return self.elementwise and len(set(self.probed_slopes)) <= _PIECES
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether φ(c·z) = c·φ(z) for every c > 0: one slope on each side of 0 (ReLU, leaky ReLU, linear)."""
+        zero = PROBE_GRID.size // 2
+        sides = set(self.probed_slopes[:zero]), set(self.probed_slopes[zero + 1 :])
+        return self.elementwise and all(len(slopes) == 1 for slopes in sides)
+
     def off_limit(self, slope_atol: float) -> float:
         """Slope at or below which a unit is off: 0 if piecewise linear, else `slope_atol`."""
         return 0.0 if self.piecewise_linear else slope_atol

@@ -92,6 +92,24 @@ def test_a_gradient_that_arrives_has_no_ending():
     assert looked(model).broken() is None
 
 
+class Scaled(keras.layers.Layer):
+    """An operation of TensorFlow's is given the variable itself."""
+
+    def build(self, shape):
+        self.w = self.add_weight(name="w", shape=(shape[-1],), initializer="glorot_uniform")
+
+    def call(self, x):
+        return tf.round(tf.multiply(self.w, x))
+
+
+def test_a_weight_that_an_operation_reads_by_itself():
+    """It is not taken for one that is never read."""
+    model = keras.Sequential([keras.Input((4,)), Scaled(name="scaled"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    ending = looked(model, X[:, 0]).ending(path_of(model, "scaled"))
+    assert (ending.kind, ending.place.operation) == ("cut", "Round")
+
+
 class Branches(keras.Model):
     """One of two layers, chosen for each sample."""
 
@@ -238,7 +256,11 @@ def shrunk(x):
     [
         (rounded, "disconnected", "The gradient ends at Round in test_inside.py"),
         (shrunk, "vanishing", "`small = 1e-4 * shifted`"),
-        (lambda x: tf.nn.softmax(tf.reduce_sum(x, -1, keepdims=True)), "masked", "is over one element"),
+        (
+            lambda x: tf.nn.softmax(tf.reduce_sum(x, -1, keepdims=True)),
+            "constant_output",
+            "is over one element",
+        ),
     ],
     ids=["cut", "drop", "one element"],
 )
@@ -251,6 +273,68 @@ def test_operations_between_layers(operation, cause, told):
     assert found.layer == "operations before last"
     assert told in found.evidence
     assert "first" in found.affects
+
+
+# ---- attention that has nothing to choose ----------------------------------------------------------
+
+
+def attending(mask=None, times=6, **options):
+    """Attention to the time steps of a token stream, or to a part of them; its values are live."""
+    start = keras.Input((times, 4))
+    tokens = keras.layers.Dense(8, name="tokens")(start)
+    attention = keras.layers.MultiHeadAttention(2, 4, name="attention", **options)
+    attended = attention(tokens, tokens, attention_mask=mask)
+    pooled = keras.layers.GlobalAveragePooling1D(name="pool")(tokens + attended)
+    model = keras.Model(start, keras.layers.Dense(1, name="out")(pooled))
+    model.compile("adam", "mse")
+    return model
+
+
+FIRST_ONLY = np.broadcast_to(np.arange(6) == 0, (16, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"times": 1}, "is over one element"),
+        ({"mask": FIRST_ONLY}, "a mask leaves one element"),
+        ({"mask": FIRST_ONLY, "dropout": 0.1}, "a mask leaves one element"),
+        ({"mask": 0 * FIRST_ONLY}, "a mask covers whole"),
+    ],
+    ids=["one token", "one left", "one left, dropout", "none left"],
+)
+def test_attention_that_has_nothing_to_choose(options, told):
+    """Only queries and keys are held, which is no error of the whole; values and outputs learn."""
+    model = attending(**options)
+    x = X[:, : model.input_shape[1]]
+    report = trainobs.explain_near_zero_gradients(model, x, Y)
+    (found,) = report.findings.itertuples()
+    assert (found.severity, found.cause, set(found.affects)) == (
+        "warning",
+        "constant_output",
+        {"query", "key"},
+    )
+    assert told in found.evidence
+    live = report.layers.query("root_cause.isna()").layer
+    assert {"tokens", "value", "attention_output", "out"} <= set(live)
+
+
+def test_attention_that_may_choose():
+    """With two elements left, and with scores so large that they choose one."""
+    two = np.broadcast_to(np.arange(6) < 2, (16, 6, 6))
+    assert not len(trainobs.explain_near_zero_gradients(attending(two), X, Y).findings)
+    model = attending()
+    query = model.get_layer("attention").query_dense
+    query.kernel.assign(1e7 * query.kernel)
+    assert "constant_output" not in set(trainobs.explain_near_zero_gradients(model, X, Y).findings.cause)
+
+
+def test_a_recording_shows_attention_to_one_token():
+    """Without a model at hand, by what makes the keys."""
+    recorder = trainobs.Recorder(at=[0])
+    attending(times=1).fit(X[:, :1], Y, batch_size=16, verbose=0, callbacks=[recorder])
+    (found,) = trainobs.explain_near_zero_gradients(recorder).findings.itertuples()
+    assert (found.cause, found.layer) == ("constant_output", "attention")
 
 
 # ---- gradients of gradients ----------------------------------------------------------------------

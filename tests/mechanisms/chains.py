@@ -60,15 +60,23 @@ def inputs(scale: float = 1.0, width: int = WIDTH) -> Array:
 
 
 def step(
-    x: Array, *chain: Dense, loss_gradient: float = 1.0, target: Array | None = None, loss_name: str = ""
+    x: Array,
+    *chain: Dense,
+    loss_gradient: float | Array = 1.0,
+    target: Array | None = None,
+    loss_name: str = "",
+    arriving: Array | None = None,
 ) -> StepRecord:
-    """The record of a step: layers are called "d0", "d1", …; the loss sends random gradients of that size."""
+    """The record of a step: layers are called "d0", "d1", …; the loss sends random gradients of that size.
+
+    Or, per position, a random gradient times an array's; or those in `arriving`, one for each sample.
+    """
     values, sites = [np.asarray(x, np.float32)], []
     for layer in chain:
         values.append(values[-1] @ layer.kernel + np.asarray(layer.bias, np.float32))
         values.append(FUNCTIONS[layer.activation][0](values[-1]).astype(np.float32))
-    noise = np.random.default_rng(5).normal(size=values[-1].shape)
-    arriving: Array | None = (loss_gradient * noise / len(x)).astype(np.float32)
+    noise = np.random.default_rng(5).normal(size=values[-1].shape) if arriving is None else arriving
+    arriving = (loss_gradient * noise / len(x)).astype(np.float32)
     output_gradient, nodes = arriving, []
     for number, layer in reversed(list(enumerate(chain))):
         a, z = values[2 * number], values[2 * number + 1]

@@ -11,9 +11,10 @@ import pytest
 
 from tests.mechanisms.chains import WIDTH, Dense, case_of, dense, inputs, step, with_node, with_whole_layer
 from trainobs import mechanisms as m
+from trainobs.activations import Activation
 from trainobs.diagnosis import diagnose
 from trainobs.findings import SEVERITIES
-from trainobs.records import Ending, Place, Scalars
+from trainobs.records import SCORES, Ending, Place, Scalars, sums_of
 
 HEAD = {"units": 3, "seed": 2, "activation": "linear"}
 
@@ -89,6 +90,114 @@ def test_unscaled_input():
     assert found.value == pytest.approx(100, rel=0.1) and "where about 1 is expected" in found.evidence()
 
 
+def test_unscaled_input_is_none_of_what_does_the_same_at_any_scale():
+    """ReLU: large data that kills nothing is only told as large."""
+    case = case_of(step(inputs(100.0), dense(), dense(**HEAD)))
+    assert not m.UnscaledInput.holds(case, case.sites["d0/kernel"])
+    assert list(m.LargeInput.seen(case)) and diagnosed(step(inputs(100.0), *hidden())).severity == "warning"
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_one_signed_input(scale):
+    """Data far from zero against its deviation, at any scale: shifted, the dead units would fire."""
+    x = scale * (inputs() - 30.0)
+    found = diagnosed(step(x, *hidden()))
+    assert isinstance(found, m.OneSignedInput) and (found.layer, found.severity) == ("d0", "warning")
+    assert found.dead > 1 and found.mean == pytest.approx(30 * scale, rel=0.1)
+    assert found.fresh_off == found.value == pytest.approx(0.46, abs=0.02)
+    assert "would fire if the data had a mean of zero" in found.evidence() and "mean" in found.advice()
+    assert not [
+        f for f in diagnose(case_of(step(x - x.mean(0), *hidden()))).findings if f.severity == "error"
+    ]
+
+
+def test_few_inputs_of_one_sign():
+    """One positive input and a negative weight: every second fresh layer would be dead."""
+    x = np.array([[0.5], [1.0], [0.4], [5.0], [25.0]] * 20, np.float32)
+    negative = dense(1, 1, scale=0.5)
+    negative.kernel = -abs(negative.kernel)
+    found = diagnosed(step(x, negative, dense(1, 9, seed=1), dense(9, 3, seed=2, activation="linear")))
+    assert isinstance(found, m.OneSignedInput) and found.fresh_off == 0.5
+    assert "The only relu unit of d0 is off at all 100 positions" in found.evidence()
+
+
+def test_one_input_of_one_sign_informs_while_half_of_the_units_live():
+    """As fresh ReLU layers on x in [0, 1] are; over few positions nothing is said."""
+    x = np.random.default_rng(0).uniform(size=(64, 1)).astype(np.float32)
+    (found,) = diagnose(case_of(step(x, dense(1, 8, seed=3), *hidden()[1:]))).mechanisms.values()
+    assert isinstance(found, m.OneSignedInput) and found.severity == "info" and 2 < found.dead < WIDTH
+    assert dataclasses.replace(found, dead=WIDTH).severity == "error"
+    few = case_of(step(x[:5], dense(1, 8, seed=3), *hidden()[1:]))
+    assert not list(m.OneSignedInput.suspects(few))
+
+
+def test_inputs_of_one_sign_that_are_not_why():
+    """Raw images, say, of which a fresh layer has no dead units: its own weights, or its bias, are why."""
+    x = np.random.default_rng(0).uniform(size=(64, WIDTH)).astype(np.float32)
+    negative = dense()
+    negative.kernel = -abs(negative.kernel)
+    assert diagnosed(step(x, negative, *hidden()[1:])).cause == "dead_activation"
+    case = case_of(step(x, *hidden()))
+    assert not list(m.OneSignedInput.suspects(case)) and not diagnose(case).findings
+    pushed = case_of(step(inputs() - 30.0, dense(bias=-2e3), dense(**HEAD)))
+    assert not m.OneSignedInput.holds(pushed, pushed.sites["d0/kernel"])
+
+
+# ---- factors that take turns -----------------------------------------------------------------
+
+SIDES = np.where(np.arange(64) % 2, 1.0, -1.0).astype(np.float32)[:, None]
+
+
+def one_unit(weight, **options):
+    """A layer of one unit that reads one input."""
+    return Dense(np.full((1, 1), weight, np.float32), **options)
+
+
+@pytest.mark.parametrize("weight", [-1.0, -1e-8])
+def test_off_where_the_error_is(weight):
+    """The unit fires for negative inputs, the error is at positive ones; its small weight is not why."""
+    record = step(SIDES, one_unit(weight), one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0)
+    diagnosis = diagnose(case_of(record))
+    found = diagnosis.findings[0]
+    assert (found.severity, found.cause, found.layer) == ("error", "off_at_errors", "d0")
+    assert (
+        "on at 0.5 of all positions, and gradients arrive at 0.5 of them, but both at only 0"
+        in found.evidence
+    )
+    assert (found.value, found.threshold) == (0.0, 1e-3)
+
+
+def test_on_where_the_error_is():
+    """The look-alike: the same unit, turned around."""
+    record = step(SIDES, one_unit(1.0), one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0)
+    assert not diagnose(case_of(record)).findings
+
+
+def test_off_at_few_errors_may_be_chance():
+    """Gradients at four positions: that a unit is off at all of them says little."""
+    few = (SIDES > 0) & (np.arange(64) < 8)[:, None]
+    record = step(SIDES, one_unit(-1.0), one_unit(1.0, activation="linear"), loss_gradient=few)
+    found = diagnose(case_of(record)).findings[0]
+    assert (found.severity, found.cause) == ("info", "off_at_errors")
+    assert "only 4 positions that may be chance: 10 would show it" in found.evidence
+
+
+def test_what_is_read_says_nothing_where_the_error_is():
+    """An input that is zero wherever a gradient arrives."""
+    x = np.where(SIDES < 0, SIDES, 0)
+    found = diagnosed(step(x, one_unit(1.0, activation="linear"), loss_gradient=SIDES > 0))
+    assert found == m.ReadsNothingAtErrors("d0", 0.5, 0.5)
+    assert "next to never in the same" in found.evidence()
+
+
+def test_units_that_fire_on_nothing():
+    """A negative weight on inputs that are positive or zero, and a positive bias."""
+    x, bias = np.maximum(SIDES, 0), 0.5
+    found = diagnosed(step(x, one_unit(-1.0, bias=bias), one_unit(1.0, activation="linear")))
+    assert found == m.FiresOnNothing("d0", "relu", 0.5, 0.5, 0.0)
+    assert "both in only 0" in found.evidence()
+
+
 # ---- inputs and weights --------------------------------------------------------------------------
 
 
@@ -105,7 +214,7 @@ def test_zero_input():
 def test_what_only_a_scale_multiplies_informs():
     """A weight whose layer reads live values."""
     found = m.ZeroInput("prelu", 4, 4, "0–3", 10.0, 0.0, multiplied_by="alpha")
-    assert found.severity == "info" and "What alpha of prelu multiplies" in found.evidence()
+    assert found.only_informs and "What alpha of prelu multiplies" in found.evidence()
 
 
 def test_zero_kernel():
@@ -115,20 +224,61 @@ def test_zero_kernel():
     assert "The kernel of d1 has an rms of 0" in found.evidence()
 
 
-def test_equal_units():
-    """The same column in each unit."""
-    same = dense(seed=1)
-    same.kernel = np.repeat(same.kernel[:, :1], WIDTH, axis=1)
-    found = list(m.EqualUnits.seen(case_of(step(inputs(), dense(), same, dense(**HEAD)))))
-    assert found == [m.EqualUnits("d1", WIDTH)]
-    assert "nothing tells them apart" in found[0].evidence()
+def alike(kernel, value=None):
+    """A layer whose units all have the weights of the first, or one number."""
+    kernel.kernel = np.repeat(kernel.kernel[:, :1], kernel.units, axis=1)
+    if value is not None:
+        kernel.kernel[:] = value
+    return kernel
 
 
-@pytest.mark.parametrize(("learns", "severity"), [(True, "info"), (False, "error")])
-def test_zero_scale(learns, severity):
+def test_units_that_stay_the_same():
+    """All weights are one number, so gradients are equal too. The last of these layers parts by itself."""
+    same = [alike(dense(seed=n, activation="tanh"), 0.1) for n in range(2)]
+    case = case_of(step(inputs(), *same, dense(**HEAD)))
+    first, last = m.Symmetric.seen(case)
+    assert (first.layer, first.units, first.severity) == ("d0", WIDTH, "error")
+    assert first.value < first.threshold(case) == 1e-4
+    assert "All 8 units of d0 have the same weights and get the same gradients" in first.evidence()
+    assert (last.layer, last.severity) == ("d1", "info") and last.value > 0.1
+    assert "part as they learn" in last.evidence()
+    assert diagnosed(step(inputs(), *same, dense(**HEAD))) == first
+
+
+def test_equal_weights_and_other_biases():
+    """What tells units apart is not the kernel alone."""
+    same = [alike(dense(seed=n, bias=np.linspace(-1, 1, WIDTH), activation="tanh"), 0.1) for n in range(2)]
+    assert not list(m.Symmetric.seen(case_of(step(inputs(), *same, dense(**HEAD)))))
+
+
+def test_equal_units_whose_gradients_cancel():
+    """Rows of gradients that add up to nothing, as those of a softmax do: the layer before gets none."""
+    head = alike(dense(units=2, activation="linear"), 1.0)
+    opposite = np.repeat(np.random.default_rng(0).normal(size=(64, 1)), 2, axis=1) * [1, -1]
+    record = step(inputs(), dense(seed=1), head, arriving=opposite)
+    found = diagnosed(record)
+    assert (found.cause, found.layer, found.severity) == ("symmetric", "d1", "warning")
+    assert found.cancels and found.gain < 1e-6 and "that cancels" in found.evidence()
+    origin = diagnose(case_of(record)).origins["d0/kernel"][0]
+    assert origin.mechanism == found
+
+
+def test_equal_negative_weights_are_dead_by_their_weights():
+    """Their death is told, and that they are equal informs: no gradient tells whether they stay so."""
+    negative = alike(dense(seed=1), -0.5)
+    record = step(inputs(), dense(), negative, dense(**HEAD))
+    first, second = diagnose(case_of(record)).findings
+    assert (first.cause, first.layer, first.severity) == ("dead_activation", "d1", "error")
+    assert "no live input meets a weight of its own sign" in first.evidence
+    assert (second.cause, second.severity) == ("symmetric", "info")
+    assert "no gradient comes that could tell them apart" in second.evidence
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_zero_scale(learns):
     """One that gets a gradient is about to grow."""
     found = m.ZeroScale("norm", "gamma", 0.0, learns)
-    assert found.severity == severity and ("will grow" in found.evidence()) is learns
+    assert found.only_informs is learns and ("will grow" in found.evidence()) is learns
 
 
 # ---- on the way ----------------------------------------------------------------------------------
@@ -194,7 +344,7 @@ def test_vanishing_at_a_node():
     """Error, or info where its own weights get a gradient."""
     found = m.VanishingAtNode("scores", 1e-4, learns=False)
     assert found.severity == "error" and "only 0.0001 of the gradient" in found.evidence()
-    assert dataclasses.replace(found, learns=True).severity == "info"
+    assert dataclasses.replace(found, learns=True).only_informs and not found.only_informs
     assert found.threshold(case_of(step(inputs(), *hidden()))) == pytest.approx(10**-1.5)
 
 
@@ -362,7 +512,7 @@ def test_a_silent_loss_against_the_best_constant_prediction():
     told = {}
     for name, value in (("learnt", HALF), ("between", 0.2 + 0.6 * HALF), ("stuck", 0 * HALF + 0.3)):
         told[name] = m.ZeroLossGradient.at(case_of(with_output(record, value=value)), "d1")
-    assert [found.severity for found in told.values()] == ["info", "warning", "warning"]
+    assert [found.only_informs for found in told.values()] == [True, False, False]
     assert "learnt" in told["learnt"].advice() and "training is done" not in told["stuck"].advice()
     assert "0.32 times" in told["between"].evidence()
     assert "Training is not done" in told["stuck"].evidence()
@@ -389,7 +539,7 @@ def test_weightless_positions(part, kind):
     output = dataclasses.replace(record.outputs[0], sample_weight=weight)
     (found,) = m.WeightlessPositions.seen(case_of(dataclasses.replace(record, outputs=(output,))))
     assert type(found) is kind and found.value == part
-    assert found.severity == ("error" if part == 1 else "info")
+    assert found.only_informs is (part < 1)
 
 
 # ---- cut, broken, flushed ------------------------------------------------------------------------
@@ -406,6 +556,62 @@ def test_the_layer_that_cuts_is_named():
     """A node without a kernel that capture marks."""
     found = m.Disconnected("round", "layer", "d1")
     assert found.evidence() == "The gradient ends at round: d1 behind it has one, but none comes through."
+
+
+def constant(record, number):
+    """The step with a softmax over one unit in a layer."""
+    ones = np.ones((64, 1), np.float32)
+    changes = {
+        "activation": Activation("softmax", "weights"), "output": ones, "slope": 0 * ones,
+        "preactivation_gradient": 0 * ones,
+    }  # fmt: skip
+    sites = [
+        dataclasses.replace(site, **changes, kernel_gradient=0 * site.kernel) if site.node == number else site
+        for site in record.sites
+    ]
+    record = dataclasses.replace(record, sites=tuple(sites))
+    return with_node(record, number, output=sums_of(ones))
+
+
+def test_a_softmax_over_one_unit():
+    """It puts out 1: told as that, and not as saturated."""
+    found = diagnosed(constant(step(inputs(), dense(), dense(units=1), dense(1, 3, activation="linear")), 1))
+    assert found == m.ConstantOutput("weights", "single") and found.severity == "warning"
+    assert "The softmax of weights is over one element: it puts out the same" in found.evidence()
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes", "told"),
+    [
+        ("key", {"stage": SCORES}, True),
+        ("query", {"stage": SCORES}, False),
+        ("k", {"kind": "Attention"}, True),
+        ("k", {}, False),
+    ],
+)
+def test_attention_to_one_key(layer, changes, told):
+    """As a recording shows it: the maker of the keys puts out one of them."""
+    case = case_of(with_node(with_node(step(inputs(), *hidden()), 0, layer=layer), 1, **changes))
+    assert (m.ConstantOutput.at(case, 1) is not None) is told
+
+
+def test_a_mask_that_leaves_nothing_to_choose():
+    """What a second look found, in words, and other advice."""
+    place = Place("mha", "Softmax")
+    left = m.ConstantOutput("mha", "one left", place)
+    assert "Softmax in mha is over rows of which a mask leaves one element" in left.evidence()
+    assert "Check the mask" in left.advice() != m.ConstantOutput("mha", "single").advice()
+
+
+def test_zeros_to_a_part_of_what_a_node_reads():
+    """A warning, for the rest gets its gradient; an error where nothing does."""
+    record = step(inputs(), *hidden())
+    zero, live = Scalars(0.0, 9, 0, 9), Scalars(1.0, 0, 0, 9)
+    partly = case_of(with_node(record, 2, input_gradients=(zero, live), producers=(0, 1)))
+    found = m.Disconnected.of_zeros(partly, 2)
+    assert found.severity == "warning" and "only zeros go on from there to a part" in found.evidence()
+    found = m.Disconnected.of_zeros(case_of(with_node(record, 2, input_gradients=(zero,))), 2)
+    assert found.severity == "error" and found.advice().startswith("Look for a product with zero")
 
 
 def test_masked():
@@ -451,7 +657,7 @@ def test_underflow():
 def test_frozen():
     """All weights of a layer together."""
     (found,) = m.Frozen.seen(case_of(step(inputs(), *hidden(trainable=False))))
-    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.severity == "info"
+    assert found == m.Frozen("d1", WIDTH * WIDTH + WIDTH) and found.only_informs
 
 
 def test_nothing_is_trained():
@@ -464,7 +670,7 @@ def test_nothing_is_trained():
 
 def test_cancellation():
     """Positive and negative terms of the same size; a bias is so by design."""
-    assert m.Cancellation("d").severity == "info" and not m.Cancellation("d").by_design
+    assert m.Cancellation("d").only_informs and not m.Cancellation("d").by_design
 
 
 def test_unexplained():
@@ -554,7 +760,7 @@ def test_layers_of_unknown_kind():
 def test_every_mechanism_is_registered_and_documented():
     """Cause, docstring with its three paragraphs on the first class of a cause, treatments as a tuple."""
     kinds = m.registered_mechanisms()
-    assert len({kind.cause for kind in kinds}) == 18
+    assert len({kind.cause for kind in kinds}) == 23
     for cause in {kind.cause for kind in kinds}:
         texts = [kind.__doc__ for kind in kinds if kind.cause == cause]
         assert sum(all(f"{word}: " in text for word in ("Severity", "When", "Where")) for text in texts) == 1

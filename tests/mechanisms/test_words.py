@@ -78,4 +78,5 @@ def test_a_single_frozen_weight():
 def test_a_single_saturated_position():
     """Of one sample."""
     fields = dead(0, 4, 1, "weights").__dict__ | {"activation": "tanh"}
+    del fields["doubt"], fields["needed"]
     assert " over 1 position; " in m.SaturatedActivation(**fields).evidence()

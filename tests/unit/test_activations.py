@@ -91,6 +91,13 @@ def test_keras_activations(name):
     assert activation.linear == (name == "linear")
 
 
+def test_functions_that_do_the_same_at_any_scale():
+    """φ(c·z) = c·φ(z): one slope on each side of 0."""
+    known = (name for name in ELEMENTWISE if hasattr(keras.activations, name))
+    found = {name for name in known if probed(name).homogeneous}
+    assert found == {"linear", "relu", "leaky_relu"}
+
+
 @pytest.mark.parametrize("name", USERS)
 def test_functions_that_keras_does_not_know(name):
     """Functions of TensorFlow and of users are read like Keras' own."""

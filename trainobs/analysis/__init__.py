@@ -9,11 +9,13 @@ never `capture`, `mechanisms` or anything behind them. In the order of the files
    `_per_unit`; `_whole_layer_figures` where they are not. `_condensed` lets go of what led to verdicts.
 3. `_flow` is the way of the gradient from node to node, `_paths` are those to the loss and what is lost on
    them, each a `_ways.Way`; `_decay` sums up what a way leaves of a gradient.
-4. `_case` puts all of it together. With a model at hand it can take a `_second_look`.
+4. `_suffering` tells which layers do not learn, `_chance` what too small a batch shows by chance. `_case`
+   puts all of it together. With a model at hand it can take a `_second_look`.
 """
 
 from trainobs.analysis._case import Case
 from trainobs.analysis._causes import CAUSE_NAMES, CAUSES, Cause, shares
+from trainobs.analysis._chance import Chance
 from trainobs.analysis._condensed import condensed
 from trainobs.analysis._decay import Decay, decays
 from trainobs.analysis._flow import Flow
@@ -33,6 +35,7 @@ __all__ = [
     "WITHOUT_TERMS",
     "Case",
     "Cause",
+    "Chance",
     "Decay",
     "Edge",
     "Flow",

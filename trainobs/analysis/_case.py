@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
+import numpy as np
+
+from trainobs.analysis._chance import Chance
 from trainobs.analysis._flow import Flow
 from trainobs.analysis._paths import Paths, powers
 from trainobs.analysis._second_look import SecondLook, TakeLook
 from trainobs.analysis._site_figures import SiteFigures
+from trainobs.analysis._suffering import suffering_layers
 from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
 from trainobs.counterfactuals import TryOut
@@ -81,6 +86,38 @@ class Case:
         told = all(self.is_told(figures) for figures in self.sites.values() if figures.info.connected)
         return quiet and told and any(figures.info.connected for figures in self.weights.values())
 
+    @functools.cached_property
+    def suffering(self) -> frozenset[str]:
+        """The layers that learn next to nothing, though the loss has something to say."""
+        return self._suffering(zeros_count=True)
+
+    @functools.cached_property
+    def surely_suffering(self) -> frozenset[str]:
+        """Those that still are without gradients of exactly 0, where few positions make these by chance."""
+        return self._suffering(zeros_count=self.chance.is_enough(self.fewest_positions))
+
+    def _suffering(self, *, zeros_count: bool) -> frozenset[str]:
+        if self.g_out <= self.near_zero.gradient_floor:
+            return frozenset()
+        told = [f for f in self.weights.values() if not isinstance(f, SiteFigures) or self.is_told(f)]
+        return suffering_layers(told, self.thresholds.near_zero_weights, zeros_count=zeros_count)
+
+    @functools.cached_property
+    def chance(self) -> Chance:
+        """What units of this model do by chance."""
+        units = sum(figures.units for figures in self._rectifying)
+        return Chance(units, len(self._rectifying), self.thresholds.chance)
+
+    @property
+    def fewest_positions(self) -> float:
+        """Of all layers with rectifying units."""
+        return min((figures.unit_positions for figures in self._rectifying), default=math.inf)
+
+    @functools.cached_property
+    def _rectifying(self) -> list[SiteFigures]:
+        atol = self.near_zero.slope_atol
+        return [f for f in self.kernels if f.info.activation.rectifies(atol) and not f.info.logits]
+
     def is_told(self, figures: SiteFigures) -> bool:
         """Whether a weight's factors say what its gradient is.
 
@@ -113,6 +150,13 @@ class Case:
         """The kernels that nodes have, in the order of the forward pass."""
         sites = (self.flow.site_at(node) for node in range(len(self.flow.records)))
         return [site for site in sites if site is not None]
+
+    def biases_of(self, figures: SiteFigures) -> np.ndarray | None:
+        """What the layer of a kernel adds to each of its units; None without a bias."""
+        own = figures.info
+        of_layer = (f for f in self.sites.values() if f.info.role == "bias" and f.info.node == own.node)
+        biases = [f.statistics.kernel.reshape(-1) for f in of_layer if f.info.part == own.part]
+        return next((bias for bias in biases if bias.size == figures.units), None)
 
     def shrinks(self, figures: SiteFigures) -> bool:
         """Whether a kernel is so small that signals shrink by it."""

@@ -188,11 +188,24 @@ class Flow:
             if p == producer and g is not None
         ]
         arriving = record.output_gradient
+        if arriving is None and self._swallows(index, producer):
+            return 0.0
         if not sent and self._gets_nothing(producer) and arriving is not None and arriving.square_sum:
             return 0.0  # whoever else reads the producer, nothing came from this node either
         if not sent or arriving is None:
             return self.nodes[index].gain
         return ratio(float(np.sum(sent)), arriving.square_sum)
+
+    def _swallows(self, index: int, producer: int) -> bool:
+        """Whether a node sends a producer zeros only, though a gradient comes to one that reads the node.
+
+        Of a node that was not measured: what comes to it is not known.
+        """
+        record = self.records[index]
+        sent = [g for p, g in zip(record.producers, record.input_gradients, strict=False) if p == producer]
+        only_zeros = bool(sent) and all(g is not None and g.zeros == g.size for g in sent)
+        arriving = (self.records[reader].output_gradient for reader in self.consumers[index])
+        return only_zeros and any(g is not None and g.square_sum > 0 for g in arriving)
 
     def _gets_nothing(self, index: int) -> bool:
         """Whether the gradient that comes to a node, from all that read it, is exactly zero."""

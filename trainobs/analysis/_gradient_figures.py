@@ -11,14 +11,13 @@ Arrays are compact where a figure is the same along an axis: (*k, i, 1) or (*k, 
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 
 from trainobs.analysis._causes import Cause, shares
 from trainobs.analysis._likelihoods import likelihoods
 from trainobs.analysis._verdicts import Verdicts
-from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, WeightFigures
+from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, Used, WeightFigures
 from trainobs.records import Scalars, sums_of
 from trainobs.statistics import SiteInfo, SiteStatistics
 from trainobs.thresholds import NearZero
@@ -117,17 +116,17 @@ class GradientFigures(WeightFigures):
         return int(np.count_nonzero(self.near_zero)) + self.unused
 
     @functools.cached_property
-    def _used(self) -> Array:
-        """Which weights have terms."""
+    def _has_terms(self) -> Array:
+        """Which weights have terms: those that were used."""
         return np.broadcast_to(self._sums["terms"] > 0, self.shape)
 
-    @property
-    def used_near_zero(self) -> float:
-        """Near-zero fraction of the weights that were used; nan if none was.
-
-        Of a table, those of the rows that were looked up; of a window, those that do not meet padding only.
-        """
-        return float(np.mean(self.near_zero[self._used])) if np.any(self._used) else math.nan
+    @functools.cached_property
+    def used(self) -> Used:
+        """How many weights were used, and how many of these have a gradient near zero, or of exactly 0."""
+        zero = self._has_terms & (self.gradient == 0)
+        near_zero = self._has_terms & self.near_zero
+        counts = (self._has_terms, near_zero, zero)
+        return Used(*(int(np.count_nonzero(of)) for of in counts))
 
     @functools.cached_property
     def near_zero_by_input(self) -> Array:
@@ -161,7 +160,7 @@ class GradientFigures(WeightFigures):
     @functools.cached_property
     def used_shares(self) -> dict[Cause, float]:
         """`shares` of the weights that were used."""
-        return _as_floats(shares(self.verdict[self._used]))
+        return _as_floats(shares(self.verdict[self._has_terms]))
 
     @functools.cached_property
     def likelihoods(self) -> dict[str, Array]:

@@ -44,6 +44,13 @@ class OffFigures:
         """Which units are off at all positions."""
         return self.count >= self.positions
 
+    @property
+    def live(self) -> tuple[Array, Array, Array]:
+        """Per unit, the positions at which it is on; at which a gradient arrives; both."""
+        names = ("unit_slope_zero", "unit_backprop_zero", "unit_slope_or_backprop_zero")
+        on, arrives, both = (self.positions - self._sums[name] for name in names)
+        return on, arrives, both
+
     def by(self, reason: str, unit: slice | int = slice(None)) -> float:
         """Part of the off pairs (of all units, or one) with a reason; nan where none is off or known."""
         total = sum(np.sum(self._sums[f"off_{other}"][unit]) for other in OFF_REASONS)

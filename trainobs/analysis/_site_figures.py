@@ -44,7 +44,7 @@ class SiteFigures(GradientFigures):
     def __init__(self, statistics: SiteStatistics, near_zero: NearZero, gradient_scale: float) -> None:
         super().__init__(statistics, near_zero, gradient_scale)
         self.off_units = OffFigures(statistics, near_zero.slope_atol)
-        self.inputs = InputFigures(statistics)
+        self.inputs = InputFigures(statistics, near_zero.rtol)
         self.time = TimeFigures(statistics, near_zero.rtol * gradient_scale)
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +23,14 @@ WITHOUT_TERMS: dict[str, float] = {
     "p_input_activation": 1.0,
     "p_activation_backprop": 0.0,
 }
+
+
+class Used(NamedTuple):
+    """How many weights were used, and how many of these have a gradient near zero, or of exactly 0."""
+
+    number: int
+    near_zero: int
+    zero: int
 
 
 class KernelGains(Protocol):
@@ -130,8 +139,16 @@ class WeightFigures(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def used(self) -> Used:
+        """How many weights were used, and how many of these have a gradient near zero, or of exactly 0."""
+
+    @property
     def used_near_zero(self) -> float:
-        """Near-zero fraction of the weights that were used; nan if none was."""
+        """Near-zero fraction of the weights that were used; nan if none was.
+
+        Of a table, those of the rows that were looked up; of a window, those that do not meet padding only.
+        """
+        return self.used.near_zero / self.used.number if self.used.number else math.nan
 
     @property
     @abc.abstractmethod

@@ -13,8 +13,8 @@ import numpy as np
 
 from trainobs.analysis._causes import CAUSES, Cause
 from trainobs.analysis._flow import Flow
-from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, KernelGains, WeightFigures
-from trainobs.records import DATA
+from trainobs.analysis._weight_figures import WITHOUT_TERMS, Array, KernelGains, Used, WeightFigures
+from trainobs.records import DATA, sums_of
 from trainobs.statistics import WholeLayerInfo, WholeLayerStatistics
 from trainobs.thresholds import NearZero
 
@@ -74,9 +74,9 @@ class WholeLayerFigures(WeightFigures):
         return int(np.sum(self.near_zero))
 
     @property
-    def used_near_zero(self) -> float:
-        """Near-zero fraction of all weights: all of them are used."""
-        return self.near_zero_fraction
+    def used(self) -> Used:
+        """All weights are: how many there are, with a gradient near zero, or of exactly 0."""
+        return Used(self.size, self.near_zero_count, int(np.sum(self.gradient == 0)))
 
     @property
     def exact_zero_fraction(self) -> float:
@@ -86,7 +86,7 @@ class WholeLayerFigures(WeightFigures):
     @property
     def gradient_rms(self) -> float:
         """Root mean square of the gradient."""
-        return float(np.sqrt(np.mean(np.square(self.gradient)))) if self.size else 0.0
+        return sums_of(self.gradient).rms if self.size else 0.0
 
     @property
     def is_finite(self) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms import (
+    ConstantOutput,
     DeadActivation,
     Mechanism,
+    OffUnits,
+    OneSignedInput,
     SaturatedActivation,
     UnscaledInput,
     ZeroScale,
@@ -36,11 +39,15 @@ def has_shrunk(case: Case, rms: float) -> bool:
 
 
 def own_fault(case: Case, figures: SiteFigures, reason: str) -> Mechanism | None:
-    """What keeps a layer's units off at the layer itself: weights that say nothing, or unscaled data."""
+    """What keeps a layer's units off at the layer itself: its softmax, its weights, or the data."""
+    constant = ConstantOutput.of_units(case, figures)
+    if constant is not None:
+        return constant
     at_fault = None if figures.info.normalised else weights_at_fault(case, figures)
-    if at_fault is None and reason != "bias" and UnscaledInput.holds(case, figures):
-        return UnscaledInput.of(case, figures)
-    return at_fault
+    if at_fault is not None or reason == "bias":
+        return at_fault
+    kinds: tuple[type[OffUnits], ...] = (UnscaledInput, OneSignedInput)
+    return next((kind.of(case, figures) for kind in kinds if kind.holds(case, figures)), None)
 
 
 def scale_before(case: Case, node: int) -> ZeroScale | None:

@@ -10,10 +10,12 @@ from trainobs.diagnosis._origin import Origin, at_its_layer, origin_of
 from trainobs.diagnosis._steps import Steps
 from trainobs.diagnosis._upstream import Upstream
 from trainobs.mechanisms import (
+    ConstantOutput,
     Disconnected,
     Masked,
     QuietOutput,
     QuietPart,
+    Symmetric,
     UnexplainedWay,
     VanishingAtNode,
     VanishingGradient,
@@ -83,7 +85,7 @@ class AlongEdges:
         if loss.factor == "slope":
             by_slopes = killed and loss.taken >= self._case.thresholds.killer and site.off_fraction > 0
             return self._upstream.why_off(site) if by_slopes else None
-        mechanism = weights_at_fault(self._case, site)
+        mechanism = weights_at_fault(self._case, site) or Symmetric.where_gradients_cancel(self._case, site)
         return None if mechanism is None else Origin(mechanism)
 
     def _killed_between(self, node: int, powers: float) -> Origin:
@@ -107,11 +109,14 @@ class AlongEdges:
         part = QuietPart.of(case, node, powers)
         if part is not None:
             return origin_of(part, "loss")
+        constant = ConstantOutput.at(case, node)
+        if constant is not None:
+            return Origin(constant)
         if not math.isinf(powers):
             return Origin(VanishingAtNode(layer, 10**-powers, layer in case.learning_layers))
         if case.is_near_zero(case.flow.records[node].output.rms):
             return at_its_layer(Masked.at(case, node))
-        return Origin(Disconnected(layer, "node"))
+        return Origin(Disconnected.of_zeros(case, node))
 
 
 def kills(case: Case, way: Way) -> bool:

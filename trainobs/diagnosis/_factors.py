@@ -19,12 +19,16 @@ def main_factor(figures: SiteFigures) -> str:
     """Which factor keeps most of a weight's near-zero gradients there; "cancellation" if none does.
 
     Sets that share a weight have equal parts of it. Of a set of several factors, none of which would
-    do alone, the part goes to the one that is smallest against its reference.
+    do alone, the part goes to the one that is smallest against its reference; not to an activation whose
+    units are all on, for that has nothing to explain.
     """
     parts = figures.used_shares
     scores = dict.fromkeys(_FACTORS, 0.0) | {"cancellation": float(parts[Cause.CANCELLATION])}
     for cause, factors in _MEMBERS.items():
-        smallest = min(factors, key=lambda factor: figures.factor_sizes[factor])
+        asked = [
+            factor for factor in factors if factor != "activation" or figures.off_fraction > 0
+        ] or factors
+        smallest = min(asked, key=lambda factor: figures.factor_sizes[factor])
         scores[smallest] += float(parts[cause])
     return max(scores, key=lambda factor: scores[factor])
 

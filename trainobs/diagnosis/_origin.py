@@ -25,15 +25,12 @@ class Origin:
         Its part, where a gradient is lost on several branches, each for a reason of its own.
     also : tuple of (str, str)
         Cause and layer of what alone would keep the gradient near zero too, at most `MOST_OTHERS`.
-    is_joint : bool
-        Whether no factor alone keeps most of the weight's gradients near zero.
     """
 
     mechanism: Mechanism
     steps: Steps = NO_STEPS
     share: float = 1.0
     also: tuple[Key, ...] = ()
-    is_joint: bool = False
 
     @property
     def key(self) -> Key:
@@ -55,7 +52,7 @@ class Origin:
 
     def by(self, mechanism: Mechanism) -> Origin:
         """The same way and share, with another mechanism, which explains them better."""
-        return Origin(mechanism, self.steps, self.share, is_joint=False)
+        return Origin(mechanism, self.steps, self.share)
 
 
 def at_its_layer(mechanism: Mechanism) -> Origin:

@@ -11,8 +11,8 @@ from trainobs.analysis import Case
 from trainobs.counterfactuals import Counterfactual
 from trainobs.diagnosis._besides import mechanism_at
 from trainobs.diagnosis._merge import Traces
-from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._proof import Judge, Proof, but_another_may_hold
+from trainobs.diagnosis._severity import severity_of
 from trainobs.diagnosis._trials import Changes, Held, Trials
 from trainobs.mechanisms import Key, Mechanism, Refuted
 
@@ -23,7 +23,7 @@ Settled = tuple[Mechanism, Proof]
 def prove(traces: Traces, case: Case) -> tuple[Traces, Proofs]:
     """Traces without what was refuted, and what the trials say of the others; none without a model."""
     roots = traces.roots()
-    to_try = {key: root for key, root in roots.items() if severity_of(root) != "info"}
+    to_try = {key: root for key, root in roots.items() if severity_of(root, traces, case) != "info"}
     if case.try_out is None or not to_try:
         return traces, {}
     prover = _Prover(traces, case, Judge(case, Trials(case, case.try_out)))
@@ -34,11 +34,6 @@ def prove(traces: Traces, case: Case) -> tuple[Traces, Proofs]:
             traces = _exchanged(traces, key, mechanism)
         proofs.setdefault(mechanism.key, proof)
     return traces, proofs
-
-
-def severity_of(root: Origin) -> str:
-    """Of a finding that is made of an origin."""
-    return "info" if root.is_joint else root.mechanism.severity
 
 
 def _exchanged(traces: Traces, key: Key, mechanism: Mechanism) -> Traces:

@@ -8,7 +8,8 @@ from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
 from trainobs.diagnosis._proof import Proof
-from trainobs.diagnosis._prove import Proofs, severity_of
+from trainobs.diagnosis._prove import Proofs
+from trainobs.diagnosis._severity import severity_of
 from trainobs.findings import Finding, ranked
 from trainobs.mechanisms import ranges
 
@@ -28,7 +29,7 @@ def _finding(root: Origin, traces: Traces, case: Case, proof: Proof | None) -> F
     told = [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case)]
     told += [proof.told] if proof is not None and proof.told else []
     return Finding(
-        severity=severity_of(root),
+        severity=severity_of(root, traces, case),
         cause=mechanism.cause,
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),

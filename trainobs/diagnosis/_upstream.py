@@ -23,6 +23,7 @@ from trainobs.mechanisms import (
     DeadActivation,
     Key,
     Masked,
+    OffAtErrors,
     SaturatedActivation,
     VanishingSignal,
     ZeroInput,
@@ -137,6 +138,9 @@ class Upstream:
         silencing = silencing_scale(case, figures)
         if silencing is not None:
             return at_its_layer(silencing)
+        apart = OffAtErrors.at(case, figures)
+        if apart is not None:
+            return at_its_layer(apart)
         reason, _ = figures.main_off_reason(case.thresholds.firing)
         step = f"{figures.info.activation.layer} off: {reason}"
         at_fault = own_fault(case, figures, reason)

@@ -6,18 +6,19 @@ stays and asks why the units are off.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, Cause, SiteFigures, WholeLayerFigures
+from trainobs.diagnosis._apart import never_together
 from trainobs.diagnosis._at_kernel import silencing_scale
 from trainobs.diagnosis._cut import Cut
 from trainobs.diagnosis._downstream import Downstream, Origins
-from trainobs.diagnosis._factors import also_sufficient, is_joint, main_factor
+from trainobs.diagnosis._factors import also_sufficient, main_factor
 from trainobs.diagnosis._origin import Origin, origin_of
 from trainobs.diagnosis._upstream import Upstream
 from trainobs.mechanisms import (
     Cancellation,
+    ConstantOutput,
     Disconnected,
     Mechanism,
     OneTimeStep,
@@ -78,9 +79,8 @@ class Walk:
             return (origin_of(Cancellation(figures.info.layer, figures.info.role == "bias"), start),)
         others = [o for other in also_sufficient(figures, factor) for o in self._by(other, figures)]
         besides = [key for origin in others for key in (origin.key, *origin.also)]
-        joint, step = is_joint(figures), f"{start} ← {factor}"
-        origins = (origin.beside(besides).after(step) for origin in self._by(factor, figures))
-        return tuple(dataclasses.replace(origin, is_joint=joint) for origin in origins)
+        step = f"{start} ← {factor}"
+        return tuple(origin.beside(besides).after(step) for origin in self._by(factor, figures))
 
     def _before_any_factor(self, figures: SiteFigures) -> Mechanism | None:
         """What explains a weight's gradient whatever its factors are."""
@@ -89,7 +89,8 @@ class Walk:
             return None
         if Underflow.holds(case, figures):
             return self._downstream.underflow(figures)
-        return OneTimeStep.at(case, figures) or silencing_scale(case, figures)
+        at_once = OneTimeStep.at(case, figures) or silencing_scale(case, figures)
+        return at_once or never_together(case, figures)
 
     def _by(self, factor: str, figures: SiteFigures) -> Origins:
         """Why a factor of a kernel's gradient is near zero."""
@@ -108,6 +109,10 @@ class Walk:
         waiting = WaitingWeight.of(self._case, figures)
         if waiting is not None:
             return (origin_of(waiting, start, waiting.zero),)
+        found = (ConstantOutput.at(self._case, node) for node in info.nodes)
+        constant = next((mechanism for mechanism in found if mechanism is not None), None)
+        if constant is not None:
+            return (origin_of(constant, start, constant.layer),)
         if Cause.BACKPROP in figures.causes and not self._downstream.is_unseen(info.nodes[-1]):
             origins = self._downstream.why_silent(info.nodes[-1], info.layer)
             return tuple(origin.after(f"{start} ← backprop") for origin in origins)

@@ -16,7 +16,7 @@ def quiet_texts(facts: Facts) -> list[str]:
     quiet = [figures for figures in facts.sites.values() if _is_quiet(figures, facts)]
     told, more = [_quiet(figures) for figures in quiet[:_MOST]], len(quiet) - _MOST
     told += [f"It is alike at {several(more, 'other kernel')}."] if more > 0 else []
-    return [*told, _why_no_fault(facts)] if told else []
+    return [*told, _why_no_fault(facts), *_too_few(quiet, facts)] if told else []
 
 
 def _is_quiet(figures: SiteFigures, facts: Facts) -> bool:
@@ -39,6 +39,13 @@ def _quiet(figures: SiteFigures) -> str:
     held = f", {max(known.values()):.0%} of them by {max(known, key=lambda n: known[n])}" if known else ""
     lost = f"{figures.used_near_zero:.0%} of the gradients are near zero"
     return f"{which}{figures.info.layer}: {lost}{held}{off}."
+
+
+def _too_few(quiet: list[SiteFigures], facts: Facts) -> list[str]:
+    """How many positions it takes to tell units that are off from dead ones, where there are fewer."""
+    chance = facts.case.chance
+    few = [f for f in quiet if np.any(f.dead) and not chance.is_enough(f.unit_positions)]
+    return [f"To tell a dead unit from chance takes {several(chance.positions, 'position')}."] if few else []
 
 
 def _why_no_fault(facts: Facts) -> str:

@@ -22,7 +22,7 @@ def units_table(layer: str, facts: Facts) -> pd.DataFrame:
 
 
 def _units_of(figures: SiteFigures, facts: Facts) -> pd.DataFrame:
-    squares, off = np.square(figures.gradient), figures.off_units
+    squares, off = np.square(figures.gradient, dtype=np.float64), figures.off_units
     columns = {
         "near_zero": mean_per_unit(figures, figures.near_zero, unused=1.0),
         "exact_zero": mean_per_unit(figures, figures.gradient == 0, unused=1.0),

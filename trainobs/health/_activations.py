@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,31 +40,42 @@ def with_activations(
     if not sites:
         return health
     values = np.concatenate([np.asarray(site.output, np.float64).reshape(-1) for site in sites])
+    fires = _fires(sites, thresholds)
     return dataclasses.replace(
         health,
-        dead_units=_dead_units(sites, thresholds),
+        dead_units=float(np.mean(fires.dead)) if fires.dead.size else math.nan,
+        rectifying=fires.dead.size,
+        positions=fires.positions,
         saturated=_saturated(sites, thresholds.near_zero.slope_atol),
         activation_mean=float(np.mean(values)) if values.size else math.nan,
         activation_std=float(np.std(values)) if values.size else math.nan,
     )
 
 
-def _dead_units(sites: Sequence[SiteRecord], thresholds: Thresholds) -> float:
-    """Share of the rectifying units that are dead; nan without any."""
+class _Fires(NamedTuple):
+    """Which rectifying units are dead, shape (j,), over at least how many positions."""
+
+    dead: Array
+    positions: int
+
+
+def _fires(sites: Sequence[SiteRecord], thresholds: Thresholds) -> _Fires:
+    """The rectifying units of all parts, over all calls."""
     atol = thresholds.near_zero.slope_atol
     rectifying = [calls for calls in parts_of(sites).values() if calls[0].activation.rectifies(atol)]
-    dead = [_dead(calls, atol, thresholds.dead_activity) for calls in rectifying]
-    return float(np.mean(np.concatenate(dead))) if dead else math.nan
+    parts = [_of_part(calls, atol, thresholds.dead_activity) for calls in rectifying]
+    dead = [np.empty(0, bool), *(part.dead for part in parts)]
+    return _Fires(np.concatenate(dead), min((part.positions for part in parts), default=0))
 
 
-def _dead(calls: Sequence[SiteRecord], atol: float, activity: float) -> Array:
-    """Which units are on at no more than this share of the positions of all calls, shape (j,)."""
+def _of_part(calls: Sequence[SiteRecord], atol: float, activity: float) -> _Fires:
+    """Dead is what is on at no more than this share of the positions of all calls."""
     live = positions = 0
     for site in calls:
         off = np.asarray(site.op.canonical_units(_off(site, atol)))
         off = off.reshape(-1, off.shape[-1])
         live, positions = live + np.sum(~off, axis=0), positions + off.shape[0]
-    return np.asarray(live <= activity * positions)
+    return _Fires(np.asarray(live <= activity * positions), positions)
 
 
 def _saturated(sites: Sequence[SiteRecord], atol: float) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 
+from trainobs.analysis import Chance
 from trainobs.health._weight_health import WeightHealth, by_layer
 from trainobs.thresholds import Thresholds
 
@@ -45,6 +46,12 @@ class Measured:
     def kernels(self) -> tuple[WeightHealth, ...]:
         """The trainable kernels, recurrent ones too."""
         return tuple(weight for weight in self.trained if weight.is_kernel)
+
+    @functools.cached_property
+    def chance(self) -> Chance:
+        """What rectifying units of this model do by chance."""
+        units = [weight.rectifying for weight in self.weights if weight.rectifying]
+        return Chance(sum(units), len(units), self.thresholds.chance)
 
     def flow(self) -> dict[str, tuple[str, ...]]:
         """Which layers' gradients vanish, explode, or are not finite.

@@ -53,6 +53,8 @@ class WeightHealth:
         ‖ΔW‖ / ‖W‖.
     dead_units, saturated, activation_mean, activation_std : float
         Of the activation behind it; said by one weight of a layer, its kernel.
+    rectifying, positions : int
+        How many units this activation rectifies, over how many positions.
     shift : float
         How far the layer's activations have moved since the check before.
     """
@@ -80,6 +82,8 @@ class WeightHealth:
     saturated: float = math.nan
     activation_mean: float = math.nan
     activation_std: float = math.nan
+    rectifying: int = 0
+    positions: int = 0
     shift: float = math.nan
 
     @property

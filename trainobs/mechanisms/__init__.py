@@ -8,6 +8,7 @@ units that are off have in common. A new cause is one file that subclasses `Mech
 """
 
 from trainobs.mechanisms._cancellation import Cancellation
+from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
@@ -17,7 +18,6 @@ from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import (
     Masked,
-    OneElement,
     Silenced,
     SomeWeightlessPositions,
     WeightlessPositions,
@@ -31,11 +31,14 @@ from trainobs.mechanisms._mechanism import (
     unregister_mechanism,
 )
 from trainobs.mechanisms._non_finite import NonFinite
+from trainobs.mechanisms._off_at_errors import FiresOnNothing, OffAtErrors, ReadsNothingAtErrors
 from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._one_time_step import OneTimeStep
 from trainobs.mechanisms._output_mismatch import AppliedTwice, BrokenOutput, MisreadOutput, OutputMismatch
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._straight import NoSecondDerivative
+from trainobs.mechanisms._symmetric import Symmetric
 from trainobs.mechanisms._underflow import Underflow
 from trainobs.mechanisms._unexplained import Refuted, Unexplained, UnexplainedLayer, UnexplainedWay
 from trainobs.mechanisms._unscaled_input import UnscaledInput
@@ -50,7 +53,6 @@ from trainobs.mechanisms._words import are, everywhere, part_of, ranges, several
 from trainobs.mechanisms._zero_input import ZeroInput, ZeroLayerInput
 from trainobs.mechanisms._zero_loss_gradient import QuietOutput, QuietPart, ZeroLossGradient
 from trainobs.mechanisms._zero_weights import (
-    EqualUnits,
     ZeroScale,
     ZeroWeights,
     forgotten_state,
@@ -61,10 +63,11 @@ __all__ = [
     "AppliedTwice",
     "BrokenOutput",
     "Cancellation",
+    "ConstantOutput",
     "DeadActivation",
     "Disconnected",
-    "EqualUnits",
     "Exploding",
+    "FiresOnNothing",
     "Frozen",
     "Key",
     "LargeInput",
@@ -76,16 +79,19 @@ __all__ = [
     "NoSecondDerivative",
     "NonFinite",
     "NothingTrained",
+    "OffAtErrors",
     "OffUnits",
-    "OneElement",
+    "OneSignedInput",
     "OneTimeStep",
     "OutputMismatch",
     "QuietOutput",
     "QuietPart",
+    "ReadsNothingAtErrors",
     "Refuted",
     "SaturatedActivation",
     "Silenced",
     "SomeWeightlessPositions",
+    "Symmetric",
     "Underflow",
     "Unexplained",
     "UnexplainedLayer",

@@ -31,9 +31,9 @@ class Cancellation(Mechanism):
     cause = "cancellation"
 
     @property
-    def severity(self) -> str:
-        """An info: on another batch the terms may not cancel."""
-        return "info"
+    def only_informs(self) -> bool:
+        """On another batch the terms may not cancel; before a normalisation they may by design."""
+        return True
 
     def evidence(self) -> str:
         """A sentence: the terms cancel."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.mechanisms._off_units import OffUnits, rectifies
-from trainobs.mechanisms._words import are, everywhere, part_of
+from trainobs.mechanisms._words import are, everywhere, part_of, several
 
 _REASONS = {
     "input": "no live input ever reaches {them}",
@@ -24,13 +24,25 @@ _REASONS = {
 class DeadActivation(OffUnits):
     """Rectifying units of a layer never fire.
 
-    Severity: error
+    Severity: error; info where it may be chance (`chance`): over fewer than log₂(units of the model) + 10
+    positions, or in a layer so narrow that as many of its units may be off where inputs hardly vary. A bias
+    so deep that no healthy input gets a unit above zero is no chance
 
     When: a layer's rectifying units are off at all positions: more than half of them (`dead_units`) by their
     bias, more than 70 % (`dead_units_by_chance`) for other reasons; or a lost gradient is traced to them.
 
     Where: the layer; the evidence says why the units are off.
+
+    Parameters
+    ----------
+    doubt : {"", "positions", "units"}
+        Of what there are so few that it may be chance.
+    needed : int
+        Positions from which on a unit that is off at all of them is dead.
     """
+
+    doubt: str = ""
+    needed: int = 0
 
     cause = "dead_activation"
     treatments = (
@@ -55,8 +67,19 @@ class DeadActivation(OffUnits):
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
-        """Layers with more dead units than a healthy one has."""
-        return (figures for figures in case.sites.values() if cls.holds(case, figures))
+        """Layers with more dead units than a healthy one has, and not by chance."""
+        held = (figures for figures in case.sites.values() if cls.holds(case, figures))
+        return (figures for figures in held if not cls.of(case, figures).doubt)
+
+    @classmethod
+    def of(cls, case: Case, figures: SiteFigures) -> DeadActivation:
+        """The mechanism at a kernel, with its numbers."""
+        dead = super().of(case, figures)
+        if figures.off_by("bias") >= case.thresholds.firing and cls.pushed_off(case, figures):
+            return dead
+        doubt = case.chance.doubt(dead.dead, dead.units, dead.positions)
+        by_bias = dead.reason == "bias" and doubt == "units"
+        return dataclasses.replace(dead, doubt="" if by_bias else doubt, needed=case.chance.positions)
 
     @classmethod
     def pushed_off(cls, case: Case, figures: SiteFigures) -> bool:
@@ -65,6 +88,11 @@ class DeadActivation(OffUnits):
         healthy = case.near_zero.activation_scale * figures.kernel_rms * math.sqrt(fan_in)
         pushed = figures.statistics.bias_rms > case.thresholds.deep_bias * healthy
         return not figures.info.normalised and pushed
+
+    @property
+    def only_informs(self) -> bool:
+        """Where it may be chance."""
+        return bool(self.doubt)
 
     @property
     def value(self) -> float:
@@ -81,7 +109,14 @@ class DeadActivation(OffUnits):
         units = part_of(self.dead, self.units, f"{self.activation} unit")
         off = f"{are(self.dead)} off {everywhere(self.positions)}"
         why = f"{self._reached()}{_REASONS[self.reason]}".format(them="it" if self.dead == 1 else "them")
-        return f"{units} of {self.place} {off}; {why}{self._sizes()}."
+        return " ".join([f"{units} of {self.place} {off}; {why}{self._sizes()}.", *self._may_be_chance()])
+
+    def _may_be_chance(self) -> list[str]:
+        """What would show that it is no chance."""
+        if self.doubt == "positions":
+            return [f"Over so few that may be chance: {several(self.needed, 'position')} would show it."]
+        few = "Of so few units as many may be off in a healthy layer, if what it reads hardly varies."
+        return [few] if self.doubt == "units" else []
 
     def _reached(self) -> str:
         if self.reason == "input":

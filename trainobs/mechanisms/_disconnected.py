@@ -16,8 +16,8 @@ from trainobs.records import Ending, Place
 class Disconnected(Mechanism):
     """No gradient comes through.
 
-    Severity: error; warning for weights that no operation of this batch reads, and where another part of the
-    loss sends gradients
+    Severity: error; warning for weights that no operation of this batch reads, where another part of the
+    loss sends gradients, and where only a part of what a node reads gets none
 
     When: the tape has no gradient for a trainable weight; or a node without a kernel, whose output is not
     zero, lets none through; or the loss is made of second derivatives (of an inner tape), and those of all
@@ -28,21 +28,22 @@ class Disconnected(Mechanism):
 
     Parameters
     ----------
-    where : {"unused", "node", "before", "layer", "operation"}
+    where : {"unused", "node", "before", "layer", "operation", "zeros", "some zeros"}
         Nothing leads to the loss; the gradient ends at the layer; before it; at it, as the layer behind
-        shows; at an operation.
+        shows; at an operation; the layer sends zeros to all that it reads; to a part of it.
     reader : str
         That layer behind.
     place : Place or None
         The operation that lets none through, or the last one that was reached.
     """
 
-    where: Literal["unused", "node", "before", "layer", "operation"]
+    where: Literal["unused", "node", "before", "layer", "operation", "zeros", "some zeros"]
     reader: str = ""
     place: Place | None = None
 
     cause = "disconnected"
     on_the_way = True
+    always_harms = True
 
     @classmethod
     def at(cls, case: Case, layer: str, ending: Ending) -> Disconnected:
@@ -64,8 +65,23 @@ class Disconnected(Mechanism):
             return of_zeros(self.layer, ending)
         return Disconnected.at(case, self.layer, ending)
 
+    @classmethod
+    def of_zeros(cls, case: Case, node: int) -> Disconnected:
+        """At a node that sends exact zeros to all of what it reads, or to a part."""
+        sent = (gradient for gradient in case.flow.records[node].input_gradients if gradient is not None)
+        partly = any(gradient.square_sum > 0 for gradient in sent)
+        return cls(case.layer_of(node), "some zeros" if partly else "zeros")
+
+    @property
+    def severity(self) -> str:
+        """See the class."""
+        return "warning" if self.where == "some zeros" else "error"
+
     def evidence(self) -> str:
         """Where the gradient ends."""
+        if self.where in ("zeros", "some zeros"):
+            to = " to a part of what it reads" if self.where == "some zeros" else ""
+            return f"A gradient arrives at {self.layer}, but only zeros go on from there{to}."
         if self.where == "operation":
             return f"The gradient ends at {self.place}: none goes on from there."
         if self.where == "node":
@@ -91,6 +107,8 @@ class Disconnected(Mechanism):
                 "Compute the loss of what the model puts out, by TensorFlow's operations: NumPy arrays, "
                 "Python numbers and tf.numpy_function have no gradient."
             )
+        if self.where in ("zeros", "some zeros"):
+            return "Look for a product with zero, a mask, or a softmax over one element there."
         return "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
 
     def counterfactual(self, case: Case) -> Counterfactual | Untried:

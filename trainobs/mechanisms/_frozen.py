@@ -39,9 +39,9 @@ class Frozen(Mechanism):
             yield from (cls(layer, number) for layer, number in _frozen_layers(case).items())
 
     @property
-    def severity(self) -> str:
-        """An info: somebody asked for it."""
-        return "info"
+    def only_informs(self) -> bool:
+        """Somebody asked for it."""
+        return True
 
     def evidence(self) -> str:
         """How large the layer is."""
@@ -83,6 +83,11 @@ class NothingTrained(Frozen):
     def severity(self) -> str:
         """A warning: it was given to a training."""
         return "warning"
+
+    @property
+    def only_informs(self) -> bool:
+        """Not where nothing learns."""
+        return False
 
     def evidence(self) -> str:
         """How large the model is."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 
 from trainobs.analysis import Case
-from trainobs.counterfactuals import AllStandardised, Counterfactual, FreshWeights, Untried
+from trainobs.counterfactuals import (
+    AllStandardised,
+    Counterfactual,
+    FreshWeights,
+    StandardisedPreactivation,
+    Untried,
+)
 
 
 def fresh_weights(case: Case, layer: str, role: str) -> Counterfactual | Untried:
@@ -22,3 +28,9 @@ def every_layer_standardised(case: Case) -> Counterfactual | Untried:
     """Every activation behind a kernel gets values of zero mean and unit variance."""
     layers = dict.fromkeys(site.info.activation.layer for site in case.kernels)
     return AllStandardised(tuple(layers)) if layers else Untried("no kernel is on the way")
+
+
+def standardised_at(case: Case, layer: str) -> Counterfactual:
+    """The preactivation of a layer with zero mean and unit variance, wherever its activation is applied."""
+    sites = (site.info for site in case.sites.values() if site.info.layer == layer)
+    return StandardisedPreactivation(next((info.activation.layer for info in sites), layer))

@@ -10,8 +10,9 @@ from trainobs.analysis import Case, SiteFigures
 from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._one_signed_input import OneSignedInput
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
-from trainobs.mechanisms._unscaled_input import UnscaledInput
+from trainobs.mechanisms._unscaled_input import UnscaledInput, reads_large_data
 from trainobs.records import DATA
 
 
@@ -30,7 +31,8 @@ class LargeInput(UnscaledInput):
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """Trained kernels that read such data, without a normalisation before or right behind them."""
         for figures in case.sites.values():
-            large = figures.info.role == "kernel" and figures.info.trainable and cls.holds(case, figures)
+            trained = figures.info.role == "kernel" and figures.info.trainable
+            large = trained and reads_large_data(case, figures)
             if large and not (_is_rescaled(case, figures) or _is_off(case, figures)):
                 yield cls.of(case, figures)
 
@@ -69,5 +71,8 @@ def _is_rescaled(case: Case, figures: SiteFigures) -> bool:
 
 def _is_off(case: Case, figures: SiteFigures) -> bool:
     """Whether so many units are off that another mechanism says why."""
-    dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
-    return dead or DeadActivation.holds(case, figures) or SaturatedActivation.holds(case, figures)
+    if SaturatedActivation.holds(case, figures) or OneSignedInput.is_told(case, figures):
+        return True
+    some = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
+    dead = DeadActivation.holds(case, figures) or (some and UnscaledInput.holds(case, figures))
+    return dead and case.chance.is_enough(figures.unit_positions)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.counterfactuals import AllCounted, Counterfactual, LeftOut, Untried
+from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import DATA, Ending, Place
 
@@ -15,12 +16,12 @@ from trainobs.records import DATA, Ending, Place
 class Masked(Mechanism):
     """A layer puts out zeros only, or the loss leaves positions out.
 
-    Severity: error; warning for a softmax over one element; info if the loss leaves only some positions out
+    Severity: error; info if the loss leaves only some positions out
 
     When: positions of an output have weight 0 in the loss, by sample weights, class weights or a mask: all of
     them, or some. Or a layer without a kernel puts out zeros only (a product with a mask of zeros, a
     normalisation of one element or of equal ones), and signals or gradients are lost by it; or an
-    operation in a layer of unknown kind multiplies all gradients with zero, or is a softmax over one element.
+    operation in a layer of unknown kind multiplies all gradients with zero.
 
     Where: the output layer, with the part; or that layer. With a model at hand: the operation, with the line
     of the user's code.
@@ -99,42 +100,6 @@ class Silenced(Mechanism):
 
 
 @dataclasses.dataclass(frozen=True)
-class OneElement(Mechanism):
-    """A softmax is over one element, so what it puts out is constant (see `Masked`).
-
-    Parameters
-    ----------
-    place : Place
-        The softmax.
-    """
-
-    place: Place
-
-    cause = "masked"
-    on_the_way = True
-
-    @property
-    def severity(self) -> str:
-        """A warning: only what it reads is held, and what it weights may be live."""
-        return "warning"
-
-    def evidence(self) -> str:
-        """What it puts out, and whom that holds."""
-        return (
-            f"{self.place} is over one element: it puts out 1 whatever it reads, so no gradient goes back "
-            f"from it. What it weights is not held by that."
-        )
-
-    def advice(self) -> str:
-        """The same in all cases."""
-        return "Attend over more than one element, or leave the softmax, and what only it reads, out."
-
-    def counterfactual(self, case: Case) -> Counterfactual | Untried:
-        """None: there is nothing else to attend to."""
-        return Untried("a softmax over one element can't be one over several")
-
-
-@dataclasses.dataclass(frozen=True)
 class WeightlessPositions(Mechanism):
     """The loss gives positions of an output weight 0 (see `Masked`).
 
@@ -185,15 +150,17 @@ class SomeWeightlessPositions(WeightlessPositions):
     rank = 85
 
     @property
-    def severity(self) -> str:
-        """An info: it may be padding."""
-        return "info"
+    def only_informs(self) -> bool:
+        """It may be padding."""
+        return True
 
 
 def of_zeros(layer: str, ending: Ending) -> Mechanism:
     """The operation that makes exact zeros of the gradients of a layer."""
     assert ending.place is not None
-    return OneElement(layer, ending.place) if ending.elements == 1 else Silenced(layer, ending.place)
+    if ending.constant:
+        return ConstantOutput(layer, ending.constant, ending.place)
+    return Silenced(layer, ending.place)
 
 
 def levels_its_input(case: Case, figures: SiteFigures) -> bool:

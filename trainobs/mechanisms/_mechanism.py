@@ -43,6 +43,11 @@ class Mechanism(abc.ABC):
         Whether nothing else can be said beside it.
     explains_output : bool
         Whether it explains better than anything else why the output sends no gradient.
+    always_harms : bool
+        Whether it harms though no layer suffers by it (see `Case.suffering`). What shows by itself (`seen`,
+        `suspects`) does in any case; what a walk from a lost gradient leads to only informs without.
+    may_be_chance : bool
+        Whether gradients of exactly 0, as units of few positions have by chance, may be all that shows it.
     rank : int
         Which of two findings of the same severity and share comes first: the one with the lower number.
     """
@@ -55,6 +60,8 @@ class Mechanism(abc.ABC):
     has_place: ClassVar[bool] = True
     alone: ClassVar[bool] = False
     explains_output: ClassVar[bool] = False
+    always_harms: ClassVar[bool] = False
+    may_be_chance: ClassVar[bool] = False
     rank: ClassVar[int] = 50
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -109,8 +116,13 @@ class Mechanism(abc.ABC):
 
     @property
     def severity(self) -> str:
-        """One of `trainobs.findings.SEVERITIES`."""
+        """One of `trainobs.findings.SEVERITIES`: how severe it is where it does harm."""
         return "error"
+
+    @property
+    def only_informs(self) -> bool:
+        """Whether it is an info whoever suffers by it: it is made so, it will pass, or it may be chance."""
+        return False
 
     @property
     def value(self) -> float:

@@ -77,6 +77,11 @@ class OffUnits(Mechanism):
             shift=shifts[-1].info.layer if shifts else "",
         )
 
+    @classmethod
+    @abc.abstractmethod
+    def holds(cls, case: Case, figures: SiteFigures) -> bool:
+        """Whether it is so at a kernel."""
+
     @property
     def place(self) -> str:
         """The layer, or the gate of it."""
@@ -97,11 +102,6 @@ class OffUnits(Mechanism):
         off = [self.part, *(site.info.part for site in sites if type(self).holds(case, site))]
         gates = dict.fromkeys(part.removesuffix(", recurrent") for part in off if self.part and part)
         return StandardisedPreactivation(applies, tuple(gates))
-
-    @classmethod
-    @abc.abstractmethod
-    def holds(cls, case: Case, figures: SiteFigures) -> bool:
-        """Whether it is so at a kernel."""
 
 
 def rectifies(case: Case, figures: SiteFigures) -> bool:

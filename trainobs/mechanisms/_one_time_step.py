@@ -36,9 +36,9 @@ class OneTimeStep(Mechanism):
         return cls(info.layer) if learns else None
 
     @property
-    def severity(self) -> str:
-        """An info: the rest of the layer learns."""
-        return "info"
+    def only_informs(self) -> bool:
+        """The rest of the layer learns."""
+        return True
 
     def evidence(self) -> str:
         """What one step leaves without a gradient."""

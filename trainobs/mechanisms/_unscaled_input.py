@@ -22,8 +22,9 @@ class UnscaledInput(OffUnits):
     Severity: error; warning where the layer's units still do what they should
 
     When: the data has an rms of 10 (`large_input`) or more, and saturates or kills the layer that reads it
-    (not by its bias), or more than 20 % (`dead_units_warning`) of the layer's units are dead. Or a kernel
-    that is trained reads it, with no normalisation before it or right behind it.
+    (not by its bias), or more than 20 % (`dead_units_warning`) of the layer's units are dead; not of ReLU
+    and its like, which do the same at any scale. Or a kernel that is trained reads it, with no normalisation
+    before it or right behind it.
 
     Where: that layer.
     """
@@ -34,15 +35,15 @@ class UnscaledInput(OffUnits):
 
     @classmethod
     def holds(cls, case: Case, figures: SiteFigures) -> bool:
-        """Whether a layer reads data of a scale far from 1."""
-        large = figures.input_rms >= case.thresholds.large_input
-        return large and case.flow.reads_data(figures.info.node)
+        """Whether a layer whose activation depends on scale reads data of one far from 1."""
+        return not figures.info.activation.homogeneous and reads_large_data(case, figures)
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units."""
         limit = case.thresholds.dead_units_warning
-        sites = (figures for figures in case.sites.values() if float(np.mean(figures.dead)) > limit)
+        enough = (f for f in case.sites.values() if case.chance.is_enough(f.unit_positions))
+        sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
 
     @property
@@ -76,3 +77,9 @@ class UnscaledInput(OffUnits):
         if site is None:
             return None
         return (DeadActivation if rectifies(case, site) else SaturatedActivation).of(case, site)
+
+
+def reads_large_data(case: Case, figures: SiteFigures) -> bool:
+    """Whether a layer reads data of a scale far from 1."""
+    large = figures.input_rms >= case.thresholds.large_input
+    return large and case.flow.reads_data(figures.info.node)

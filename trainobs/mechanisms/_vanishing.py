@@ -60,6 +60,7 @@ class VanishingGradient(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
     def along(cls, case: Case, decay: Decay) -> VanishingGradient:
@@ -139,9 +140,9 @@ class VanishingAtNode(Mechanism):
     has_place = False
 
     @property
-    def severity(self) -> str:
-        """See `VanishingGradient`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where its own weights get a gradient they will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -158,7 +159,7 @@ class VanishingAtNode(Mechanism):
         if look is None or weight is None:
             return self
         ending = look.ending(weight)
-        if ending is not None and ending.elements == 1:
+        if ending is not None and ending.constant:
             return of_zeros(self.layer, ending)
         return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)))
 
@@ -203,6 +204,7 @@ class VanishingSignal(Mechanism):
     treatments = _TREATMENTS
     on_the_way = True
     has_place = False
+    may_be_chance = True
 
     @classmethod
     def before(cls, case: Case, source: SiteFigures) -> VanishingSignal:

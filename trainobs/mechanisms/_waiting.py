@@ -35,9 +35,9 @@ class WaitingWeight(Mechanism):
         return None if zero is None else cls(figures.info.layer, _name(figures), _name(zero))
 
     @property
-    def severity(self) -> str:
-        """An info: it is made so."""
-        return "info"
+    def only_informs(self) -> bool:
+        """It is made so."""
+        return True
 
     def evidence(self) -> str:
         """Which weight waits for which."""

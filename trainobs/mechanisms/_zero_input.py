@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainobs.analysis import Case, SiteFigures
+from trainobs.analysis import Case, Chance, SiteFigures
 from trainobs.counterfactuals import Counterfactual, NoisyInput, Untried
 from trainobs.mechanisms._masked import Masked
 from trainobs.mechanisms._mechanism import Mechanism
@@ -23,8 +23,9 @@ class ZeroInput(Mechanism):
     Severity: error; info where only what a scale multiplies is near zero, not what its layer reads (PReLU's
     slope that met no negative input)
 
-    When: the data a kernel reads is near zero (more than half of its inputs, `zero_inputs`, at all positions;
-    or all that it reads, and its gradients are lost by it); or all that a layer of unknown kind reads is.
+    When: the data a kernel reads is near zero (more than half of its inputs, `zero_inputs`, at all positions,
+    of which there are log₂(inputs) + 10 or more, see `chance`; or all that it reads); or its gradients are
+    lost by it; or all that a layer of unknown kind reads is.
 
     Where: the first layer that reads the data.
 
@@ -49,6 +50,7 @@ class ZeroInput(Mechanism):
 
     cause = "zero_input"
     treatments = ("lift the background", "standardise inputs")
+    may_be_chance = True
 
     @classmethod
     def of(cls, figures: SiteFigures, multiplied_by: str = "") -> ZeroInput:
@@ -76,13 +78,16 @@ class ZeroInput(Mechanism):
 
     @classmethod
     def _holds(cls, case: Case, figures: SiteFigures) -> bool:
-        share = float(np.mean(figures.dead_inputs))
-        return share > case.thresholds.zero_inputs and case.flow.reads_data(figures.info.node)
+        share, chance = float(np.mean(figures.dead_inputs)), case.thresholds.chance
+        positions = float(figures.statistics.sums["input_size"])
+        told = share == 1 or Chance(figures.dead_inputs.size, 1, chance).is_enough(positions)
+        mostly = share > case.thresholds.zero_inputs
+        return told and mostly and case.flow.reads_data(figures.info.node)
 
     @property
-    def severity(self) -> str:
-        """See the class."""
-        return "info" if self.multiplied_by else "error"
+    def only_informs(self) -> bool:
+        """What the layer reads is live, where only what a scale multiplies is not."""
+        return bool(self.multiplied_by)
 
     @property
     def value(self) -> float:

@@ -83,8 +83,13 @@ class ZeroLossGradient(Mechanism):
 
     @property
     def severity(self) -> str:
-        """An info where training is done; else a warning: it may be."""
-        return "info" if self.is_done else "warning"
+        """A warning: training may be done."""
+        return "warning"
+
+    @property
+    def only_informs(self) -> bool:
+        """Where training is done."""
+        return self.is_done
 
     @property
     def value(self) -> float:
@@ -155,7 +160,7 @@ class QuietOutput(Mechanism):
 
     @property
     def severity(self) -> str:
-        """See `ZeroLossGradient`."""
+        """A warning, as of `ZeroLossGradient`: loss weights are what a user chose."""
         return "warning"
 
     @property

@@ -1,9 +1,8 @@
-"""Weights that are zero, or the same for all units."""
+"""Weights that are zero."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,9 +10,6 @@ from trainobs.analysis import Case, SiteFigures
 from trainobs.counterfactuals import Counterfactual, Ones, Untried
 from trainobs.mechanisms._healthy import fresh_weights
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._words import counted
-
-_ADVICE = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +19,7 @@ class ZeroWeights(Mechanism):
     Severity: error; info where a scale gets a gradient itself: it will grow
 
     When: a kernel is zero, or is the only one near zero, and gradients are lost by it; or a table or a scale
-    (gamma) has an rms of at most rtol, and gradients are lost by it; or all units of a kernel have the
-    same weights.
+    (gamma) has an rms of at most rtol, and gradients are lost by it.
 
     Where: the layer of the weight.
 
@@ -74,47 +69,11 @@ class ZeroWeights(Mechanism):
 
     def advice(self) -> str:
         """What to try first, in all cases."""
-        return _ADVICE
+        return "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
 
     def counterfactual(self, case: Case) -> Counterfactual | Untried:
         """The weights have a healthy size."""
         return fresh_weights(case, self.layer, self.role)
-
-
-@dataclasses.dataclass(frozen=True)
-class EqualUnits(Mechanism):
-    """All units of a kernel have the same weights (see `ZeroWeights`).
-
-    Parameters
-    ----------
-    units : int
-    """
-
-    units: int
-
-    cause = "zero_weights"
-    treatments = ZeroWeights.treatments
-    on_the_way = True
-
-    @classmethod
-    def seen(cls, case: Case) -> Iterator[Mechanism]:
-        """Kernels whose units can't be told apart, though they are not zero."""
-        for figures in case.sites.values():
-            if figures.info.trainable and has_equal_units(figures) and figures.kernel_rms > 0:
-                yield cls(figures.info.layer, figures.units)
-
-    def evidence(self) -> str:
-        """How many units."""
-        units = f"All {counted(self.units)} units of {self.layer}"
-        return f"{units} have the same weights: nothing tells them apart."
-
-    def advice(self) -> str:
-        """What to try first, as for a kernel of zeros."""
-        return _ADVICE
-
-    def counterfactual(self, case: Case) -> Counterfactual | Untried:
-        """Units differ."""
-        return fresh_weights(case, self.layer, "kernel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +109,9 @@ class ZeroScale(Mechanism):
         return cls(info.layer, info.weight.rsplit("/", 1)[-1], scale.kernel_rms, learns)
 
     @property
-    def severity(self) -> str:
-        """See `ZeroWeights`."""
-        return "info" if self.learns else "error"
+    def only_informs(self) -> bool:
+        """Where it gets a gradient it will grow."""
+        return self.learns
 
     @property
     def value(self) -> float:
@@ -182,8 +141,8 @@ class ZeroScale(Mechanism):
         return Ones(self.layer, named[0]) if named else Untried(f"{self.layer} has no {self.scale}")
 
 
-def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUnits | None:
-    """The mechanism at a kernel that is zero or constant, so that nothing tells units apart.
+def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | None:
+    """The mechanism at a kernel or table that is zero.
 
     A kernel near zero counts if it is the only small one; several are a decay over depth.
     """
@@ -194,15 +153,7 @@ def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | EqualUni
     near_zero = figures.kernel_rms <= case.near_zero.rtol * figures.healthy_weight
     if figures.kernel_rms == 0 or (near_zero and len(case.small_kernels) <= 1):
         return ZeroWeights.of(figures)
-    return EqualUnits(figures.info.layer, figures.units) if has_equal_units(figures) else None
-
-
-def has_equal_units(figures: SiteFigures) -> bool:
-    """Whether several units have the very same incoming weights."""
-    kernel = figures.statistics.kernel
-    if figures.info.role != "kernel" or figures.info.op.groups > 1:  # groups read different inputs
-        return False
-    return kernel.shape[-1] > 1 and bool(np.all(kernel == kernel[..., :1]))
+    return None
 
 
 def forgotten_state(case: Case, node: int) -> ZeroWeights | None:

@@ -13,6 +13,8 @@ Array = np.ndarray
 DATA = -1
 #: The kind of a node that is no layer: what happens between layers.
 OPERATIONS = "Operations"
+#: The stage that it is of, where it is within an attention layer.
+SCORES = "attention scores"
 
 
 @dataclasses.dataclass(frozen=True)

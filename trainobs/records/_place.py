@@ -6,6 +6,10 @@ import dataclasses
 import os
 from typing import Literal
 
+#: Why a softmax puts out the same whatever it reads: it is over one element, or a mask leaves one element of
+#: each row, or none; "" where it does not.
+Constant = Literal["", "single", "one left", "none left"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -46,13 +50,13 @@ class Ending:
         the loss; no operation read the weight in this batch.
     place : Place or None
         That operation; the last one that was reached, of what is unused.
-    elements : int
-        Over how many elements that operation is, where it is a softmax; else 0.
+    constant : str
+        Why that operation is constant, where it is a softmax that is (see `Constant`).
     """
 
     kind: Literal["cut", "zero", "unused", "never"]
     place: Place | None = None
-    elements: int = 0
+    constant: Constant = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,8 @@ def scalars_of(values: Array | None) -> Scalars | None:
 def sums_of(values: Array) -> Scalars:
     """The sums over an array, in float64 where float32 would lose squares."""
     flat, size = values.reshape(-1), values.size
-    square_sum, non_finite = float(np.dot(flat, flat)) if values.dtype == np.float32 else 0.0, 0
+    with np.errstate(over="ignore"):
+        square_sum, non_finite = float(np.dot(flat, flat)) if values.dtype == np.float32 else 0.0, 0
     if not _SAFE_SQUARES[0] < square_sum < _SAFE_SQUARES[1]:  # or float32 lost the squares
         square_sum = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
         non_finite = size - int(np.count_nonzero(np.isfinite(flat)))

@@ -37,6 +37,8 @@ def bias_sums(of_units: dict[str, Array]) -> dict[str, Array]:
         "input_size": positions,
         "input_channel_zero": 0 * one,
         "input_channel_sq": positions * one,
+        "input_channel_sum": positions * one,
+        "input_channel_negative": 0 * one,
         "input_non_finite": np.float32(0),
     }
 

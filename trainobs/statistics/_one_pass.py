@@ -22,14 +22,12 @@ from trainobs.records import SiteRecord
 from trainobs.statistics._constant_input import of_constant_input
 from trainobs.statistics._off_units import OFF_REASONS, OffRule, off_reasons
 from trainobs.statistics._schema import per_position
+from trainobs.statistics._squares import square, sum_of_squares
 from trainobs.statistics._term_sums import sum_inputs, sum_units
 from trainobs.tensors import tf
 from trainobs.thresholds import NearZero
 
 Sums: TypeAlias = "dict[str, tf.Tensor]"
-
-#: Squares beyond this size cannot change a verdict, but could overflow float32 when multiplied.
-_LARGEST_SQUARE = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +100,7 @@ def one_pass(rule: SiteRule, **tensors: tf.Tensor) -> Sums:
     of_batch = {name: tf.reduce_sum(values, axis=0, keepdims=True) for name, values in units.items()}
     sums = _over_terms(rule, site, units, of_batch) | _unit_sums(site, of_batch)
     sums = per_position(sums, site.positions)
+    sums |= per_position(_gradient_squares(site), tf.cast(site.positions, tf.float64))
     sums["off"] = sums["unit_slope_zero"]
     sums["output_gradient_sq"] = tf.reduce_sum(sums["unit_backprop_sq"])
     sums["preactivation_gradient_sq"] = tf.reduce_sum(sums["unit_slope_backprop_sq"])
@@ -117,9 +116,9 @@ def _over_units(rule: SiteRule, site: SiteTensors) -> Sums:
         "slope_zero": _mask(off),
         "backprop_zero": _mask(silent),
         "slope_or_backprop_zero": _mask(off | silent),
-        "slope_sq": site.slope if rule.binary_slope else _square(site.slope),
-        "backprop_sq": _square(site.output_gradient),
-        "slope_backprop_sq": _square(site.preactivation_gradient),
+        "slope_sq": site.slope if rule.binary_slope else square(site.slope),
+        "backprop_sq": square(site.output_gradient),
+        "slope_backprop_sq": square(site.preactivation_gradient),
     }
 
 
@@ -142,7 +141,7 @@ def _over_terms(rule: SiteRule, site: SiteTensors, units: Sums, of_batch: Sums) 
 def _products(rule: SiteRule, site: SiteTensors, units: Sums) -> Sums:
     """The sums over products of input and unit: five full VJPs."""
     op, a, d, shape = rule.op, site.input, site.preactivation_gradient, site.kernel_shape
-    a_live, a_sq = _live(rule, a), _square(a)
+    a_live, a_sq = _live(rule, a), square(a)
     s_live = units["slope_sq"] if rule.binary_slope else 1.0 - units["slope_zero"]
     return {
         "input_zero": sum_inputs(op, 1.0 - a_live, d, shape),
@@ -160,9 +159,9 @@ def _of_linear_units(rule: SiteRule, site: SiteTensors, h_sq: tf.Tensor, of_batc
     op, a, d, shape = rule.op, site.input, site.preactivation_gradient, site.kernel_shape
     names = ("terms", "backprop_zero", "backprop_sq")
     terms, silent, backprop_sq = sum_units(op, a, [of_batch[name] for name in names], shape)
-    input_sq = sum_inputs(op, _square(a), d, shape)
+    input_sq = sum_inputs(op, square(a), d, shape)
     input_zero = sum_inputs(op, 1.0 - _live(rule, a), d, shape)
-    all_sq = weight_vjp(op, _square(a), h_sq, shape)
+    all_sq = weight_vjp(op, square(a), h_sq, shape)
     return {
         "terms": terms,
         "slope_zero": 0.0 * silent,
@@ -187,6 +186,15 @@ def _unit_sums(site: SiteTensors, of_batch: Sums) -> Sums:
     sums = {f"unit_{name}": tf.reduce_sum(values, axes) for name, values in of_batch.items()}
     sums["unit_positions"] = tf.reduce_sum(sums.pop("unit_terms"))
     return sums | {"unit_gradient": tf.reduce_sum(site.preactivation_gradient, axes)}
+
+
+def _gradient_squares(site: SiteTensors) -> Sums:
+    """Those of the unit sums that gains are made of, not only compared with limits: never 0 by rounding."""
+    axes = list(range(site.slope.shape.rank - 1))
+    return {
+        "unit_backprop_sq": sum_of_squares(site.output_gradient, axes),
+        "unit_slope_backprop_sq": sum_of_squares(site.preactivation_gradient, axes),
+    }
 
 
 def _off_counts(rule: SiteRule, site: SiteTensors, off: tf.Tensor) -> Sums:
@@ -216,17 +224,15 @@ def _input_sums(rule: SiteRule, a: tf.Tensor) -> Sums:
     return {
         "input_size": tf.cast(tf.reduce_prod(tf.shape(a)[:-1]), tf.float32),
         "input_channel_zero": tf.reduce_sum(_mask(tf.abs(a) <= rule.input_limit), axes),
-        "input_channel_sq": tf.reduce_sum(_square(a), axes),
+        "input_channel_sq": sum_of_squares(a, axes),
+        "input_channel_sum": tf.reduce_sum(a, axes),
+        "input_channel_negative": tf.reduce_sum(tf.nn.relu(-a), axes),
         "input_non_finite": tf.reduce_sum(_mask(~tf.math.is_finite(a))),
     }
 
 
 def _live(rule: SiteRule, a: tf.Tensor) -> tf.Tensor:
     return _mask(tf.abs(a) > rule.input_limit)
-
-
-def _square(values: tf.Tensor) -> tf.Tensor:
-    return tf.minimum(tf.square(values), _LARGEST_SQUARE)
 
 
 def _mask(condition: tf.Tensor) -> tf.Tensor:

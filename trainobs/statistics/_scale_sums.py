@@ -52,7 +52,7 @@ def sum_scale(
     shared = {name: of_units[name] for name in names_over("units")}
     sums = _over_columns(columns, live, on, positions) | _known_of_units(of_units)
     rows = {name: np.reshape(values, (1, -1)) for name, values in sums.items()}
-    return shared | rows | _unit_sums(sums, columns, positions) | _input_sums(sums, columns["squared_input"])
+    return shared | rows | _unit_sums(sums, columns, positions) | _input_sums(sums, columns)
 
 
 def _over_columns(columns: dict[str, Array], live: Array, on: Array, positions: int) -> dict[str, Array]:
@@ -64,7 +64,7 @@ def _over_columns(columns: dict[str, Array], live: Array, on: Array, positions: 
         "input_zero": len(a) - _count(live),
         "input_and_slope_live": _count(live & on),
         "input_sq": np.einsum("nc->c", a_sq),
-        "slope_backprop_sq": np.einsum("nc,nc->c", e, e),
+        "slope_backprop_sq": np.einsum("nc,nc->c", e, e, dtype=np.float64),
         "input_slope_sq": np.einsum("nc,nc,nc->c", a_sq, s, s),
         "input_backprop_sq": np.einsum("nc,nc,nc->c", a_sq, h, h),
         "all_sq": np.einsum("nc,nc,nc->c", a_sq, e, e),
@@ -87,11 +87,14 @@ def _unit_sums(sums: dict[str, Array], columns: dict[str, Array], positions: int
     }
 
 
-def _input_sums(sums: dict[str, Array], a_sq: Array) -> dict[str, Array]:
+def _input_sums(sums: dict[str, Array], columns: dict[str, Array]) -> dict[str, Array]:
+    a, a_sq = columns["input"], columns["squared_input"]
     return {
-        "input_size": np.asarray(len(a_sq), np.float32),
+        "input_size": np.asarray(len(a), np.float32),
         "input_channel_zero": sums["input_zero"],
         "input_channel_sq": sums["input_sq"],
+        "input_channel_sum": np.einsum("nc->c", a),
+        "input_channel_negative": np.einsum("nc->c", np.maximum(-a, 0)),
         "input_non_finite": np.asarray(np.count_nonzero(~np.isfinite(a_sq)), np.float32),
     }
 

@@ -113,6 +113,8 @@ SUMS: dict[str, Sum] = {
     "input_size": Sum("", "inputs", "Values of each input channel."),
     "input_channel_zero": Sum("c", "inputs", "Values of a channel that are near zero."),
     "input_channel_sq": Sum("c", "inputs", "Sum of the squares of a channel's values."),
+    "input_channel_sum": Sum("c", "inputs", "Sum of a channel's values."),
+    "input_channel_negative": Sum("c", "inputs", "Sum of the sizes of a channel's negative values."),
     "input_non_finite": Sum("", "inputs", "Values that are NaN or infinite."),
     # ---- time steps
     "step_size": Sum("t", "steps", "Values of the units at a step."),

@@ -26,8 +26,9 @@ class Thresholds:
         What counts as near zero; what was counted with one can't be explained with another one.
     near_zero_weights : float, default 0.95
         A kernel asks for an explanation of its own when more of its gradients than this are near
-        zero. TheDeepChecker (Ben Braiek & Khomh 2023) flags dead weights at this share; healthy
-        ReLU nets reach 0.66 on one batch.
+        zero, and a layer suffers when this part of its used weights or more has such gradients:
+        what holds a layer that suffers never only informs. TheDeepChecker (Ben Braiek & Khomh 2023)
+        flags dead weights at this share; healthy ReLU nets reach 0.66 on one batch.
     affected : float, default 0.5
         A kernel counts as affected by a finding elsewhere when more than this share is near zero.
     dead_units : float, default 0.5
@@ -37,9 +38,15 @@ class Thresholds:
         The same in an explanation, for other reasons than the bias (AUTOTRAINER, DeepDiagnosis: 0.7).
         Deep down in a healthy ReLU net inputs hardly vary, and a unit that sees a constant is off with
         probability 1/2.
+    chance : float, default 2**-10
+        How many false alarms are expected of a healthy model, at most, where units are dead. A unit that
+        fires at every other position is off at all of n positions with probability 2⁻ⁿ: units are dead from
+        n ≥ log₂(units of the model) + 10 positions on. Where inputs hardly vary, each unit of a layer is off
+        everywhere with probability 1/2: of narrow layers more than `dead_units_by_chance` have to be.
+        About 1 in 1000 is the three-sigma rule.
     dead_units_warning : float, default 0.2
         Share of dead units from which a health check warns (it informs where an explanation, with the two
-        shares above, finds no cause), and an input of a large scale is a finding.
+        shares above, finds no cause), and an input of a large scale, or on one side of zero, is a finding.
         Tools have 10 % (keras-contrib), 20 % (common) or 70 % (DeepDiagnosis), and count different things.
     dead_activity : float, default 0
         In a health check a unit is dead if it is on at no more than this share of the positions
@@ -67,7 +74,8 @@ class Thresholds:
         live input reaches; a live ReLU that fires at less is counted as sparse, not as healthy.
     deep_bias : float, default 3
         Standard deviations of a healthy preactivation (rms of the inputs a*) below zero at which a bias
-        alone keeps units off: by the three-sigma rule a normal one gets above it once in 740 positions.
+        alone keeps units off: by the three-sigma rule a normal one gets above it once in 740 positions. The
+        same for units that inputs on one side of zero shift down.
     killer : float, default 1.5
         Powers of ten that one node must take from the gradient, and more than half of all that is
         lost, to be the one that kills it; less is a slow decay.
@@ -163,6 +171,7 @@ class Thresholds:
     affected: float = 0.5
     dead_units: float = 0.5
     dead_units_by_chance: float = 0.7
+    chance: float = 2.0**-10
     dead_units_warning: float = 0.2
     dead_activity: float = 0.0
     saturated: float = 0.5

@@ -137,10 +137,7 @@ def attention_pooling() -> Built:
     KERAS
     + "18909: softmax over an axis of one element puts out ones only; it is about the axis, and valid for "
     "any layer",
-    truth=(
-        ("masked", "weights"),
-        ("disconnected", "weights"),
-    ),
+    truth=(("constant_output", "weights"),),
     tape={"score": "zero", "gru": "live", "head": "live"},
 )
 def softmax_of_one() -> Built:

@@ -10,7 +10,15 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.faults.models import OwnStep, per_row_mlp, rows_of_digits, sentences, set_part, small_digits
+from tests.faults.models import (
+    OwnStep,
+    compiled,
+    per_row_mlp,
+    rows_of_digits,
+    sentences,
+    set_part,
+    small_digits,
+)
 from tests.faults.suite import networks
 from tests.faults.suite.cases import (
     SAMPLES,
@@ -137,13 +145,14 @@ def _unscaled_input() -> Iterator[Case]:
 
 
 def _shifted_input() -> Iterator[Case]:
-    """Data around −100 kills about half of the ReLUs that read it."""
+    """Data around −100 kills about half of the ReLUs that read it; divided by its size it still would."""
 
-    def planted(name: str) -> Planted:
+    def planted(name: str, size: float = 1.0) -> Planted:
         model, x, y = _problem(name)
-        return Planted(model, x - 100.0, y, (("unscaled_input", NETWORKS[name].hidden[0]),))
+        return Planted(model, (x - 100.0) / size, y, (("one_signed_input", NETWORKS[name].hidden[0]),))
 
     yield from _crossed("input shifted to −100", ("MLP", "tabular MLP", "CNN", "regression"), planted)
+    yield Case("input shifted to −1, next to no deviation", "MLP", partial(planted, "MLP", 100.0))
 
 
 # ---- depth and initialisation --------------------------------------------------------------------
@@ -179,7 +188,7 @@ def _vanishing() -> Iterator[Case]:
 
 
 def _zero_weights() -> Iterator[Case]:
-    """Kernels of zeros, or all the same."""
+    """Kernels, tables and scales of zeros."""
 
     def zero(name: str, layer: str) -> Planted:
         model, x, y = _problem(name, epochs=1)
@@ -189,15 +198,6 @@ def _zero_weights() -> Iterator[Case]:
     for name in FEEDFORWARD:
         for layer in (NETWORKS[name].hidden[-1], "head"):
             yield Case(f"zero kernel of {layer}", name, partial(zero, name, layer))
-
-    def constant(name: str) -> Planted:
-        first, second = NETWORKS[name].hidden[:2]
-        model, x, y = _problem(name)
-        set_kernel(model, second, 0.05)
-        # units that are alike get gradients that are alike: it is no fault of the layer before
-        return Planted(model, x, y, (("zero_weights", second),))
-
-    yield from _crossed("constant initialisation", FEEDFORWARD, constant)
 
     def table() -> Planted:
         model, x, y = _problem("embedding", epochs=1)
@@ -214,6 +214,52 @@ def _zero_weights() -> Iterator[Case]:
 
     yield Case("zero table", "embedding", table)
     yield Case("zero gamma", "BN-CNN", gamma)
+
+
+def _symmetric() -> Iterator[Case]:
+    """Units that are all the same, and that nothing tells apart."""
+
+    def constant(name: str) -> Planted:
+        first, second = NETWORKS[name].hidden[:2]
+        model, x, y = _problem(name)
+        for layer in (first, second):
+            set_kernel(model, layer, 0.05)
+        # what reads the second tells its units apart: that they start alike only informs
+        return Planted(model, x, y, (("symmetric", first),), frozenset({("symmetric", second)}))
+
+    yield from _crossed("constant initialisation", FEEDFORWARD, constant)
+
+    def equal_classes(name: str) -> Planted:
+        model, x, y = _problem(name)
+        set_kernel(model, "head", 0.5)
+        return Planted(model, x, y, (("symmetric", "head"),))
+
+    yield from _crossed("classes of equal weights", ("MLP", "CNN", "tabular MLP"), equal_classes)
+
+
+def _constant_outputs() -> Iterator[Case]:
+    """Softmax over one element: attention to one token, a score that is its own only one."""
+
+    def attention() -> Planted:
+        x, y = small_digits()
+        start = keras.Input((64,))
+        token = layers.Reshape((1, 24))(layers.Dense(24, name="lift")(start))
+        hidden = token + layers.MultiHeadAttention(2, 12, name="attention")(token, token)
+        head = layers.Dense(10, "softmax", name="head")(layers.Flatten()(hidden))
+        model = compiled(keras.Model(start, head))
+        return Planted(model, x, y, (("constant_output", "attention"),))
+
+    def pooled() -> Planted:
+        x, y = rows_of_digits()
+        start = keras.Input((8, 8))
+        states = layers.GRU(16, return_sequences=True, name="rnn")(start)
+        weights = layers.Dense(1, "softmax", name="weights")(states)
+        head = layers.Dense(10, "softmax", name="head")(ops.sum(states * weights, axis=1))
+        model = compiled(keras.Model(start, head))
+        return Planted(model, x, y, (("constant_output", "weights"),))
+
+    yield Case("attention to one token", "transformer", attention)
+    yield Case("softmax over one unit", "GRU", pooled)
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -480,6 +526,30 @@ def _cancelling() -> Iterator[Case]:
     yield from _crossed("targets that cancel", ("regression",), planted)
 
 
+def _off_at_errors() -> Iterator[Case]:
+    """Units that fire for negative inputs, and predictions that are wrong for positive ones."""
+
+    def one() -> Planted:
+        model, x, y = networks.half_wrong(units=1, sign=-1.0)
+        return Planted(model, x, y, (("off_at_errors", "h1"),))
+
+    def several() -> Planted:
+        model, x, y = networks.half_wrong(units=8, sign=-1.0)
+        return Planted(model, x, y, (("off_at_errors", "h1"),))
+
+    yield Case("off at errors", "one unit", one)
+    yield Case("off at errors", "eight units", several)
+
+
+def _fires_on_nothing() -> Iterator[Case]:
+    """Negative weights on inputs that are zero or positive, and biases that let units fire at zero."""
+    yield Case(
+        "fires on nothing",
+        "eight units",
+        lambda: Planted(*networks.sparse_input(sign=-1.0), (("fires_on_nothing", "h1"),)),
+    )
+
+
 _FAMILIES = (
     _dead_by_bias,
     _dead_by_learning_rate,
@@ -489,6 +559,8 @@ _FAMILIES = (
     _shifted_input,
     _vanishing,
     _zero_weights,
+    _symmetric,
+    _constant_outputs,
     _inputs,
     _converged,
     _mismatches,
@@ -497,6 +569,8 @@ _FAMILIES = (
     _frozen,
     _numbers,
     _hidden_by_a_penalty,
+    _off_at_errors,
+    _fires_on_nothing,
     _recurrent,
     _cancelling,
 )

@@ -12,7 +12,7 @@ from keras import layers
 
 from tests.faults import models
 from tests.faults.suite import networks
-from tests.faults.suite.cases import Case, Planted, fitted
+from tests.faults.suite.cases import Case, Planted, fitted, set_kernel
 from tests.faults.suite.networks import NETWORKS, dense_stack
 
 #: By name: epochs of training.
@@ -66,6 +66,12 @@ def _variants() -> Iterator[Case]:
     def penalised() -> keras.Model:
         return NETWORKS["MLP"]("relu", kernel_regularizer=keras.regularizers.L2(1e-3))
 
+    def alike(layer: str) -> keras.Model:
+        """Units that start alike, and part: what reads them tells them apart."""
+        model = NETWORKS["MLP"]("relu")
+        set_kernel(model, layer, 0.05)
+        return model
+
     def rare() -> networks.Data:
         """One sample in twenty is of the rare class."""
         x, y = networks.cancer()
@@ -76,6 +82,7 @@ def _variants() -> Iterator[Case]:
         stage = "trained" if epochs else "fresh"
         yield _case(f"12 ReLU layers, {stage}", deep, epochs, models.small_digits)
         yield _case(f"L2 penalty, {stage}", penalised, epochs, models.small_digits)
+        yield _case(f"units that start alike, {stage}", partial(alike, "h2"), epochs, models.small_digits)
         yield _case(f"half dropped out, {stage}", partial(with_dropout, 0.5), epochs, models.small_digits)
         yield _case(f"rare class, {stage}", NETWORKS["binary MLP"], epochs, rare)
         yield _case(f"transformer, {stage}", models.transformer, epochs, models.sentences)
@@ -85,6 +92,17 @@ def _variants() -> Iterator[Case]:
         )
         yield _case(f"text, {stage}", models.text_model, epochs, models.sentences)
         yield _case(f"U-Net, {stage}", models.unet, epochs, _masks)
+
+    def on_at_errors() -> Planted:
+        """Units that fire where predictions are wrong."""
+        return Planted(*networks.half_wrong(units=8, sign=1.0))
+
+    def on_where_it_reads() -> Planted:
+        """Units that fire where their input is live, and where it is not."""
+        return Planted(*networks.sparse_input(sign=1.0))
+
+    yield Case("healthy", "units that fire at errors only", on_at_errors)
+    yield Case("healthy", "units on a sparse input", on_where_it_reads)
 
 
 def _masks() -> networks.Data:

@@ -200,3 +200,27 @@ NETWORKS = {
     ),
     "regression": Network(dense_stack(10, 32, 24, head=(1, None)), diabetes, ("h1", "h2"), "mse"),
 }
+
+
+def half_wrong(units: int, sign: float) -> tuple[keras.Model, Array, Array]:
+    """ReLU units that fire on one side of zero, and targets that are met where inputs are negative only."""
+    x = np.random.default_rng(0).normal(size=(256, 1)).astype("float32")
+    model = _one_input(units, sign)
+    return model, x, model.predict(x, verbose=0) + np.maximum(x, 0)
+
+
+def sparse_input(sign: float) -> tuple[keras.Model, Array, Array]:
+    """ReLU units with positive biases, on an input that is zero, or above 1."""
+    x = np.random.default_rng(0).normal(size=(256, 1)).astype("float32")
+    x = np.where(x > 0, 1 + x, 0).astype("float32")
+    return _one_input(8, sign, bias_initializer=keras.initializers.Constant(0.3)), x, 1 - x
+
+
+def _one_input(units: int, sign: float, **options: Any) -> keras.Model:
+    start = keras.initializers.RandomUniform(0.5, 1.5)
+    hidden = layers.Dense(units, "relu", kernel_initializer=start, name="h1", **options)
+    model = keras.Sequential([keras.Input((1,)), hidden, layers.Dense(1)])
+    kernel = model.get_layer("h1").kernel
+    kernel.assign(sign * kernel)
+    model.compile("adam", "mean_squared_error")
+    return model

@@ -36,6 +36,8 @@ def weight(name: str = "dense/kernel", role: str = "kernel", **changes) -> Weigh
         glorot_ratio=1.0,
         update_ratio=0.001,
         dead_units=0.0,
+        rectifying=10,
+        positions=64,
         saturated=0.0,
         shift=0.0,
     )
@@ -209,6 +211,17 @@ def test_a_layer_shifts_once():
         "The activations of dense have moved since the last check: their Kolmogorov-Smirnov distance is 0.5, "
         "above 0.3."
     )
+
+
+@pytest.mark.parametrize(
+    ("units", "positions", "severity"), [(8, 12, "info"), (8, 13, "error"), (64, 13, "info")]
+)
+def test_units_are_dead_over_enough_positions(units, positions, severity):
+    """log₂(units) + 10; of fewer it is said how many it takes."""
+    found = only(measured(weight(dead_units=0.75, rectifying=units, positions=positions)))
+    assert found.severity == severity
+    told = f"takes {10 + int(math.log2(units))} positions, of which this batch has {positions}."
+    assert found.evidence.endswith(told) is (severity == "info")
 
 
 @pytest.mark.parametrize(

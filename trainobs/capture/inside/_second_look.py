@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainobs.capture.inside._broken import SOFTMAX, made_going_back, made_going_forward
+from trainobs.capture.inside._broken import made_going_back, made_going_forward
+from trainobs.capture.inside._constant import constant_softmax
 from trainobs.capture.inside._lines import Line, code_at
 from trainobs.capture.inside._watching import Operation, Pass, Watching, is_floating, random_state_restored
 from trainobs.capture.inside._ways import Ways, is_zero, loudest_way, reads_of
@@ -172,8 +173,8 @@ def _silenced(ways: Ways, reads: list[tf.Tensor]) -> Ending | None:
         return None
     if silencer.type in _STEPS:  # TensorFlow sends zeros back, but by nature, whatever it reads
         return Ending("cut", place_of(silencer))
-    elements = int(silencer.outputs[0].shape[-1]) if silencer.type in SOFTMAX else 0
-    return Ending("zero", place_of(silencer), elements)
+    operation, constant = constant_softmax(ways, silencer)
+    return Ending("zero", place_of(operation), constant)
 
 
 #: Step functions: flat wherever they have a slope, so that their registered gradient is zero.

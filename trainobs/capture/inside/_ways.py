@@ -102,8 +102,17 @@ class Ways:
 
 
 def reads_of(ways: Ways, variable: keras.Variable) -> list[tf.Tensor]:
-    """What operations that read a variable put out."""
-    return [tensor for operation in ways.readers(variable.value.handle) for tensor in operation.outputs]
+    """The values that were read of a variable.
+
+    What operations put out that read it. An operation that is given the variable itself may read it without
+    one: then it reads a tensor of these values that nothing made.
+    """
+    noted = [tensor for operation in ways.readers(variable.value.handle) for tensor in operation.outputs]
+    if noted:
+        return noted
+    unmade = (t for o in ways.operations for t in o.inputs if is_floating(t) and ways.maker(t) is None)
+    alike = (t for t in unmade if t.shape == variable.shape and t.dtype == variable.dtype)
+    return [t for t in alike if np.array_equal(values_of(t), values_of(variable.value))]
 
 
 def loudest_way(ways: Ways, tensors: list[tf.Tensor]) -> Iterator[tuple[float, Operation]]:

@@ -9,7 +9,7 @@ from trainobs.capture.layers import can_cut_gradient, is_attention, normalises
 from trainobs.capture.reading._plan import NodePlan
 from trainobs.capture.reading._trace import LayerCall
 from trainobs.capture.reading._traced_step import TracedStep
-from trainobs.records import DATA, OPERATIONS
+from trainobs.records import DATA, OPERATIONS, SCORES
 
 
 def plan_nodes(step: TracedStep) -> list[NodePlan]:
@@ -71,7 +71,7 @@ def _operations(
         kind=OPERATIONS,
         call=0 if call is None else call.call,
         loss=step.trace.passes.index(in_pass),
-        stage="" if attention is None else "attention scores",
+        stage="" if attention is None else SCORES,
         producers=tuple(step.numbers[in_pass, producer] for producer in origin),
         sample=step.sample_places[origin[0]],
         sole_makers=tuple(_sole_reader(step, maker, in_pass) for maker in origin),

@@ -118,13 +118,16 @@ class Reads:
 
 
 def _four_sums(tensor: tf.Tensor) -> tf.Tensor:
-    """Square sum, zeros, non-finite values and size of a tensor, as one vector."""
-    values = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
+    """Square sum, zeros, non-finite values and size of a tensor, as one vector.
+
+    In float64, which has the squares of all that float32 has, and counts more than 2²⁴.
+    """
+    values = tf.cast(tf.convert_to_tensor(tensor), tf.float64)
     return tf.stack(
         [
-            tf.reduce_sum(values * values),
-            tf.reduce_sum(tf.cast(values == 0, tf.float32)),
-            tf.reduce_sum(tf.cast(~tf.math.is_finite(values), tf.float32)),
-            tf.cast(tf.size(values), tf.float32),
+            tf.reduce_sum(tf.square(values)),
+            tf.reduce_sum(tf.cast(values == 0, tf.float64)),
+            tf.reduce_sum(tf.cast(~tf.math.is_finite(values), tf.float64)),
+            tf.cast(tf.size(values), tf.float64),
         ]
     )

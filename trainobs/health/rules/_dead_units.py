@@ -7,14 +7,16 @@ from typing import ClassVar
 
 from trainobs.findings import Finding
 from trainobs.health._measured import Measured
+from trainobs.health._weight_health import WeightHealth
 from trainobs.health.rules._rule import Rule
 
 
 class DeadUnits(Rule):
     """`dead_units`: the share of a layer's units, behind a rectifying activation, that are off on the batch.
 
-    Findings: `dead_units` (warning, error).
-    Threshold: above `dead_units_warning`, above `dead_units`.
+    Findings: `dead_units` (info, warning, error).
+    Threshold: above `dead_units_warning`, above `dead_units`; over so few positions that it may be chance
+    (`chance`), an info.
     Source: common value; SageMaker DeadRelu.
     """
 
@@ -25,11 +27,18 @@ class DeadUnits(Rule):
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
         """One for each layer."""
-        warning, error = measured.thresholds.dead_units_warning, measured.thresholds.dead_units
         for weight in measured.weights:
-            value = weight.dead_units
-            if value > warning:
-                severity, limit = ("error", error) if value > error else ("warning", warning)
-                units = f"{value:.0%} of the units of {weight.layer}"
-                text = f"{units} never fire on this batch, more than {limit:.0%}"
-                yield self.finding("dead_units", severity, text, value=value, threshold=limit, weight=weight)
+            if weight.dead_units > measured.thresholds.dead_units_warning:
+                yield self._of(weight, measured)
+
+    def _of(self, weight: WeightHealth, measured: Measured) -> Finding:
+        value, thresholds = weight.dead_units, measured.thresholds
+        severity = "error" if value > thresholds.dead_units else "warning"
+        limit = thresholds.dead_units if severity == "error" else thresholds.dead_units_warning
+        text = f"{value:.0%} of the units of {weight.layer} never fire on this batch, more than {limit:.0%}"
+        dead, chance = round(value * weight.rectifying), measured.chance
+        if chance.doubt(dead, weight.rectifying, weight.positions) == "positions":
+            severity = "info"
+            text += f"; to tell that from chance takes {chance.positions} positions, of which this batch has "
+            text += f"{weight.positions}"
+        return self.finding("dead_units", severity, text, value=value, threshold=limit, weight=weight)
