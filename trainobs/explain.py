@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainobs.analysis import TakeLook, WeightInfo, condensed
+from trainobs.counterfactuals import TryOut
 from trainobs.errors import InvalidArgument, ModelNotReady
 from trainobs.recording import Recording
 from trainobs.report import Report
@@ -100,12 +101,12 @@ def explain_near_zero_gradients(
     record = _recorded(source, step, x)
     thresholds = _thresholds_for(record, thresholds, near_zero)
     if record is None:
-        statistics, take_look = _of_model(source, x, y, batch_size, thresholds.near_zero, backprop)
+        statistics, take_look, trial = _of_model(source, x, y, batch_size, thresholds.near_zero, backprop)
     else:
-        take_look = None
+        take_look = trial = None
         statistics = _of_record(record, thresholds.near_zero, backprop)
     _check_weights(statistics, selection)
-    report = Report(statistics, thresholds, selection=selection, take_look=take_look)
+    report = Report(statistics, thresholds, selection=selection, take_look=take_look, try_out=trial)
     if take_look is not None:
         _ = report.diagnosis  # now, while the model is what was explained
     return report
@@ -168,14 +169,14 @@ def _of_record(record: StepRecord | Statistics, near_zero: NearZero, backprop: s
 
 def _of_model(
     model: keras.Model, x: object, y: object, batch_size: int, near_zero: NearZero, backprop: str
-) -> tuple[Statistics, TakeLook | None]:
-    """Capture every batch and add the statistics up; and what takes a second look at one of them.
+) -> tuple[Statistics, TakeLook | None, TryOut | None]:
+    """Capture every batch and add the statistics up; and what looks at one again, and what runs it again.
 
     That is the first with NaN or infinite values, or the first of all. An estimate knows nothing of the
     model's own backprop, so nothing is looked for there.
     """
     from trainobs.batches import Batches
-    from trainobs.capture import BatchCapture, check_model, second_look
+    from trainobs.capture import BatchCapture, check_model, second_look, try_out
     from trainobs.progress import progress
 
     check_model(model)
@@ -184,7 +185,7 @@ def _of_model(
     capture, batches = BatchCapture(model), Batches(x, y, batch_size)
     condense = condensed if batches.length == 1 else None
     total: Statistics | None = None
-    looked_at: tuple[object, ...] = ()
+    looked_at: tuple[object, object, object] = (None, None, None)
     for batch in progress(batches, batches.length):
         part = gather(capture(*batch), near_zero, pinv=total is None, backprop=backprop, condense=condense)
         if total is None or (_is_broken(part) and not _is_broken(total)):
@@ -192,8 +193,11 @@ def _of_model(
         total = part if total is None else total + part
     if total is None:
         raise InvalidArgument("The data is empty: there is no batch to explain. Pass at least one sample.")
-    take_look = functools.partial(second_look, model, *looked_at) if backprop == "tape" else None
-    return dataclasses.replace(total, step=None), take_look
+    total = dataclasses.replace(total, step=None)
+    if backprop != "tape":
+        return total, None, None
+    look = functools.partial(second_look, model, *looked_at)
+    return total, look, functools.partial(try_out, model, looked_at)
 
 
 def _is_broken(statistics: Statistics) -> bool:

@@ -36,6 +36,9 @@ class Finding:
         The path of the weight that it speaks of; "" where it speaks of a layer or the model.
     value, threshold : float
         The figure that decided, and what it was compared with; nan where no single figure did.
+    proved : bool or None
+        Whether the gradients come back in a trial on the same batch with this cause, and nothing else, taken
+        away; None where that was not tried, or can't be.
     """
 
     severity: str
@@ -48,10 +51,13 @@ class Finding:
     weight: str = ""
     value: float = math.nan
     threshold: float = math.nan
+    proved: bool | None = None
 
 
 #: The columns of every table of findings, in order.
 COLUMNS = tuple(field.name for field in dataclasses.fields(Finding))
+#: The types of those that are not text; the first ones are numbers, the last one is True, False or None.
+DTYPES = {**dict.fromkeys(("share", "value", "threshold"), float), "proved": object}
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:

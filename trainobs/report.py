@@ -37,6 +37,8 @@ class Report(Explanation):
         Which layers the tables show.
     take_look : callable, optional
         Takes a second look at the batch, where the diagnosis needs it.
+    try_out : callable, optional
+        Runs the batch with something changed, to prove findings.
 
     Notes
     -----

@@ -127,6 +127,11 @@ SPECIAL: dict[type[m.Mechanism], Mapping[str, Field]] = {
     m.GivenNothing: {"layers": st.lists(_names, min_size=1, unique=True).map(tuple), "weights": _some},
     m.InnerTermDominates: {"place": _places, "weight": st.sampled_from(["1 layer", "2 layers"])},
     m.UsedElsewhere: {"place": _places},
+    m.Refuted: {
+        "suspected": st.just("vanishing"),
+        "shown": st.just("hidden passes on only 0.01 of the gradient that arrives at it."),
+        "told": st.just("With unit noise as the input of hidden, only 3% of these gradients return."),
+    },
     m.FiresOnNothing: {"on": _live, "live": _live, "both": _rare},
     m.OffAtErrors: {"on": _live, "arrives": _live, "both": _rare, "positions": _some},
     m.ReadsNothingAtErrors: {"live": _live, "arrives": _live},

@@ -14,8 +14,8 @@ import trainobs
 ROOT = Path(trainobs.__file__).parent
 #: Each room imports only rooms that stand before it.
 ROOMS = (
-    "errors", "findings", "thresholds", "tensors", "activations", "linear_ops", "records", "statistics",
-    "storage", "recording", "selection", "batches", "progress", "capture", "analysis",
+    "errors", "findings", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records",
+    "statistics", "storage", "recording", "selection", "batches", "progress", "capture", "analysis",
     "mechanisms", "diagnosis", "explanation", "views", "report", "recorder", "explain", "remedies",
     "health", "similarity", "demo", "cli", "__main__",
 )  # fmt: skip
@@ -23,13 +23,14 @@ ROOMS = (
 #: `report.remedies` and `report.try_remedies` are doors for users.
 KNOWN_LAZY_IMPORTS = {("report", "remedies")}
 WITHOUT_KERAS = (
-    "errors", "findings", "thresholds", "tensors", "activations", "linear_ops", "records", "statistics",
-    "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation", "views",
-    "report",
+    "errors", "findings", "counterfactuals", "thresholds", "tensors", "activations", "linear_ops", "records",
+    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation",
+    "views", "report",
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
-    "errors", "findings", "thresholds", "activations", "linear_ops", "records", "statistics", "storage",
-    "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation", "views", "report",
+    "errors", "findings", "counterfactuals", "thresholds", "activations", "linear_ops", "records",
+    "statistics", "storage", "recording", "selection", "analysis", "mechanisms", "diagnosis", "explanation",
+    "views", "report",
 )  # fmt: skip
 #: The rooms between a record and its explanation: what runs in them never meets a model.
 BEHIND_RECORDS = ("statistics", "analysis", "mechanisms", "diagnosis", "explanation", "views")

@@ -57,6 +57,7 @@ FINDINGS = {
     "affects": "object",
     **dict.fromkeys(["evidence", "remedy", "weight"], "text"),
     **dict.fromkeys(["value", "threshold"], "number"),
+    "proved": "object",
 }
 ESTIMATE = dict.fromkeys(["pinv_trust", "expected_error", "true_error"], "number")
 

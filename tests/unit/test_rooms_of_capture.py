@@ -1,4 +1,4 @@
-"""The rooms of `capture` go one way: inside → step → reading → layers → layers/recurrent."""
+"""The rooms of `capture` go one way: intervene → inside → step → reading → layers → layers/recurrent."""
 
 import ast
 import re
@@ -11,6 +11,7 @@ from trainobs import capture
 ROOT = Path(capture.__file__).parent
 #: Each room, and what it may import of the others.
 ROOMS = {
+    "intervene": {"inside", "step", "layers"},
     "inside": {"step", "reading", "layers"},
     "step": {"reading", "layers"},
     "reading": {"layers"},

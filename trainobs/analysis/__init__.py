@@ -1,7 +1,7 @@
 """Sums in, figures out: of every weight, of the gradient's flow, and of the paths through it.
 
-May import `errors`, `thresholds`, `activations`, `linear_ops`, `records` and `statistics`; never `capture`,
-`mechanisms` or anything behind them. In the order of the files:
+May import `errors`, `counterfactuals`, `thresholds`, `activations`, `linear_ops`, `records` and `statistics`;
+never `capture`, `mechanisms` or anything behind them. In the order of the files:
 
 1. `_causes` has the minimal sufficient causes of a near-zero gradient, `_verdicts` those of each weight.
 2. `_weight_figures` says what is known of every weight. `_site_figures` works it out where the weight's terms

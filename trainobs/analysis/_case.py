@@ -16,6 +16,7 @@ from trainobs.analysis._site_figures import SiteFigures
 from trainobs.analysis._suffering import suffering_layers
 from trainobs.analysis._weight_figures import WeightFigures
 from trainobs.analysis._whole_layer_figures import WholeLayerFigures
+from trainobs.counterfactuals import TryOut
 from trainobs.records import DATA
 from trainobs.statistics import OutputStatistics, Statistics
 from trainobs.thresholds import NearZero, Thresholds
@@ -36,6 +37,8 @@ class Case:
     thresholds : Thresholds
     take_look : callable, optional
         Takes a second look at the batch, where a model is at hand.
+    try_out : callable, optional
+        Runs the batch with something changed, where a model is at hand.
     """
 
     statistics: Statistics
@@ -44,6 +47,7 @@ class Case:
     flow: Flow
     thresholds: Thresholds
     take_look: TakeLook | None = None
+    try_out: TryOut | None = None
 
     @functools.cached_property
     def second_look(self) -> SecondLook | None:

@@ -1,9 +1,11 @@
 """From a train step to its record: the only room that touches Keras models.
 
-May import `errors`, `activations`, `tensors`, `linear_ops` and `records`; never `statistics`, `analysis`
-or anything that draws conclusions or pictures. Its own rooms go one way, each imports only those below it:
+May import `errors`, `counterfactuals`, `activations`, `tensors`, `linear_ops` and `records`; never
+`statistics`, `analysis` or anything that draws conclusions or pictures. Its own rooms go one way, each
+imports only those below it:
 
 * `_update`: what the optimizer would make of gradients, tried on copies;
+* `intervene`: a batch once more, with one thing changed, to prove a cause or to refute it;
 * `inside`: operation by operation, down to the user's line, when a finding needs it;
 * `step`: taps in the user's own step, one batch, loops that users write;
 * `reading`: which tensors may be read without moving a bit, a plan of the step, records of its values;
@@ -16,6 +18,7 @@ user's code from others'.
 from trainobs.capture._keras_internals import all_layers, maker_of
 from trainobs.capture._update import updated_weights
 from trainobs.capture.inside import BatchLook, second_look
+from trainobs.capture.intervene import try_out
 from trainobs.capture.layers import (
     KINDS,
     Call,
@@ -59,6 +62,7 @@ __all__ = [
     "register_activation_layer",
     "register_layer_kind",
     "second_look",
+    "try_out",
     "updated_weights",
     "updating_optimizer",
 ]

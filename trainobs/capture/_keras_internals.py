@@ -14,6 +14,7 @@
 * The class of ConvLSTM layers' cells, which is not exported; ``RNN.inner_loop``, the loop over time in
   whose place ours is put when a recurrent layer is replayed; the cells' cached dropout masks, which
   decide what the weights multiplied; and the methods that a known layer or cell must not override.
+* ``_keras_call_info_injected``: or Keras makes another error of ours, with more words.
 * ``_self_setattr_tracking``: or TensorFlow wraps lists that are assigned to a layer for a while.
 * ``KerasTensor._keras_history``: who made a tensor of a functional model.
 * ``_key_dense`` of attention layers: GroupQueryAttention has no public name for it.
@@ -34,6 +35,8 @@ _SEED_GENERATOR = "global_seed_generator"
 
 CONV_LSTM_CELL = ConvLSTMCell
 LOOP_OVER_TIME = "inner_loop"
+#: An error with this attribute is handed on as it is: Keras adds to the message of others.
+HANDED_ON = "_keras_call_info_injected"
 #: False makes Keras and TensorFlow leave an object's attributes alone as they are assigned.
 TRACKS_ATTRIBUTES = "_self_setattr_tracking"
 DROPOUT_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
@@ -137,6 +140,13 @@ def carry_attributes(source: tf.Tensor, target: tf.Tensor, sought: frozenset[str
 def mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
     """Which positions of a prediction count: Keras' losses leave the others out."""
     return getattr(tensor, "_keras_mask", None)
+
+
+def forget_mask(tensor: object) -> object:
+    """Let every position of a prediction count."""
+    if isinstance(tensor, tf.Tensor) and mask_of(tensor) is not None:
+        tensor._keras_mask = None
+    return tensor
 
 
 def replace_logits(tensor: tf.Tensor, logits: tf.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""All of a diagnosis: see, walk, merge, locate, rank."""
+"""All of a diagnosis: see, walk, merge, locate, prove, rank."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from trainobs.analysis import Case
 from trainobs.diagnosis._locate import located
 from trainobs.diagnosis._merge import Traces, merge, one_cut_is_one_finding, zeros_follow_the_cut
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._prove import prove
 from trainobs.diagnosis._rank import rank
 from trainobs.diagnosis._walk import Walk, see
 from trainobs.findings import Finding
@@ -53,9 +54,10 @@ def diagnose(case: Case) -> Diagnosis:
         direct = (*map(Origin, seen), *walk.from_suspects(seen))
         traces = merge(Traces(direct, walk.from_lost_gradients(), asking(case)), case)
     traces = one_cut_is_one_finding(zeros_follow_the_cut(located(traces, case), case), case)
+    traces, proofs = prove(traces, case)
     roots = traces.roots()
     mechanisms = {key: origin.mechanism for key, origin in roots.items()}
-    return Diagnosis(rank(traces, case), mechanisms, traces.walked)
+    return Diagnosis(rank(traces, case, proofs), mechanisms, traces.walked)
 
 
 def asking(case: Case) -> frozenset[str]:

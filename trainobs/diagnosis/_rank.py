@@ -3,51 +3,45 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
 
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.diagnosis._merge import Traces
 from trainobs.diagnosis._origin import Origin
+from trainobs.diagnosis._proof import Proof
+from trainobs.diagnosis._prove import Proofs
+from trainobs.diagnosis._severity import severity_of
 from trainobs.findings import Finding, ranked
-from trainobs.mechanisms import Mechanism, ranges
+from trainobs.mechanisms import ranges
 
 
-def rank(traces: Traces, case: Case) -> tuple[Finding, ...]:
+def rank(traces: Traces, case: Case, proofs: Proofs) -> tuple[Finding, ...]:
     """All findings, the worst first."""
-    return tuple(ranked(_finding(root, traces, case) for root in traces.roots().values()))
+    return tuple(
+        ranked(_finding(root, traces, case, proofs.get(root.key)) for root in traces.roots().values())
+    )
 
 
-def _finding(root: Origin, traces: Traces, case: Case) -> Finding:
+def _finding(root: Origin, traces: Traces, case: Case, proof: Proof | None) -> Finding:
     """What is said of one mechanism."""
     held = {weight: o for weight, origins in traces.walked.items() for o in origins if o.key == root.key}
     layers = dict.fromkeys(case.weights[weight].info.layer for weight in held)
     mechanism = root.mechanism
+    told = [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case), *_hidden(held, case)]
+    told += [proof.told] if proof is not None and proof.told else []
     return Finding(
-        severity=_severity(mechanism, layers, root in traces.direct, case),
+        severity=severity_of(root, traces, case),
         cause=mechanism.cause,
         layer=mechanism.layer,
         share=1.0 if mechanism.alone else _share(held, case),
         affects=tuple(layer for layer in layers if layer != mechanism.layer),
-        evidence=" ".join(
-            [mechanism.evidence(), *_in_time(held, case), *_over_determined(held, case), *_hidden(held, case)]
-        ),
+        evidence=" ".join(told),
         remedy=mechanism.advice(),
         value=mechanism.value,
         threshold=mechanism.threshold(case),
+        proved=None if proof is None else proof.proved,
     )
-
-
-def _severity(mechanism: Mechanism, held: Iterable[str], shows: bool, case: Case) -> str:
-    """Severity follows the symptom: a layer that learns next to nothing, or harm that shows by itself."""
-    if mechanism.only_informs:
-        return "info"
-    suffering = case.surely_suffering if mechanism.may_be_chance else case.suffering
-    suffers = not suffering.isdisjoint(held)
-    if suffers and mechanism.severity == "info":
-        return "error"
-    return mechanism.severity if suffers or shows or mechanism.always_harms else "info"
 
 
 def _share(held: dict[str, Origin], case: Case) -> float:

@@ -1,7 +1,8 @@
 """An explanation: tables and text about one batch, step or data set, made with pandas only.
 
-May import `errors`, `thresholds`, `findings`, `records`, `selection`, `statistics`, `analysis`, `mechanisms`
-and `diagnosis`; never `views`, `report` or anything behind them. In the order of the files:
+May import `errors`, `counterfactuals`, `thresholds`, `findings`, `records`, `selection`, `statistics`,
+`analysis`, `mechanisms` and `diagnosis`; never `views`, `report` or anything behind them. In the order of
+the files:
 
 1. `_facts` works out from statistics what all tables are read from, and asks for the diagnosis.
 2. `_layers` has a row per weight, with what `_next_gradient` says of the kernels behind it and the names

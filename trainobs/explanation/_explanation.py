@@ -7,6 +7,7 @@ import functools
 import pandas as pd
 
 from trainobs.analysis import TakeLook
+from trainobs.counterfactuals import TryOut
 from trainobs.diagnosis import Diagnosis
 from trainobs.explanation._facts import Facts
 from trainobs.explanation._findings import findings_table, findings_text, on_the_way
@@ -31,6 +32,8 @@ class Explanation(WeightTables):
         Which layers the tables show.
     take_look : callable, optional
         Takes a second look at the batch, where the diagnosis needs it.
+    try_out : callable, optional
+        Runs the batch with something changed, to prove findings.
 
     Raises
     ------
@@ -49,10 +52,11 @@ class Explanation(WeightTables):
         *,
         selection: Selection | None = None,
         take_look: TakeLook | None = None,
+        try_out: TryOut | None = None,
     ) -> None:
         self.statistics = statistics
         self.thresholds = thresholds
-        super().__init__(Facts(statistics, thresholds, selection or Selection(), take_look))
+        super().__init__(Facts(statistics, thresholds, selection or Selection(), take_look, try_out))
 
     @property
     def near_zero(self) -> NearZero:
@@ -152,8 +156,9 @@ class Explanation(WeightTables):
         -------
         pandas.DataFrame
             `severity`, `cause`, `layer`, `share` (of the model's weights), `affects` (tuple
-            of layer names), `evidence`, `remedy`; then `weight`, and `value` and `threshold` where one
-            figure decided.
+            of layer names), `evidence`, `remedy`; then `weight`, `value` and `threshold` where one
+            figure decided, and `proved`: True where a trial on the same batch brings the gradients back,
+            None where there was none.
         """
         return findings_table(self._facts.diagnosis.findings)
 

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 
 from trainobs.analysis import Case, Flow, SiteFigures, TakeLook, WeightFigures, WholeLayerFigures
+from trainobs.counterfactuals import TryOut
 from trainobs.diagnosis import Diagnosis, diagnose
 from trainobs.errors import InvalidArgument, NotRecorded
 from trainobs.selection import Selection
@@ -24,8 +25,9 @@ class Facts:
     thresholds : Thresholds
     selection : Selection
         Which weights the tables show.
-    take_look : callable, optional
-        Takes a second look at the batch, for the diagnosis; it is forgotten once that is made.
+    take_look, try_out : callable, optional
+        Takes a second look at the batch, and runs it with something changed, for the diagnosis; both are
+        forgotten once that is made.
 
     Raises
     ------
@@ -39,6 +41,7 @@ class Facts:
         thresholds: Thresholds,
         selection: Selection,
         take_look: TakeLook | None = None,
+        try_out: TryOut | None = None,
     ) -> None:
         if statistics.near_zero != thresholds.near_zero:
             raise InvalidArgument(
@@ -48,7 +51,7 @@ class Facts:
                 f'keep="tensors", which any thresholds can explain.'
             )
         self.statistics, self.thresholds, self._selection = statistics, thresholds, selection
-        self._take_look = take_look
+        self._take_look, self._try_out = take_look, try_out
 
     @functools.cached_property
     def gradient_scale(self) -> float:
@@ -70,9 +73,10 @@ class Facts:
     @functools.cached_property
     def diagnosis(self) -> Diagnosis:
         """What is wrong, and where each weight's gradient is lost."""
-        take_look, self._take_look = self._take_look, None  # with it, the model
+        take_look, try_out = self._take_look, self._try_out
+        self._take_look = self._try_out = None  # with them, the model
         with np.errstate(invalid="ignore", over="ignore"):
-            return diagnose(dataclasses.replace(self.case, take_look=take_look))
+            return diagnose(dataclasses.replace(self.case, take_look=take_look, try_out=try_out))
 
     @property
     def sites(self) -> dict[str, SiteFigures]:

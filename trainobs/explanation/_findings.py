@@ -10,7 +10,7 @@ import pandas as pd
 
 from trainobs.explanation._facts import Facts
 from trainobs.explanation._quiet import quiet_texts
-from trainobs.findings import COLUMNS, Finding
+from trainobs.findings import COLUMNS, DTYPES, Finding
 from trainobs.mechanisms import percent
 
 
@@ -18,7 +18,7 @@ def findings_table(findings: Sequence[Finding]) -> pd.DataFrame:
     """A row per finding, in their order."""
     rows = [{name: getattr(finding, name) for name in COLUMNS} for finding in findings]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({"share": float, "value": float, "threshold": float})
+    return table.astype(DTYPES)
 
 
 def on_the_way(findings: pd.DataFrame, facts: Facts) -> pd.DataFrame:
@@ -37,8 +37,10 @@ def findings_text(findings: Sequence[Finding], facts: Facts) -> str:
 
 
 def _paragraph(finding: Finding) -> str:
-    share = f" ({percent(finding.share)} of all weights)" if finding.share > 0 else ""
-    head = f"[{finding.severity}] {finding.cause} at {finding.layer}{share}"
+    told = [f"{percent(finding.share)} of all weights"] if finding.share > 0 else []
+    told += ["proved"] if finding.proved else []
+    besides = f" ({', '.join(told)})" if told else ""
+    head = f"[{finding.severity}] {finding.cause} at {finding.layer}{besides}"
     lines = [head, *_indented(finding.evidence)]
     if finding.affects:
         lines += _indented(f"Also held down by it: {', '.join(finding.affects)}.")

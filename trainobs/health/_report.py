@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from trainobs.findings import COLUMNS, SEVERITIES, Finding
+from trainobs.findings import COLUMNS, DTYPES, SEVERITIES, Finding
 from trainobs.health._figures import figures
 from trainobs.health._gradients import Moved
 from trainobs.health._measured import Measured
@@ -172,4 +172,4 @@ def report_of(
 def _table_of_findings(rows: list[Finding]) -> pd.DataFrame:
     """A row per finding; its columns have their types without a row too."""
     table = pd.DataFrame([vars(finding) for finding in rows], columns=list(COLUMNS))
-    return table.astype(dict.fromkeys(("share", "value", "threshold"), float))
+    return table.astype(DTYPES)

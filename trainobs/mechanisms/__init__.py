@@ -1,7 +1,7 @@
 """One file per cause: what shows it, how severe it is, what is said of it, and what may help.
 
-May import `errors`, `thresholds`, `activations`, `records`, `statistics` and `analysis`; never `diagnosis`,
-`explanation` or anything behind them.
+May import `errors`, `counterfactuals`, `thresholds`, `activations`, `records`, `statistics` and `analysis`;
+never `diagnosis`, `explanation` or anything behind them.
 
 `_mechanism` says what a mechanism is, and registers those that exist; `_off_units` is what the mechanisms of
 units that are off have in common. A new cause is one file that subclasses `Mechanism` (docs/extending).
@@ -13,6 +13,7 @@ from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._disconnected import Disconnected, NeverRead
 from trainobs.mechanisms._exploding import Exploding
 from trainobs.mechanisms._frozen import Frozen, GivenNothing, NothingTrained
+from trainobs.mechanisms._healthy import every_layer_standardised
 from trainobs.mechanisms._large_input import LargeInput
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._masked import (
@@ -41,6 +42,7 @@ from trainobs.mechanisms._straight import NoSecondDerivative
 from trainobs.mechanisms._symmetric import Symmetric
 from trainobs.mechanisms._underflow import Underflow
 from trainobs.mechanisms._unexplained import (
+    Refuted,
     Unexplained,
     UnexplainedLayer,
     UnexplainedWay,
@@ -96,6 +98,7 @@ __all__ = [
     "QuietOutput",
     "QuietPart",
     "ReadsNothingAtErrors",
+    "Refuted",
     "SaturatedActivation",
     "Silenced",
     "SomeWeightlessPositions",
@@ -117,6 +120,7 @@ __all__ = [
     "ZeroScale",
     "ZeroWeights",
     "are",
+    "every_layer_standardised",
     "everywhere",
     "forgotten_state",
     "levels_its_input",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 
 
@@ -40,3 +42,7 @@ class Cancellation(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Use a larger or more varied batch."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: on another batch they may not cancel."""
+        return Untried("whether terms cancel is a matter of the batch")

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import DATA, SCORES, Constant, Place
 
@@ -90,6 +91,10 @@ class ConstantOutput(Mechanism):
         if self.why == "single":
             return "Attend over more than one element, or leave the softmax, and what only it reads, out."
         return "Check the mask: leave more than one element of each row to attend to."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: there is nothing that could take part."""
+        return Untried("a softmax that is constant by what it is over can't be another one")
 
 
 def _is_single(case: Case, node: int) -> bool:

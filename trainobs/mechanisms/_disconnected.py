@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import Ending, Place
@@ -140,6 +141,10 @@ class Disconnected(Mechanism):
             return "Look for a product with zero, a mask, or a softmax over one element there."
         remove = "Remove what has no gradient: stop_gradient, argmax, rounding, casts to integers."
         return f"Call the layer on the way to the loss. {remove}" if self.where == "unseen" else remove
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: that the tape has no gradient needs no trial."""
+        return Untried("the tape itself has no gradient here")
 
 
 class NeverRead(Disconnected):

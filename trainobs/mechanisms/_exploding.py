@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._loud_loss import LoudLoss
 from trainobs.mechanisms._mechanism import Mechanism
 
@@ -116,6 +117,10 @@ class Exploding(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Clip gradients (clipnorm=1.0), scale the targets, or lower learning rate and weights."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no gradient is lost."""
+        return Untried("it speaks of gradients that are large, and none is lost by it")
 
 
 def _growth(case: Case, figures: SiteFigures) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import are, several
 
@@ -55,6 +56,10 @@ class Frozen(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Set `layer.trainable = True` and compile again, if it should learn."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: what is not trained has no gradient to compare."""
+        return Untried("what is not trained has no gradient")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._one_signed_input import OneSignedInput
@@ -53,6 +54,10 @@ class LargeInput(UnscaledInput):
             f"The input of {self.layer} has an rms of {self.input_rms:.3g}, where about 1 is expected, and "
             f"nothing normalises it: the gradient of this kernel is as much larger than the others."
         )
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no gradient is lost."""
+        return Untried("it speaks of gradients that are large, and none is lost by it")
 
 
 def _is_rescaled(case: Case, figures: SiteFigures) -> bool:

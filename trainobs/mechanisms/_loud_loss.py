@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._output_rules import broken_rule
 from trainobs.records import DATA
@@ -83,6 +84,10 @@ class LoudLoss(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Scale the targets to zero mean and unit variance, and scale the predictions back."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no gradient is lost."""
+        return Untried("it speaks of gradients that are large, and none is lost by it")
 
 
 def _is_explained(case: Case, output: OutputStatistics) -> bool:

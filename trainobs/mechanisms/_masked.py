@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import AllCounted, Counterfactual, LeftOut, Untried
 from trainobs.mechanisms._constant_output import ConstantOutput
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import percent
@@ -70,6 +71,10 @@ class Masked(Mechanism):
             return "Normalise over an axis of more than one element, or leave this layer out."
         return "Check the mask, or whatever this layer multiplies with."
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The layer hands on what it reads."""
+        return LeftOut(self.layer)
+
 
 @dataclasses.dataclass(frozen=True)
 class Silenced(Mechanism):
@@ -96,6 +101,10 @@ class Silenced(Mechanism):
     def advice(self) -> str:
         """The same in all cases."""
         return "Look at this line: a unit that is off at all positions, a mask of zeros, a clipped value."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: an operation inside of a layer can't be changed alone."""
+        return Untried("one operation inside of a layer can't be changed alone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +149,10 @@ class WeightlessPositions(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Check the sample weights, class weights or mask that the loss is given."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """All positions count."""
+        return AllCounted()
 
 
 class SomeWeightlessPositions(WeightlessPositions):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.errors import InvalidArgument
 
 #: Cause and layer.
@@ -90,6 +91,21 @@ class Mechanism(abc.ABC):
             Path of a weight that the mechanism keeps from learning; None where it shows by itself.
         """
         return self
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """What to change, and nothing else, so that the gradients come back if this is why they are lost.
+
+        Every mechanism that a finding is made of says it, or why nothing can be changed.
+
+        Parameters
+        ----------
+        case : Case
+        """
+        return Untried("it does not say what would have to be changed")
+
+    def instead(self, case: Case) -> Mechanism | None:
+        """The next candidate at the same place, if the counterfactual refutes this one."""
+        return None
 
     @property
     def key(self) -> Key:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import DATA, Place
 
@@ -89,6 +90,10 @@ class NonFinite(Mechanism):
                 "under a root, in a logarithm or a divisor, before tf.where chooses, too."
             )
         return "Look at this layer first: its data, its learning rate, logarithms and divisions."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: what NaN would have been is not known."""
+        return Untried("no gradient can be compared with NaN")
 
 
 def _forward(case: Case) -> Iterator[_Where]:

@@ -7,7 +7,9 @@ import dataclasses
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, NoisyInput, Untried
 from trainobs.mechanisms._dead_activation import DeadActivation
+from trainobs.mechanisms._healthy import standardised_at
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._off_units import rectifies
 from trainobs.mechanisms._words import several
@@ -103,6 +105,10 @@ class OffAtErrors(Mechanism):
         """How often units are on, and gradients arrive."""
         return f"on at {self.on:.2g} of all positions, gradients at {self.arrives:.2g}, both {self._at_both}"
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Units get values of zero mean and unit variance."""
+        return standardised_at(case, self.layer)
+
 
 @dataclasses.dataclass(frozen=True)
 class ReadsNothingAtErrors(Mechanism):
@@ -135,6 +141,10 @@ class ReadsNothingAtErrors(Mechanism):
     def advice(self) -> str:
         """The same in all cases."""
         return "Check the data: where predictions are wrong, these inputs say nothing."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The layer reads values of unit size everywhere."""
+        return NoisyInput(self.layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,3 +193,7 @@ class FiresOnNothing(Mechanism):
     def advice(self) -> str:
         """The same in all cases."""
         return "Re-initialise the layer (He), and scale what it reads to zero mean."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Units get values of zero mean and unit variance."""
+        return standardised_at(case, self.layer)

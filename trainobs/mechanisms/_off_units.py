@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, StandardisedPreactivation, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import counted, percent, several
 
@@ -97,6 +98,15 @@ class OffUnits(Mechanism):
         if self.dead:
             return f"{counted(self.dead)} of {several(self.units, 'unit')}, {where}"
         return f"{percent(self.off)} of the values, {where}"
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Values of zero mean and unit variance; of a recurrent layer, in all gates that are off."""
+        sites = [site for site in case.sites.values() if site.info.layer == self.layer]
+        same = [site.info for site in sites if site.info.part == self.part]
+        applies = same[0].activation.layer if same else self.layer
+        off = [self.part, *(site.info.part for site in sites if type(self).holds(case, site))]
+        gates = dict.fromkeys(part.removesuffix(", recurrent") for part in off if self.part and part)
+        return StandardisedPreactivation(applies, tuple(gates))
 
 
 def rectifies(case: Case, figures: SiteFigures) -> bool:

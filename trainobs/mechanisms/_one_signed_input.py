@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, ShiftedInput, Untried
 from trainobs.mechanisms._off_units import OffUnits, rectifies
 from trainobs.mechanisms._words import are, everywhere, part_of, percent
 
@@ -116,6 +117,10 @@ class OneSignedInput(OffUnits):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Subtract the mean of the inputs, and divide by their deviation (keras.layers.Normalization)."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The data has a mean of zero."""
+        return ShiftedInput(self.layer)
 
 
 def _reads_data(case: Case, figures: SiteFigures) -> bool:

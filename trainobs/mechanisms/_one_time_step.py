@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 
 
@@ -49,3 +50,7 @@ class OneTimeStep(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "If the data is a sequence, put time on axis 1; else a Dense layer does the same."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: there is one time step."""
+        return Untried("there is no other time step")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, LogitsRead, SquaredError, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._output_rules import PROBABILITIES, Broken, Targets, broken_rule
 from trainobs.records import DATA, NodeRecord
@@ -99,6 +100,11 @@ class OutputMismatch(Mechanism):
             return f"Use {self.classes} softmax units with sparse_categorical_crossentropy."
         return "Use one sigmoid unit with binary_crossentropy (or two softmax units)."
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """A loss that fits: it reads logits, or is the squared error of a linear output."""
+        by_logits = self.rule in ("clipped", "cut", "sigmoid", "logits")
+        return LogitsRead(self.layer) if by_logits else SquaredError(self.layer)
+
 
 class MisreadOutput(OutputMismatch):
     """Predictions are not what the loss makes of them (see `OutputMismatch`)."""
@@ -129,6 +135,10 @@ class BrokenOutput(OutputMismatch):
     def does(cls, broken: Broken) -> bool:
         """The loss is NaN."""
         return broken.breaks
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: what NaN would have been is not known."""
+        return Untried("no gradient can be compared with NaN")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +196,10 @@ class AppliedTwice(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Leave one of the two out: the activation, or from_logits=True."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The loss reads what is before the activation."""
+        return LogitsRead(self.layer)
 
 
 def _activation_before(case: Case, record: NodeRecord) -> str:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
+from trainobs.mechanisms._healthy import fresh_weights
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import several
 from trainobs.records import DATA, Place
@@ -92,6 +94,10 @@ class PenaltyDominates(Mechanism):
         """What to try first, in all cases."""
         return "Make the penalty smaller (of an L2 penalty, 1e-4 is usual), or leave it out."
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no gradient is lost."""
+        return Untried("it outweighs what the data says, and keeps no gradient near zero")
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldSmall(PenaltyDominates):
@@ -137,6 +143,10 @@ class HeldSmall(PenaltyDominates):
             f"scale is {self.healthy_weight:.2g}: there its gradient would have a norm of "
             f"{self.penalty:.2g}, where {self.healthy:.2g} is that of a healthy one."
         )
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The kernel is as large as it would be without the penalty."""
+        return fresh_weights(case, self.layer, "kernel")
 
 
 @dataclasses.dataclass(frozen=True)

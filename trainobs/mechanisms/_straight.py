@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import Case
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.records import Place
 
@@ -62,3 +63,7 @@ class NoSecondDerivative(Mechanism):
     def advice(self) -> str:
         """The same in all cases."""
         return "Use activations that are smooth: tanh, softplus, silu, a sine."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: another activation would be another loss."""
+        return Untried("another activation would make another loss")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
+from trainobs.mechanisms._healthy import fresh_weights
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import counted
 
@@ -124,6 +126,10 @@ class Symmetric(Mechanism):
     def advice(self) -> str:
         """What to try first, as for a kernel of zeros."""
         return "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Units differ."""
+        return fresh_weights(case, self.layer, "kernel")
 
 
 def _has_equal_weights(figures: SiteFigures) -> bool:

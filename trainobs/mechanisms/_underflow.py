@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainobs.analysis import LOSS, Case, FromTheEnd, SiteFigures, Way
+from trainobs.counterfactuals import Counterfactual, ScaledLoss, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import percent
 
@@ -91,3 +92,7 @@ class Underflow(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Use loss scaling (keras.optimizers.LossScaleOptimizer), or mixed_bfloat16."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The loss is scaled, and gradients are scaled back."""
+        return ScaledLoss()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._disconnected import Disconnected
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
@@ -25,9 +26,11 @@ class Unexplained(Mechanism):
     When: the terms of a weight do not add up to its gradient (`residual`), and neither an inner tape (a
     gradient penalty) nor half precision that flushes them is why; or gradients of a layer of unknown kind are
     near zero, though live values and gradients arrive at it; or nothing that was measured on the way from the
-    loss to a weight takes the gradient that is missing there.
+    loss to a weight takes the gradient that is missing there; or a trial refutes what it looked
+    like.
 
-    Where: the layer, with the residual; docs/extending/layer_kind.md makes a kind known.
+    Where: the layer, with the residual, or with all that was seen; docs/extending/layer_kind.md makes a kind
+    known.
 
     Parameters
     ----------
@@ -92,6 +95,10 @@ class Unexplained(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return _ADVICE
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no cause is named."""
+        return Untried("no cause is named that could be changed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +174,10 @@ class UnexplainedLayer(Mechanism):
         """What to try first, in all cases."""
         return _ADVICE
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no cause is named."""
+        return Untried("no cause is named that could be changed")
+
 
 class UnexplainedWay(UnexplainedLayer):
     """Next to no gradient arrives at a layer, and nothing that was measured takes it (see `Unexplained`)."""
@@ -177,3 +188,44 @@ class UnexplainedWay(UnexplainedLayer):
             f"Next to no gradient arrives at the weights of {self.layer}, though nothing that was measured "
             f"between them and the loss takes it."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Refuted(Mechanism):
+    """What a trial on the batch has refuted, and nothing else was found (see `Unexplained`).
+
+    Parameters
+    ----------
+    suspected : str
+        The cause that it looked like.
+    shown : str
+        What showed it.
+    told : str
+        What the trial said.
+    """
+
+    suspected: str
+    shown: str
+    told: str
+
+    cause = "unexplained"
+
+    @property
+    def severity(self) -> str:
+        """See `Unexplained`."""
+        return "warning"
+
+    def evidence(self) -> str:
+        """All that is known."""
+        return (
+            f"What keeps these gradients near zero was not found. It looked like {self.suspected}, which a "
+            f"trial on this batch refutes. {self.told} What was seen: {self.shown}"
+        )
+
+    def advice(self) -> str:
+        """What to look at."""
+        return "Look at what was seen, but don't expect the gradients back from mending only that."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: no cause is named."""
+        return Untried("no cause is named that could be changed")

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
-from trainobs.mechanisms._off_units import OffUnits
+from trainobs.counterfactuals import Counterfactual, ScaledInput, Untried
+from trainobs.mechanisms._dead_activation import DeadActivation
+from trainobs.mechanisms._mechanism import Mechanism
+from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._words import percent
 
 
@@ -62,6 +66,18 @@ class UnscaledInput(OffUnits):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Scale the inputs to zero mean and unit variance (keras.layers.Normalization)."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The data has unit size."""
+        return ScaledInput(self.layer)
+
+    def instead(self, case: Case) -> Mechanism | None:
+        """The units are off, whatever the scale of the data."""
+        sites = (site for site in case.sites.values() if site.info.layer == self.layer)
+        site = next((site for site in sites if site.carries), None)
+        if site is None:
+            return None
+        return (DeadActivation if rectifies(case, site) else SaturatedActivation).of(case, site)
 
 
 def reads_large_data(case: Case, figures: SiteFigures) -> bool:

@@ -6,6 +6,8 @@ import dataclasses
 import math
 
 from trainobs.analysis import Case, Decay, SiteFigures
+from trainobs.counterfactuals import Counterfactual, PassedOn, Untried
+from trainobs.mechanisms._healthy import every_layer_standardised, fresh_weights
 from trainobs.mechanisms._masked import of_zeros
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import several
@@ -119,6 +121,10 @@ class VanishingGradient(Mechanism):
         by = f", by the {'slopes' if self.by_slopes else 'kernels'}" if self._shrinks else ""
         return f"to {self.mean_gain:.2g} per layer over {several(self.layers, 'layer')}{by}"
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Every layer gives its activation values of unit size."""
+        return every_layer_standardised(case)
+
 
 @dataclasses.dataclass(frozen=True)
 class VanishingAtNode(Mechanism):
@@ -181,6 +187,10 @@ class VanishingAtNode(Mechanism):
         """What to try first, in all cases."""
         return _SCALE
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The node passes on all of the gradient."""
+        return PassedOn(self.layer)
+
 
 @dataclasses.dataclass(frozen=True)
 class VanishingSignal(Mechanism):
@@ -238,6 +248,12 @@ class VanishingSignal(Mechanism):
     def advice(self) -> str:
         """For a table, scale what it gives."""
         return _SCALE if self.role == "table" else _INITIALISE
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """Every layer gives its activation values of unit size; a table has some."""
+        if self.role == "table":
+            return fresh_weights(case, self.layer, "table")
+        return every_layer_standardised(case)
 
 
 def sufficient_powers(case: Case) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from trainobs.analysis import Case, WholeLayerFigures
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 
 
@@ -48,6 +49,10 @@ class WaitingWeight(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Nothing, if it was made so (adapters of low rank, say): look again after some steps."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: it is no fault."""
+        return Untried("it is made so, and will grow by itself")
 
 
 def _multiplies(factor: tuple[int, ...], weight: tuple[int, ...]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainobs.analysis import Case, Chance, SiteFigures
+from trainobs.counterfactuals import Counterfactual, NoisyInput, Untried
 from trainobs.mechanisms._masked import Masked
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._words import are, everywhere, part_of, percent, ranges, several
@@ -134,6 +135,12 @@ class ZeroInput(Mechanism):
         """What to try first, in all cases."""
         return _ADVICE
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The layer reads values of unit size."""
+        if self.multiplied_by:
+            return Untried("what one weight of a layer multiplies can't be changed alone")
+        return NoisyInput(self.layer)
+
 
 @dataclasses.dataclass(frozen=True)
 class ZeroLayerInput(Mechanism):
@@ -153,6 +160,10 @@ class ZeroLayerInput(Mechanism):
     def advice(self) -> str:
         """What to try first, as for a layer of known kind."""
         return _ADVICE
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """As of a layer of known kind."""
+        return NoisyInput(self.layer)
 
 
 def _made_by_layer(mechanism: Mechanism, case: Case) -> Mechanism:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from trainobs.analysis import LOSS, Case, Edge
+from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.mechanisms._mechanism import Mechanism
 from trainobs.mechanisms._penalty import InnerTermDominates
 from trainobs.records import DATA
@@ -138,6 +139,10 @@ class ZeroLossGradient(Mechanism):
             return "Check the head: its activation, the loss, and the scale of the targets."
         return "If the loss is as low as it should be, training is done; else check the head."
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: there is no other loss."""
+        return Untried("a loss that has nothing to say can't be made to")
+
 
 def _output_of(case: Case, layer: str) -> OutputStatistics | None:
     """The output that a layer makes."""
@@ -193,6 +198,10 @@ class QuietOutput(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Check loss_weights: this output's loss counts next to nothing."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """None: how the loss weights its parts is the user's choice."""
+        return Untried("how a loss weights its parts was chosen")
 
 
 class QuietPart(QuietOutput):

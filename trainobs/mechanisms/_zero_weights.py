@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
+from trainobs.counterfactuals import Counterfactual, Ones, Untried
+from trainobs.mechanisms._healthy import fresh_weights
 from trainobs.mechanisms._mechanism import Mechanism
 
 
@@ -80,6 +82,10 @@ class ZeroWeights(Mechanism):
         own = "Initialise the kernel at random (He for ReLU-like, Glorot for tanh and sigmoid)."
         return waits * self.learns + own
 
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The weights have a healthy size."""
+        return fresh_weights(case, self.layer, self.role)
+
 
 @dataclasses.dataclass(frozen=True)
 class ZeroScale(Mechanism):
@@ -137,6 +143,12 @@ class ZeroScale(Mechanism):
     def advice(self) -> str:
         """What to try first, in all cases."""
         return "Initialise the scale with ones."
+
+    def counterfactual(self, case: Case) -> Counterfactual | Untried:
+        """The scale is 1."""
+        infos = (site.info for site in case.sites.values() if site.info.layer == self.layer)
+        named = [info.weight for info in infos if info.weight.rsplit("/", 1)[-1] == self.scale]
+        return Ones(self.layer, named[0]) if named else Untried(f"{self.layer} has no {self.scale}")
 
 
 def weights_at_fault(case: Case, figures: SiteFigures) -> ZeroWeights | None:

@@ -101,6 +101,9 @@ class Thresholds:
     pinv_trust : float, default 0.75
         With backprop by pseudo-inverse: rank/n from which "no gradient arrives" is believed (the
         expected relative error is then at most √(1 − 0.75) = 0.5).
+    returned : float, default 0.5
+        A cause is proved if at least this part of the near-zero gradients that it is said to hold comes back
+        on the same batch without it: then more of them hang on it than on all else.
     flushed : float, default 0.5
         Half precision loses a layer's gradients when more of them than this are flushed to zero: those
         that are left are too few to train it (as for dead units).
@@ -192,6 +195,7 @@ class Thresholds:
     residual: float = 1e-4
     residual_half: float = 1e-2
     pinv_trust: float = 0.75
+    returned: float = 0.5
     flushed: float = 0.5
     vanishing: float = 1e-7
     vanishing_of: str = "norm"

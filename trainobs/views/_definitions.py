@@ -14,6 +14,7 @@ MEANINGS: dict[Cause, str] = {
     Cause.INPUT_ACTIVATION_BACKPROP: "All three together, and no two of them.",
     Cause.CANCELLATION: "The terms are large, but cancel in the sum.",
 }
+PROVED = "Tried on the same batch: with this changed, and nothing else, the gradients come back."
 DEFINITIONS = (
     (
         "near zero",
@@ -31,6 +32,7 @@ DEFINITIONS = (
     ("p_…", "Fraction of the terms in which a factor is near zero."),
     ("dead unit", "Off at all positions of the data; common over one batch in healthy networks."),
     ("gain", "Size of the gradient that a node passes on over the size of what arrives."),
+    ("proved", PROVED),
     (
         "residual",
         "Distance of the terms' sum from the measured gradient, relative: 0 where the layer is understood.",

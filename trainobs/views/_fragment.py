@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from trainobs.analysis import Cause
+from trainobs.views._definitions import PROVED
 from trainobs.views._labels import kernel_labels, percent, shape_text, words
 from trainobs.views._palette import COLOURS, COLUMNS, LABELS, SEVERITIES
 from trainobs.views._templates import rendered
@@ -39,6 +40,7 @@ def fragment(report: Explanation) -> str:
         thresholds=report.thresholds_text,
         findings=[_card(finding, report) for _, finding in report.findings.iterrows()],
         shown=_CARDS,
+        proved_means=PROVED,
         fine=_FINE,
         kernels=_kernels(report),
         legend=_legend(report),
@@ -54,6 +56,7 @@ def _card(finding: pd.Series, report: Explanation) -> dict[str, str]:
         "cause": words(finding["cause"]),
         "layer": finding["layer"],
         "share": percent(finding["share"]) if finding["share"] > 0 else "",
+        "proved": "proved" if finding["proved"] else "",
         "evidence": finding["evidence"],
         "affects": affects,
         "chain": _example(finding, report),

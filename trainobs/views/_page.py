@@ -112,6 +112,8 @@ def _cell(value: Cell) -> dict[str, str]:
     if isinstance(value, tuple):
         text = _tuple_text(value)
         return {"text": text, "kind": "text" if len(text) > 40 else ""}
+    if isinstance(value, bool):
+        return {"text": "yes" if value else "no", "kind": ""}
     if pd.isna(value):
         return {"text": NOTHING, "kind": "number"}
     if isinstance(value, numbers.Real):

@@ -115,7 +115,7 @@ class Watching:
         for layer in (self._model, *nodes_of(self._model)):
             yield layer, "call", functools.partial(self._call, layer.name)
         for optimizer in optimizers_of(self._model):
-            yield optimizer, "apply", _nothing
+            yield optimizer, "apply", nothing
         yield tf.GradientTape, "__init__", _persistent
         yield tf.GradientTape, "__enter__", self._enter_tape
         yield tf.GradientTape, "__exit__", self._exit_tape
@@ -166,7 +166,7 @@ class Watching:
         of_weights = {id(weights[id(s)]): gradient for s, gradient in named if id(s) in weights}
         asked = {id(weights[id(source)]): source for source in own if id(source) in weights}
         self.passes.append(Pass(operations, target, gradients, of_weights, asked, tape))
-        return tf.nest.pack_sequence_as(sources, _connected(own, found, unconnected_gradients))
+        return tf.nest.pack_sequence_as(sources, connected(own, found, unconnected_gradients))
 
     # ---- operations --------------------------------------------------------------------------
 
@@ -235,11 +235,11 @@ def _persistent(original: Original, tape: tf.GradientTape, persistent: bool = Fa
     original(tape, persistent=True, **options)
 
 
-def _nothing(*args: object, **kwargs: object) -> None:
+def nothing(*args: object, **kwargs: object) -> None:
     """In place of an update."""
 
 
-def _connected(
+def connected(
     sources: list[tf.Tensor], found: list[tf.Tensor | None], unconnected: tf.UnconnectedGradients
 ) -> list[tf.Tensor | None]:
     """What the user asked for: zeros for None, if they want them."""

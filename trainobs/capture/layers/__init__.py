@@ -27,6 +27,7 @@ from trainobs.capture.layers._sites import (
     projects_keys,
 )
 from trainobs.capture.layers._slope import slope_of
+from trainobs.capture.layers.recurrent import cells_of, gate_calls, is_recurrent
 
 __all__ = [
     "KINDS",
@@ -38,10 +39,13 @@ __all__ = [
     "Units",
     "activation_of",
     "can_cut_gradient",
+    "cells_of",
+    "gate_calls",
     "has_activation",
     "is_activation",
     "is_attention",
     "is_normalisation",
+    "is_recurrent",
     "keeps_shape",
     "kind_of",
     "normalises",

@@ -10,6 +10,7 @@ says what is missing before anything is traced.
 """
 
 from trainobs.capture.step._batch import BatchCapture, capture_batch, prepared, state_restored
+from trainobs.capture.step._keeping import penalty_gradient
 from trainobs.capture.step._parts_of_models import nodes_of, optimizers_of, updating_optimizer
 from trainobs.capture.step._readiness import check_model, check_weights
 from trainobs.capture.step._replacing import replaced
@@ -29,6 +30,7 @@ __all__ = [
     "check_weights",
     "nodes_of",
     "optimizers_of",
+    "penalty_gradient",
     "prepared",
     "replaced",
     "state_restored",

@@ -7,6 +7,7 @@ compiles it), `_all_steps` computes all steps from them, `_gates` says what each
 `_recurrent` is the kind that the registry knows.
 """
 
+from trainobs.capture.layers.recurrent._cells import cells_of, gate_calls, is_recurrent
 from trainobs.capture.layers.recurrent._recurrent import RecurrentKind
 
-__all__ = ["RecurrentKind"]
+__all__ = ["RecurrentKind", "cells_of", "gate_calls", "is_recurrent"]

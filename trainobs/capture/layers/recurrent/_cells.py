@@ -98,6 +98,19 @@ def gates_of(layer: keras.layers.RNN) -> list[tuple[int, str]]:
     return [(cell, gate) for cell, kind in kinds if kind is not None for gate in kind.gates]
 
 
+def named(gate: str, cell: int) -> str:
+    """What a gate of a cell is called."""
+    return " ".join(filter(None, (f"cell {cell + 1}" if cell else "", gate or "units")))
+
+
+def gate_calls(layer: keras.layers.RNN, cell: int) -> list[tuple[str, str | None]]:
+    """The functions that a time step of a cell calls, in this order, each with its gate."""
+    kind = cell_kind(cells_of(layer)[cell])
+    calls = () if kind is None else kind.calls
+    gates = () if kind is None else kind.gates
+    return [(name, None if gate is None else named(gates[gate], cell)) for name, gate in calls]
+
+
 def variables_of(layer: keras.layers.RNN) -> list[keras.Variable]:
     """Every variable that a call of the layer reads.
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture.layers._kind import Array, Call, Kind, Part, Units
-from trainobs.capture.layers.recurrent._cells import gates_of, is_recurrent, variables_of
+from trainobs.capture.layers.recurrent._cells import gates_of, is_recurrent, named, variables_of
 from trainobs.capture.layers.recurrent._gates import GatePart
 from trainobs.capture.layers.recurrent._replay import replay
 from trainobs.linear_ops import DenseOp, LinearOp, bias_op
@@ -47,7 +47,7 @@ class RecurrentKind(Kind):
         return found | {f"variable {k}": tf.convert_to_tensor(v) for k, v in states.items()}
 
     def stages_of(self, layer: keras.layers.RNN) -> tuple[str, ...]:
-        return tuple(_named(gate, cell) for cell, gate in gates_of(layer))
+        return tuple(named(gate, cell) for cell, gate in gates_of(layer))
 
     def parts(self, call: Call) -> list[Part]:
         operands, weights = call.operands, call.weights
@@ -69,17 +69,13 @@ class RecurrentKind(Kind):
         return [_part(gate, stages, units, weights) for gate in ordered]
 
 
-def _named(gate: str, cell: int) -> str:
-    return " ".join(filter(None, (f"cell {cell + 1}" if cell else "", gate or "units")))
-
-
 def _part(
     gate: GatePart, stages: tuple[str, ...], units: dict[int, Units], weights: dict[str, Array | None]
 ) -> Part:
     shape, op = gate.preactivation.shape, _op(gate)
     if id(gate.slope) not in units:  # the parts of a gate share them, and so their sums
         units[id(gate.slope)] = _units(gate, weights)
-    stage = _named(gate.gate, gate.cell)
+    stage = named(gate.gate, gate.cell)
     row = () if gate.bias_row is None or gate.role != "bias" else (gate.bias_row,)
     recurrent = ", recurrent" if row == (1,) else ""
     return Part(
