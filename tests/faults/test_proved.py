@@ -110,7 +110,7 @@ def test_a_proved_finding_says_what_was_done():
     assert finding["proved"] is True
     assert "With the preactivation of h2 standardised, " in finding["evidence"]
     assert "of these gradients return" in finding["evidence"]
-    assert "[error] dead_activation at h2 (100% of all weights, proved)" in repr(report)
+    assert "[error] dead_activation at h2 (more than 99% of all weights, proved)" in repr(report)
     assert ">proved</span>" in report._repr_html_()
 
 
@@ -200,7 +200,7 @@ def test_what_cant_be_changed_says_why():
     x, y = batch()
     finding = trainobs.explain_near_zero_gradients(model, x, y[:, None]).findings.iloc[0]
     assert (finding.cause, finding.proved) == ("disconnected", None)
-    assert finding.evidence.endswith("Not proved: the tape itself has no gradient here.")
+    assert finding.evidence.endswith("Not tried: the tape itself has no gradient here.")
 
 
 def test_a_healthy_model_is_not_run_again(monkeypatch):

@@ -82,6 +82,25 @@ def test_fresh_small_nets_raise_no_alarm(units, samples, depth):
     assert {severity for severity, _, _ in found} <= {"info"}, found
 
 
+def test_rows_that_are_all_the_same_say_it_once():
+    """A fresh net over 512 copies of one row: half of its units are off, and more rows would say no more."""
+    rows = np.repeat(np.random.default_rng(0).normal(size=(1, 10)), 512, axis=0)
+    rng = np.random.default_rng(1)
+    first, last = _glorot(rng, 10, 32, "relu"), _glorot(rng, 32, 1, "linear")
+    found = told(step(rows, first, last))
+    assert {severity for severity, _, _ in found} <= {"info"}, found
+
+
+def test_how_many_rows_differ_is_said():
+    """With a kernel all of whose few units are off, by its weights, over copies of one row."""
+    rows = np.ones((64, 8))
+    off = Dense(np.float32(-0.5) - np.eye(8, 4, dtype=np.float32), "relu")
+    found = diagnose(case_of(step(rows, off, Dense(np.ones((4, 1), np.float32), "linear")))).findings
+    dead = next(f for f in found if f.cause == "dead_activation")
+    assert dead.severity == "info" and "the same at all of them" in dead.evidence
+    assert "12 different positions would show it" in dead.evidence
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_one_sample_of_seed_003(seed):
     """The sigmoid net is the one with the problem; the ReLU net is fresh and healthy."""

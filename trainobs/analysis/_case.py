@@ -110,8 +110,8 @@ class Case:
 
     @property
     def fewest_positions(self) -> float:
-        """Of all layers with rectifying units."""
-        return min((figures.unit_positions for figures in self._rectifying), default=math.inf)
+        """Of all layers with rectifying units; positions that read the same count once."""
+        return min((figures.distinct_positions for figures in self._rectifying), default=math.inf)
 
     @functools.cached_property
     def _rectifying(self) -> list[SiteFigures]:

@@ -10,6 +10,9 @@ import numpy as np
 from trainobs.analysis._weight_figures import Array
 from trainobs.statistics import SiteStatistics
 
+#: Of the mean square of n values that are the same, E(a²) − E(a)² is less than n · 2⁻⁵².
+_ROUNDING = 1e-9
+
 
 class InputFigures:
     """The input channels of one kernel; all arrays have shape (channels,).
@@ -52,6 +55,12 @@ class InputFigures:
         square = self.channel_rms**2
         variance = np.maximum(square - self.mean**2, 0)
         return np.sqrt(np.where(variance > self._rtol**2 * square, variance, 0))
+
+    @property
+    def vary(self) -> bool:
+        """Whether any channel has values that differ by more than rounding leaves of sums in float64."""
+        square = self.channel_rms**2
+        return bool(np.any(square - self.mean**2 > _ROUNDING * square))
 
     @property
     def one_signed(self) -> Array:

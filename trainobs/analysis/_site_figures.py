@@ -91,6 +91,11 @@ class SiteFigures(GradientFigures):
         return self.off_units.positions
 
     @property
+    def distinct_positions(self) -> float:
+        """Positions of the units; a single one where all of them read the same."""
+        return self.unit_positions if self.inputs.vary else min(self.unit_positions, 1.0)
+
+    @property
     def off_fraction(self) -> float:
         """Part of the (position, unit) pairs that are off."""
         return self.off_units.fraction

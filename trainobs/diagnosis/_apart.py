@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from trainobs.analysis import Case, Cause, SiteFigures
 from trainobs.diagnosis._factors import is_joint
-from trainobs.mechanisms import FiresOnNothing, Mechanism, OffAtErrors, ReadsNothingAtErrors, rectifies
+from trainobs.mechanisms import (
+    FiresOnNothing,
+    Mechanism,
+    OffAtErrors,
+    ReadsNothingAtErrors,
+    forgotten_state,
+    rectifies,
+)
 
 _PAIRS = (Cause.ACTIVATION_BACKPROP, Cause.INPUT_BACKPROP, Cause.INPUT_ACTIVATION)
 
@@ -25,5 +32,8 @@ def never_together(case: Case, figures: SiteFigures) -> Mechanism | None:
         return FiresOnNothing.at(figures) if apart else None
     if parts["p_input"] + parts["p_backprop"] < 1:
         return None
+    forgotten = forgotten_state(case, figures.info.node)
+    if forgotten is not None:  # what is read early never meets an error that comes late
+        return forgotten
     makers = (OffAtErrors.at(case, maker) for maker in case.flow.upstream_sites(figures.info.node))
     return next((maker for maker in makers if maker is not None), ReadsNothingAtErrors.at(figures))

@@ -58,11 +58,11 @@ class Judge:
         """
         change = mechanism.counterfactual(self._case)
         if isinstance(change, Untried):
-            return _untold(change)
+            return _untried(change.reason)
         if mechanism.explains_output and self._case.loss_is_silent:
             return self._of_silent_loss(change)
         if not held:
-            return _untold(Untried("it keeps less than half of the gradients of any layer near zero"))
+            return _untried("it keeps less than half of the gradients of any layer near zero")
         others = tuple(other for other in others if other != change)
         own = {
             key: part for key, part in held.items() if self._case.weights[key].info.layer == mechanism.layer
@@ -124,6 +124,10 @@ class Judge:
         if max(alone, together - without) >= self._enough**2 * most:
             return _untold(Untried(f"{told[0].lower()}{told[1:]}, of the {most:.0%} that can on this batch"))
         return Proof(False, f"{told}.")
+
+
+def _untried(reason: str) -> Proof:
+    return Proof(None, f"Not tried: {reason}.")
 
 
 def _untold(untried: Untried) -> Proof:

@@ -52,10 +52,11 @@ def _share(held: dict[str, Origin], case: Case) -> float:
 
 
 def _in_time(held: dict[str, Origin], case: Case) -> list[str]:
-    """Which gates of recurrent layers a mechanism concerns, and at which time steps."""
-    sites = [case.sites[weight] for weight in held if weight in case.sites]
-    gates = [_gate(site) for site in sites if site.steps and site.info.role == "kernel"]
-    return [f"Near-zero gradients: {'; '.join(gates)}."] if gates else []
+    """Which gates of recurrent layers a mechanism concerns, and at which time steps; not of whole layers."""
+    gates = [site for site in case.sites.values() if site.steps and site.info.role == "kernel"]
+    live = {site.info.layer for site in gates if site.info.key not in held or not np.all(site.step_near_zero)}
+    told = [_gate(site) for site in gates if site.info.key in held and site.info.layer in live]
+    return [f"Near-zero gradients: {'; '.join(told)}."] if told else []
 
 
 def _gate(figures: SiteFigures) -> str:

@@ -45,8 +45,9 @@ def _quiet(figures: SiteFigures) -> str:
 def _too_few(quiet: list[SiteFigures], facts: Facts) -> list[str]:
     """How many positions it takes to tell units that are off from dead ones, where there are fewer."""
     chance = facts.case.chance
-    few = [f for f in quiet if np.any(f.dead) and not chance.is_enough(f.unit_positions)]
-    return [f"To tell a dead unit from chance takes {several(chance.positions, 'position')}."] if few else []
+    few = [f for f in quiet if np.any(f.dead) and not chance.is_enough(f.distinct_positions)]
+    needed = several(chance.positions, "different position")
+    return [f"To tell a dead unit from chance takes {needed}."] if few else []
 
 
 def _why_no_fault(facts: Facts) -> str:

@@ -53,7 +53,7 @@ def with_activations(
 
 
 class _Fires(NamedTuple):
-    """Which rectifying units are dead, shape (j,), over at least how many positions."""
+    """Which rectifying units are dead, shape (j,), over at least how many positions that differ."""
 
     dead: Array
     positions: int
@@ -70,12 +70,20 @@ def _fires(sites: Sequence[SiteRecord], thresholds: Thresholds) -> _Fires:
 
 def _of_part(calls: Sequence[SiteRecord], atol: float, activity: float) -> _Fires:
     """Dead is what is on at no more than this share of the positions of all calls."""
-    live = positions = 0
+    live = positions = distinct = 0
     for site in calls:
         off = np.asarray(site.op.canonical_units(_off(site, atol)))
         off = off.reshape(-1, off.shape[-1])
         live, positions = live + np.sum(~off, axis=0), positions + off.shape[0]
-    return _Fires(np.asarray(live <= activity * positions), positions)
+        distinct += 1 if _reads_the_same(site) else off.shape[0]
+    return _Fires(np.asarray(live <= activity * positions), distinct)
+
+
+def _reads_the_same(site: SiteRecord) -> bool:
+    """Whether what a kernel multiplies is the same at all positions."""
+    channels = np.asarray(site.op.canonical_input(site.input))
+    rows = channels.reshape(-1, channels.shape[-1])
+    return bool(np.all(rows == rows[:1]))
 
 
 def _saturated(sites: Sequence[SiteRecord], atol: float) -> float:

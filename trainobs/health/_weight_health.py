@@ -54,7 +54,7 @@ class WeightHealth:
     dead_units, saturated, activation_mean, activation_std : float
         Of the activation behind it; said by one weight of a layer, its kernel.
     rectifying, positions : int
-        How many units this activation rectifies, over how many positions.
+        How many units this activation rectifies, over how many positions: one, where all read the same.
     shift : float
         How far the layer's activations have moved since the check before.
     """

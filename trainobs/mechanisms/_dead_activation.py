@@ -35,8 +35,8 @@ class DeadActivation(OffUnits):
 
     Parameters
     ----------
-    doubt : {"", "positions", "units"}
-        Of what there are so few that it may be chance.
+    doubt : {"", "positions", "alike", "units"}
+        Of what there are so few that it may be chance: positions, or positions that are not alike, or units.
     needed : int
         Positions from which on a unit that is off at all of them is dead.
     """
@@ -77,7 +77,9 @@ class DeadActivation(OffUnits):
         dead = super().of(case, figures)
         if figures.off_by("bias") >= case.thresholds.firing and cls.pushed_off(case, figures):
             return dead
-        doubt = case.chance.doubt(dead.dead, dead.units, dead.positions)
+        doubt: str = case.chance.doubt(dead.dead, dead.units, figures.distinct_positions)
+        if doubt == "positions" and case.chance.is_enough(dead.positions):
+            doubt = "alike"
         by_bias = dead.reason == "bias" and doubt == "units"
         return dataclasses.replace(dead, doubt="" if by_bias else doubt, needed=case.chance.positions)
 
@@ -126,6 +128,11 @@ class DeadActivation(OffUnits):
         """What would show that it is no chance."""
         if self.doubt == "positions":
             return [f"Over so few that may be chance: {several(self.needed, 'position')} would show it."]
+        if self.doubt == "alike":
+            return [
+                f"What is read is the same at all of them, so that may be chance: "
+                f"{several(self.needed, 'different position')} would show it."
+            ]
         few = "Of so few units as many may be off in a healthy layer, if what it reads hardly varies."
         return [few] if self.doubt == "units" else []
 

@@ -80,7 +80,7 @@ class Disconnected(Mechanism):
         if ending is None or (ending.place is None and ending.kind == "zero"):
             return self
         if ending.kind == "zero":
-            return of_zeros(self.layer, ending)
+            return of_zeros(case, self.layer, weight, ending)
         return Disconnected.at(case, self.layer, ending)
 
     @classmethod

@@ -82,4 +82,4 @@ def _is_off(case: Case, figures: SiteFigures) -> bool:
         return True
     some = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
     dead = DeadActivation.holds(case, figures) or (some and UnscaledInput.holds(case, figures))
-    return dead and case.chance.is_enough(figures.unit_positions)
+    return dead and case.chance.is_enough(figures.distinct_positions)

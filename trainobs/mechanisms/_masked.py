@@ -167,12 +167,18 @@ class SomeWeightlessPositions(WeightlessPositions):
         return True
 
 
-def of_zeros(layer: str, ending: Ending) -> Mechanism:
-    """The operation that makes exact zeros of the gradients of a layer, at the layer that it is in."""
+def of_zeros(case: Case, layer: str, weight: str | None, ending: Ending) -> Mechanism:
+    """The operation that makes exact zeros of the gradients of a weight, on the way through a layer.
+
+    It is told at the layer that it is in, if that is not the weight's own: there it is what the weight is
+    multiplied with that is zero, and the layer is where that is made.
+    """
     assert ending.place is not None
     if ending.constant:
         return ConstantOutput(layer, ending.constant, ending.place)
-    return Silenced(ending.place.layer or layer, ending.place)
+    own = {figures.info.layer for figures in case.weights.values() if figures.info.weight == weight}
+    at = ending.place.layer
+    return Silenced(layer if not at or at in own else at, ending.place)
 
 
 def levels_its_input(case: Case, figures: SiteFigures) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,6 +15,7 @@ from trainobs.records import DATA, Place
 What = Literal["input", "kernel", "output", "gradient", "kernel gradient"]
 #: A layer, what contains them there, and what made it.
 _Where = tuple[str, What, Place | None]
+_GRADIENTS = ("gradient", "kernel gradient")
 _CONTAINING: dict[What, str] = {
     "input": "The data that {} reads contains",
     "kernel": "The kernel of {} contains",
@@ -27,7 +29,8 @@ _CONTAINING: dict[What, str] = {
 class NonFinite(Mechanism):
     """Values are NaN or infinite; nothing else is said then.
 
-    Severity: error
+    Severity: error; warning for gradients of a finite loss in float16: while a loss is scaled too high, its
+    steps are skipped, by design
 
     When: a value is NaN or infinite.
 
@@ -41,10 +44,13 @@ class NonFinite(Mechanism):
         What contains it; of a gradient, the layer sends it on.
     place : Place or None
         The operation that made it.
+    scaled : bool
+        Whether it may be that the loss is scaled too high for half precision.
     """
 
     what: What
     place: Place | None = None
+    scaled: bool = False
 
     cause = "non_finite"
     treatments = ("drop broken samples", "re-initialise")
@@ -56,8 +62,13 @@ class NonFinite(Mechanism):
     @classmethod
     def seen(cls, case: Case) -> Iterator[Mechanism]:
         """The first."""
-        places = (*_forward(case), *_backward(case))
-        yield from (cls(*place) for place in places[:1])
+        for layer, what, place in (*_forward(case), *_backward(case))[:1]:
+            yield cls(layer, what, place, _may_be_scaled(case) and what in _GRADIENTS)
+
+    @property
+    def severity(self) -> str:
+        """See the class."""
+        return "warning" if self.scaled else "error"
 
     def located(self, case: Case, weight: str | None) -> Mechanism:
         """At the operation that made it, of what was made in the step."""
@@ -66,7 +77,8 @@ class NonFinite(Mechanism):
         if broken is None:
             return self
         layer = broken.place.layer
-        return NonFinite(layer if case.knows(layer) else self.layer, broken.direction, broken.place)
+        at = layer if case.knows(layer) else self.layer
+        return NonFinite(at, broken.direction, broken.place, self.scaled and broken.direction == "gradient")
 
     @property
     def ordered_treatments(self) -> tuple[str, ...]:
@@ -76,6 +88,8 @@ class NonFinite(Mechanism):
     def evidence(self) -> str:
         """What contains them, and what made them."""
         contained = f"{_CONTAINING[self.what].format(self.layer)} NaN or infinite values."
+        if self.scaled:
+            contained += " The loss is finite: scaled for half precision, it skips such a step."
         if self.place is None:
             return contained
         if self.what == "output":
@@ -94,6 +108,12 @@ class NonFinite(Mechanism):
     def counterfactual(self, case: Case) -> Counterfactual | Untried:
         """None: what NaN would have been is not known."""
         return Untried("no gradient can be compared with NaN")
+
+
+def _may_be_scaled(case: Case) -> bool:
+    """Whether a finite loss is differentiated in float16."""
+    half = any(figures.info.dtype == "float16" for figures in case.sites.values())
+    return half and math.isfinite(case.statistics.loss)
 
 
 def _forward(case: Case) -> Iterator[_Where]:

@@ -77,14 +77,14 @@ class OneSignedInput(OffUnits):
         """Whether it holds, and more than informs: of all units, or over positions enough to say so."""
         severity = cls.of(case, figures).severity if cls.holds(case, figures) else "info"
         return severity == "error" or (
-            severity == "warning" and case.chance.is_enough(figures.unit_positions)
+            severity == "warning" and case.chance.is_enough(figures.distinct_positions)
         )
 
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units, over positions enough to say so."""
         limit = case.thresholds.dead_units_warning
-        enough = (f for f in case.sites.values() if case.chance.is_enough(f.unit_positions))
+        enough = (f for f in case.sites.values() if case.chance.is_enough(f.distinct_positions))
         sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
 

@@ -155,7 +155,7 @@ class UnexplainedLayer(Mechanism):
         if ending is None:
             return self
         if ending.kind == "zero" and ending.place is not None:
-            return of_zeros(self.layer, ending)
+            return of_zeros(case, self.layer, weight, ending)
         return Disconnected.at(case, self.layer, ending)
 
     @property

@@ -43,7 +43,7 @@ class UnscaledInput(OffUnits):
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units."""
         limit = case.thresholds.dead_units_warning
-        enough = (f for f in case.sites.values() if case.chance.is_enough(f.unit_positions))
+        enough = (f for f in case.sites.values() if case.chance.is_enough(f.distinct_positions))
         sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
         return (figures for figures in sites if cls.holds(case, figures))
 

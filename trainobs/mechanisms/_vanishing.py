@@ -174,7 +174,7 @@ class VanishingAtNode(Mechanism):
             return self
         ending = look.ending(weight)
         if ending is not None and ending.constant:
-            return of_zeros(self.layer, ending)
+            return of_zeros(case, self.layer, weight, ending)
         return dataclasses.replace(self, place=look.drop(weight, self.threshold(case)) or self.place)
 
     def evidence(self) -> str:
@@ -188,7 +188,9 @@ class VanishingAtNode(Mechanism):
         return _SCALE
 
     def counterfactual(self, case: Case) -> Counterfactual | Untried:
-        """The node passes on all of the gradient."""
+        """The node passes on all of the gradient, if it is all of a layer."""
+        if any(record.layer == self.layer and record.stage for record in case.flow.records):
+            return Untried(f"what happens inside of {self.layer} can't be changed alone")
         return PassedOn(self.layer)
 
 

@@ -220,13 +220,13 @@ def _off_counts(rule: SiteRule, site: SiteTensors, off: tf.Tensor) -> Sums:
 def _input_sums(rule: SiteRule, a: tf.Tensor) -> Sums:
     if rule.op.constant_input:
         a = tf.ones((tf.size(a), 1))
-    axes = list(range(a.shape.rank - 1))
+    axes, wide = list(range(a.shape.rank - 1)), tf.cast(a, tf.float64)  # to tell small deviations
     return {
         "input_size": tf.cast(tf.reduce_prod(tf.shape(a)[:-1]), tf.float32),
         "input_channel_zero": tf.reduce_sum(_mask(tf.abs(a) <= rule.input_limit), axes),
-        "input_channel_sq": sum_of_squares(a, axes),
-        "input_channel_sum": tf.reduce_sum(a, axes),
-        "input_channel_negative": tf.reduce_sum(tf.nn.relu(-a), axes),
+        "input_channel_sq": tf.reduce_sum(tf.square(wide), axes),
+        "input_channel_sum": tf.reduce_sum(wide, axes),
+        "input_channel_negative": tf.reduce_sum(tf.nn.relu(-wide), axes),
         "input_non_finite": tf.reduce_sum(_mask(~tf.math.is_finite(a))),
     }
 

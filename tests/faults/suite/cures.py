@@ -24,7 +24,10 @@ from trainobs.progress import progress
 
 #: Causes that no change of model or data made by a machine can cure: the code of the model has to
 #: change (disconnected), or the weights that the user gave (masked), or nothing is wrong (the rest).
-WITHOUT_CURE = ("disconnected", "masked", "zero_loss_gradient", "cancellation", "one_time_step")
+WITHOUT_CURE = (
+    "disconnected", "masked", "zero_loss_gradient", "cancellation", "one_time_step", "constant_output",
+    "penalty_dominates",
+)  # fmt: skip
 #: Data that holds nothing, or is not given in [0, 1], so that no background can be lifted.
 NOTHING_TO_LEARN_FROM = (
     "zero input: tabular MLP", "zero input: regression", "80 % of the features are zero: tabular MLP",
@@ -51,7 +54,7 @@ def fixable_cases() -> list[Case]:
 
 
 def cure(case: Case, steps: int = 10) -> Cure | None:
-    """Explain a case and try what fits the planted fault; None if it has no cure."""
+    """Explain a case and try what fits the planted fault; None if it has no cure, or mends itself."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     planted = case.make()
@@ -60,6 +63,9 @@ def cure(case: Case, steps: int = 10) -> Cure | None:
         return None
     x, y = keras.tree.map_structure(lambda leaf: leaf[: planted.samples], (planted.x, planted.y))
     report = trainobs.explain_near_zero_gradients(planted.model, x, y)
+    told = report.findings[report.findings["cause"].isin(causes)]
+    if len(told) and (told["severity"] == "info").all():
+        return None
     trials = report.try_remedies(planted.model, x, y, steps=steps)
     trials = trials[trials["cause"].isin(causes)]
     if trials.empty:

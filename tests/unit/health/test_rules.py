@@ -220,7 +220,7 @@ def test_units_are_dead_over_enough_positions(units, positions, severity):
     """log₂(units) + 10; of fewer it is said how many it takes."""
     found = only(measured(weight(dead_units=0.75, rectifying=units, positions=positions)))
     assert found.severity == severity
-    told = f"takes {10 + int(math.log2(units))} positions, of which this batch has {positions}."
+    told = f"takes {10 + int(math.log2(units))} different positions, of which this batch has {positions}."
     assert found.evidence.endswith(told) is (severity == "info")
 
 

@@ -39,6 +39,6 @@ class DeadUnits(Rule):
         dead, chance = round(value * weight.rectifying), measured.chance
         if chance.doubt(dead, weight.rectifying, weight.positions) == "positions":
             severity = "info"
-            text += f"; to tell that from chance takes {chance.positions} positions, of which this batch has "
-            text += f"{weight.positions}"
+            text += f"; to tell that from chance takes {chance.positions} different positions, of which this "
+            text += f"batch has {weight.positions}"
         return self.finding("dead_units", severity, text, value=value, threshold=limit, weight=weight)
