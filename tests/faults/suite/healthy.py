@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ SMOOTH = ("gelu", "tanh", "sigmoid", "selu", "silu", "leaky_relu", "elu")
 
 def healthy_cases() -> list[Case]:
     """All of them."""
-    return [*_of_every_network(), *_of_other_activations(), *_variants(), *_applications()]
+    return [*_of_every_network(), *_of_other_activations(), *_variants(), *_small(), *_applications()]
 
 
 def _case(name: str, make: Any, epochs: int, data: Any) -> Case:
@@ -107,6 +108,26 @@ def _variants() -> Iterator[Case]:
 
     yield Case("healthy", "units that fire at errors only", on_at_errors)
     yield Case("healthy", "units on a sparse input", on_where_it_reads)
+
+
+def _small() -> Iterator[Case]:
+    """Fresh nets of few units over few samples, some of them off by chance; and many copies of one row."""
+
+    def planted(units: int, depth: int, samples: int) -> Planted:
+        x, y = models.small_digits()
+        network = networks.Network(dense_stack(64, *[units] * depth), models.small_digits, ())
+        return Planted(network("relu"), x, y, samples=samples)
+
+    for units, depth, samples in itertools.product((8, 16, 32), (2, 4), (1, 4, 32)):
+        name = f"{depth} layers of {units} units, {samples} samples"
+        yield Case("healthy", name, partial(planted, units, depth, samples))
+
+    def alike() -> Planted:
+        x, y = models.small_digits()
+        rows, targets = np.repeat(x[:1], 256, axis=0), np.resize(y, 256)
+        return Planted(NETWORKS["MLP"]("relu"), rows, targets)
+
+    yield Case("healthy", "rows that are all the same", alike)
 
 
 def _masks() -> networks.Data:
