@@ -48,9 +48,19 @@ def test_a_part_comes_back():
 
 def test_near_zero_is_measured_with_the_loss_of_the_run():
     """A louder loss alone returns nothing."""
-    just_live = 1.01 * case().weights[KEY].threshold
-    assert returned(run(just_live)) == 1.0
-    assert returned(run(2 * just_live, loudness=4.0)) == 0.0
+    just_live = 2.02 * case().weights[KEY].threshold
+    assert returned(run(just_live), batches=4) == 1.0
+    assert returned(run(2 * just_live, loudness=4.0), batches=4) == 0.0
+
+
+def test_a_single_batch_is_compared_with_its_report():
+    """The very batch that is reported need not run once more as it was."""
+    own = case()
+    g_out, _ = own.statistics.loudest_output()
+    just_live = 1.01 * own.weights[KEY].threshold
+    as_loud = g_out / (SAMPLES * np.sqrt(WIDTH / SAMPLES / SAMPLES))
+    assert returned(run(just_live, loudness=as_loud)) == 1.0
+    assert returned(run(2 * just_live, loudness=4 * as_loud)) == 0.0
 
 
 def test_a_batch_of_several_has_a_wider_limit():
@@ -68,7 +78,7 @@ def test_nothing_is_said_of_nan():
 
 def test_nothing_is_said_if_the_batch_does_not_show_it():
     """Run without a graph, the gradients are there before anything was changed."""
-    assert isinstance(returned(run(0.1), before=run(0.1)), Untried)
+    assert isinstance(returned(run(0.1), before=run(0.1), batches=4), Untried)
 
 
 def test_a_reason_is_handed_on():
@@ -82,14 +92,15 @@ def test_a_share_is_all_that_is_claimed(share):
     assert returned(run(0.1), held={KEY: share}) == 1.0
 
 
-def test_each_change_is_tried_once():
-    """Runs are kept."""
+@pytest.mark.parametrize(("batches", "runs"), [(1, 1), (4, 2)])
+def test_each_change_is_tried_once(batches, runs):
+    """Runs are kept; of several batches the first runs as it was, too."""
     calls = []
 
     def counted(changes):
         calls.append(changes)
         return run(0.1 if changes else 0.0)
 
-    trials = Trials(case(), counted)
+    trials = Trials(case(batches), counted)
     assert trials.returned(CHANGE, HELD) == trials.returned(CHANGE, HELD) == 1.0
-    assert len(calls) == 2
+    assert len(calls) == runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -32,14 +33,15 @@ class Trials:
 
     def returned(self, changes: Changes, held: Held) -> float | Untried:
         """Part of the near-zero gradients that are held which come back with these changes."""
-        before, after = self._run(()), self._run(changes)
-        if isinstance(before, Untried):
-            return before
+        after = self._run(changes)
         if isinstance(after, Untried):
             return after
         if not self._is_comparable(after, held):
             return Untried(f"with {said(changes)}, values are NaN or infinite, or the loss falls silent")
-        return self._part(before, after, held)
+        if self._case.statistics.batches == 1:  # the very batch that is reported
+            return self._part_of_report(after, held)
+        before = self._run(())
+        return before if isinstance(before, Untried) else self._part(before, after, held)
 
     def g_out(self, changes: Changes) -> float | Untried:
         """Size of the gradient that the loss sends into the model with these changes."""
@@ -64,13 +66,37 @@ class Trials:
             return Untried("one batch alone, run without a graph, does not show it")
         return min(came_back / claimed, 1.0)
 
+    def _part_of_report(self, after: TriedOut, held: Held) -> float | Untried:
+        """The same, of the gradients that the report has."""
+        claimed = came_back = 0.0
+        for key, share in held.items():
+            figures = self._case.weights[key]
+            near, still = figures.near_zero, self._as_reported(figures, self._near_zero(figures, after))
+            claimed += share * float(np.sum(near))
+            came_back += float(np.sum(near & ~still))
+        return min(came_back / claimed, 1.0) if claimed else Untried("no gradient is near zero")
+
+    @staticmethod
+    def _as_reported(figures: WeightFigures, values: Array) -> Array:
+        """Values of a weight in the layout of the report's figures."""
+        if isinstance(figures, SiteFigures) and values.shape != figures.near_zero.shape:
+            return np.asarray(figures.info.op.canonical_kernel(values))
+        return values
+
     # ---- near zero, in a run -----------------------------------------------------------------
 
     def _near_zero(self, figures: WeightFigures, run: TriedOut) -> Array:
         """Which gradients of a weight are near zero in a run; of a table, of the rows that were looked up."""
-        relative = self._scale_of(run) / self._scale_of(self._run(()))
+        relative = self._scale_of(run) / self._own_scale
         limit = figures.threshold * relative * math.sqrt(self._case.statistics.batches)
         return np.asarray(np.abs(_gradient_of(figures, run, self._parts(figures))) <= limit)
+
+    @functools.cached_property
+    def _own_scale(self) -> float:
+        """g* of what is reported, or of the first of several batches."""
+        alone = self._case.statistics.batches == 1
+        own = self._case.near_zero.gradient_scale(*self._case.statistics.loudest_output())
+        return own if alone else self._scale_of(self._run(()))
 
     def _parts(self, figures: WeightFigures) -> list[str]:
         """The keys of all parts of the same weight, in order."""

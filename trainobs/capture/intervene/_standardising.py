@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture.intervene._not_in_place import NotInPlace
+from trainobs.tensors import as_array
 
 #: Values of a unit that differ by less than this part of their size are the same, up to rounding.
 _ROUNDING = 1e-5
@@ -35,21 +36,20 @@ def standardised(z: tf.Tensor, channels: int = -1) -> tf.Tensor:
     if not axes or int(np.prod(z.shape)) < 2 * z.shape[channels]:
         raise NotInPlace("one position of a layer can't be standardised")
 
+    values = as_array(z).astype(np.float32, copy=False)  # in NumPy: a step of a cell is small
+    mean = values.mean(tuple(axes), keepdims=True)
+    deviation = values.std(tuple(axes), keepdims=True)
+    deviation = np.where(
+        deviation > _ROUNDING * np.abs(mean), deviation, np.float32(np.inf)
+    )  # of what varies
+    moved_z, smallest = tf.constant((values - mean) / deviation, z.dtype), np.minimum(deviation, 1)
+
     @tf.custom_gradient
     def moved(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        wide = tf.cast(z, tf.float32)
-        mean = tf.reduce_mean(wide, axes, keepdims=True)
-        centred = wide - mean
-        deviation = tf.sqrt(tf.reduce_mean(centred * centred, axes, keepdims=True))
-        deviation = tf.where(deviation > _ROUNDING * tf.abs(mean), deviation, np.inf)  # of what varies
+        return moved_z, lambda upstream: tf.cast(tf.cast(upstream, tf.float32) / smallest, z.dtype)
 
-        def back(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.cast(tf.cast(upstream, tf.float32) / tf.minimum(deviation, 1.0), z.dtype)
-
-        return tf.cast(centred / deviation, z.dtype), back
-
-    moved_z: tf.Tensor = moved(z)
-    return moved_z
+    result: tf.Tensor = moved(z)
+    return result
 
 
 def divided_by_rms(x: tf.Tensor) -> tf.Tensor:
