@@ -34,7 +34,7 @@ _Holds = Callable[[float], bool]
 #: Words around a figure, and what has to be true of it.
 _WORDS: tuple[tuple[str, _Holds], ...] = (
     (rf"{_FIGURE}%", lambda figure: figure <= 100),
-    (rf"\bonly {_FIGURE}(?!%)", lambda figure: 0 < figure < 1),
+    (rf"\bonly {_FIGURE}(?![\d.,%]*%)", lambda figure: 0 < figure < 1),
     (rf"\bonly {_FIGURE}%", lambda figure: figure < 100),
     (rf"shrinks to {_FIGURE}", lambda figure: figure < 1),
     (rf"grows to {_FIGURE}", lambda figure: figure > 1),

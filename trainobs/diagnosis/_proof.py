@@ -8,7 +8,7 @@ import math
 from trainobs.analysis import Case
 from trainobs.counterfactuals import Counterfactual, Untried
 from trainobs.diagnosis._trials import Changes, Held, Trials, said
-from trainobs.mechanisms import Mechanism, every_layer_standardised
+from trainobs.mechanisms import Mechanism, every_layer_standardised, percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +87,14 @@ class Judge:
         alone = self._trials.returned((change,), held)
         if isinstance(alone, Untried):
             return _untold(alone)
-        told = f"With {change}, {alone:.0%} {whose} return"
+        told = f"With {change}, {_part(alone)} {whose} return"
         if alone >= self._enough:
             return Proof(True, f"{told}.")
         most = self._most((change, *others), held)
         if isinstance(most, Untried):
-            return _untold(Untried(f"with {change}, {alone:.0%} {whose} return; how many can is not known"))
+            return _untold(
+                Untried(f"with {change}, {_part(alone)} {whose} return; how many can is not known")
+            )
         if alone >= self._enough * most:
             return self._of_those_that_can(told, alone, max(most, alone))
         return self._besides_others(change, others, (alone, most), held, whose)
@@ -105,7 +107,7 @@ class Judge:
 
     def _of_those_that_can(self, told: str, alone: float, most: float) -> Proof:
         if alone >= self._enough**2:
-            return Proof(True, f"{told}, where {most:.0%} can on this batch.")
+            return Proof(True, f"{told}, where {percent(most)} can on this batch.")
         return _untold(Untried("most of these gradients stay near zero on this batch, whatever is changed"))
 
     def _besides_others(
@@ -118,12 +120,20 @@ class Judge:
         if isinstance(together, Untried) or isinstance(without, Untried):
             return _untold(Untried("several findings hold the same gradients, and can't be changed together"))
         if together >= self._enough * most > without:
-            told = f"With {said((change, *others))}, {together:.0%} {whose} return; without the first,"
-            return Proof(True, f"{told} {without:.0%}.")
-        told = f"With {change}, only {alone:.0%} {whose} return"
+            told = f"With {said((change, *others))}, {_part(together)} {whose} return; without the first,"
+            return Proof(True, f"{told} {_part(without)}.")
+        told = f"With {change}, {_part(alone, 'only ')} {whose} return"
         if max(alone, together - without) >= self._enough**2 * most:
-            return _untold(Untried(f"{told[0].lower()}{told[1:]}, of the {most:.0%} that can on this batch"))
+            return _untold(
+                Untried(f"{told[0].lower()}{told[1:]}, of the {percent(most)} that can on this batch")
+            )
         return Proof(False, f"{told}.")
+
+
+def _part(share: float, before: str = "") -> str:
+    """How many gradients, in words: "none", "less than 1%", "only 25%"."""
+    told = percent(share) if share else "none"
+    return f"{before}{told}" if told[0].isdigit() else told
 
 
 def _untried(reason: str) -> Proof:
