@@ -135,7 +135,7 @@ def test_two_layers_that_are_off_are_proved_together():
     assert (finding["cause"], finding["layer"], finding["proved"]) == ("dead_activation", "h2", True)
     told = "With the preactivation of h2 standardised and the preactivation of h4 standardised, more"
     assert told in finding["evidence"]
-    assert finding["evidence"].endswith("without the first, 0%.")
+    assert finding["evidence"].endswith("without the first, none.")
 
 
 @pytest.fixture
