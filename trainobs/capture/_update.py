@@ -52,6 +52,9 @@ def _copied(optimizer: keras.Optimizer, weights: list[keras.Variable]) -> keras.
     pairs = list(zip(copy.variables, optimizer.variables, strict=False))
     if any(own.shape != its.shape for own, its in pairs):
         return None
-    for own, its in pairs:  # an optimizer that was never used has no moments yet: they stay 0
-        own.assign(its.value)
+    # one that was never used has no moments yet, and one of a fit that failed none with a value: they stay 0
+    for own, its in pairs:
+        value = np.asarray(its.value)
+        if value.shape == its.shape:
+            own.assign(value)
     return copy

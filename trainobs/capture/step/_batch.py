@@ -163,6 +163,12 @@ def _clear_errors(model: keras.Model) -> Iterator[None]:
         ) from error
 
 
+def _value_of(variable: keras.Variable) -> tf.Tensor | None:
+    """What a variable holds; None before it has a value, as after a fit that failed."""
+    value = tf.identity(variable.value)
+    return value if value.shape == variable.value.shape else None
+
+
 @contextlib.contextmanager
 def state_restored(model: keras.Model) -> Iterator[None]:
     """Put back what a train step, or the building of a model, changes; random states too."""
@@ -175,7 +181,7 @@ def state_restored(model: keras.Model) -> Iterator[None]:
     recurrent = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.RNN)]
     states = keras.tree.flatten([layer.states or [] for layer in recurrent])
     changing = (*model.variables, *metrics, *optimizers, *seeds, *states)
-    before = [(v, tf.identity(v.value)) for v in changing]
+    before = [(v, value) for v in changing if (value := _value_of(v)) is not None]
     try:
         yield
     finally:

@@ -53,7 +53,10 @@ def check_weights(model: keras.Model) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def check_input_shape(model: keras.Model, x: object) -> None:
-    """Refuse a batch that does not fit the inputs a functional model was built for."""
+    """Refuse a batch that does not fit the inputs a functional model was built for, but for its size.
+
+    A Sequential without an `Input` notes the size of the first batch it gets, and takes any other one.
+    """
     expected = getattr(model, "inputs", None) or []
     received = keras.tree.flatten(x)
     if len(expected) != len(received):
@@ -61,11 +64,11 @@ def check_input_shape(model: keras.Model, x: object) -> None:
     for spec, array in zip(expected, received, strict=True):
         shape = tuple(array.shape)
         given, wanted = _squeezed(shape, len(spec.shape)), _squeezed(spec.shape, len(shape))
-        pairs = zip(wanted, given, strict=False)
+        pairs = zip(wanted[1:], given[1:], strict=False)
         if len(given) != len(wanted) or not all(size in (None, found) for size, found in pairs):
             raise InvalidArgument(
-                f"The input {spec.name!r} has the wrong shape. Expected {tuple(spec.shape)} (None: any). "
-                f"Received {shape}."
+                f"The input {spec.name!r} has the wrong shape. Expected {(None, *spec.shape[1:])} "
+                f"(None: any). Received {shape}."
             )
 
 
