@@ -109,6 +109,12 @@ class OffUnits(Mechanism):
         return StandardisedPreactivation(applies, tuple(gates))
 
 
+def has_dead_units(case: Case, figures: SiteFigures) -> bool:
+    """Whether more units are dead than a warning needs, over positions enough to say so."""
+    dead = float(np.mean(figures.dead)) > case.thresholds.dead_units_warning
+    return dead and case.chance.is_enough(figures.distinct_positions)
+
+
 def rectifies(case: Case, figures: SiteFigures) -> bool:
     """Whether the units of a kernel are switched off by very negative preactivations."""
     return figures.info.activation.rectifies(case.near_zero.slope_atol)

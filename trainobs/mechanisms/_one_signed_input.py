@@ -10,7 +10,7 @@ import numpy as np
 
 from trainobs.analysis import Case, SiteFigures
 from trainobs.counterfactuals import Counterfactual, ShiftedInput, Untried
-from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._off_units import OffUnits, has_dead_units, rectifies
 from trainobs.mechanisms._words import are, everywhere, part_of, percent
 
 Array = np.ndarray
@@ -83,10 +83,7 @@ class OneSignedInput(OffUnits):
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units, over positions enough to say so."""
-        limit = case.thresholds.dead_units_warning
-        enough = (f for f in case.sites.values() if case.chance.is_enough(f.distinct_positions))
-        sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
-        return (figures for figures in sites if cls.holds(case, figures))
+        return (f for f in case.sites.values() if has_dead_units(case, f) and cls.holds(case, f))
 
     @property
     def severity(self) -> str:

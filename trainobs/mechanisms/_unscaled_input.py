@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import numpy as np
-
 from trainobs.analysis import Case, SiteFigures
 from trainobs.counterfactuals import Counterfactual, ScaledInput, Untried
 from trainobs.mechanisms._dead_activation import DeadActivation
 from trainobs.mechanisms._mechanism import Mechanism
-from trainobs.mechanisms._off_units import OffUnits, rectifies
+from trainobs.mechanisms._off_units import OffUnits, has_dead_units, rectifies
 from trainobs.mechanisms._saturated_activation import SaturatedActivation
 from trainobs.mechanisms._words import percent
 
@@ -42,10 +40,7 @@ class UnscaledInput(OffUnits):
     @classmethod
     def suspects(cls, case: Case) -> Iterator[SiteFigures]:
         """Layers that read such data and have dead units."""
-        limit = case.thresholds.dead_units_warning
-        enough = (f for f in case.sites.values() if case.chance.is_enough(f.distinct_positions))
-        sites = (figures for figures in enough if float(np.mean(figures.dead)) > limit)
-        return (figures for figures in sites if cls.holds(case, figures))
+        return (f for f in case.sites.values() if has_dead_units(case, f) and cls.holds(case, f))
 
     @property
     def value(self) -> float:

@@ -12,6 +12,6 @@ context, which their seeds are drawn from and nothing public puts back.
 """
 
 from trainobs.capture.inside._second_look import BatchLook, second_look
-from trainobs.capture.inside._watching import connected, is_floating, nothing, random_state_restored
+from trainobs.capture.inside._watching import is_floating, nothing, random_state_restored
 
-__all__ = ["BatchLook", "connected", "is_floating", "nothing", "random_state_restored", "second_look"]
+__all__ = ["BatchLook", "is_floating", "nothing", "random_state_restored", "second_look"]

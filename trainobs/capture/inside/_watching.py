@@ -18,7 +18,7 @@ from tensorflow.python.framework import op_callbacks
 
 from trainobs.capture._users_lines import Line
 from trainobs.capture.inside._lines import this_call, users_line
-from trainobs.capture.step import nodes_of, optimizers_of, replaced
+from trainobs.capture.step import connected, nodes_of, optimizers_of, replaced, variables_by_id
 
 Original = Callable[..., Any]
 
@@ -151,7 +151,7 @@ class Watching:
         unconnected_gradients: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
     ) -> object:
         own = tf.nest.flatten(sources)
-        weights = {id(k): v for v in self._model.variables for k in (v, v.value)}
+        weights = variables_by_id([self._model])
         if not any(id(source) in weights for source in own):
             taken = original(tape, target, sources, output_gradients, unconnected_gradients)
             assert self._outermost is not None
@@ -166,7 +166,8 @@ class Watching:
         of_weights = {id(weights[id(s)]): gradient for s, gradient in named if id(s) in weights}
         asked = {id(weights[id(source)]): source for source in own if id(source) in weights}
         self.passes.append(Pass(operations, target, gradients, of_weights, asked, tape))
-        return tf.nest.pack_sequence_as(sources, connected(own, found, unconnected_gradients))
+        given = tf.nest.pack_sequence_as(sources, found[: len(own)])
+        return connected(given, sources, unconnected_gradients)
 
     # ---- operations --------------------------------------------------------------------------
 
@@ -237,13 +238,3 @@ def _persistent(original: Original, tape: tf.GradientTape, persistent: bool = Fa
 
 def nothing(*args: object, **kwargs: object) -> None:
     """In place of an update."""
-
-
-def connected(
-    sources: list[tf.Tensor], found: list[tf.Tensor | None], unconnected: tf.UnconnectedGradients
-) -> list[tf.Tensor | None]:
-    """What the user asked for: zeros for None, if they want them."""
-    pairs = zip(sources, found, strict=False)
-    if unconnected == tf.UnconnectedGradients.NONE:
-        return [gradient for _, gradient in pairs]
-    return [tf.zeros_like(source) if gradient is None else gradient for source, gradient in pairs]

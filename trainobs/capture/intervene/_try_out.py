@@ -11,10 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from trainobs.capture._keras_internals import logits_behind
-from trainobs.capture.inside import connected, is_floating, nothing, random_state_restored
+from trainobs.capture.inside import is_floating, nothing, random_state_restored
 from trainobs.capture.intervene._changes import in_place
 from trainobs.capture.intervene._not_in_place import NotInPlace
-from trainobs.capture.step import optimizers_of, penalty_gradient, prepared, replaced, state_restored
+from trainobs.capture.step import (
+    connected,
+    optimizers_of,
+    penalty_gradient,
+    prepared,
+    replaced,
+    state_restored,
+    variables_by_id,
+)
 from trainobs.counterfactuals import Counterfactual, TriedOut, Untried
 
 Original = Callable[..., Any]
@@ -116,7 +124,7 @@ class Run:
         unconnected_gradients: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
     ) -> object:
         own = tf.nest.flatten(sources)
-        weights = {id(k): v for v in self._model.variables for k in (v, v.value)}
+        weights = variables_by_id([self._model])
         if not any(id(source) in weights for source in own):
             return original(tape, target, sources, output_gradients, unconnected_gradients)
         logits = [logits_behind(tensor, frozenset()) for tensor in self._outputs]
@@ -129,7 +137,8 @@ class Run:
         arriving = found[len(own) :]
         pairs = zip(self._outputs, arriving[:many], arriving[many:], strict=True)
         self._squares += [self._square(tensor, one, other) for tensor, one, other in pairs]
-        return tf.nest.pack_sequence_as(sources, connected(own, found, unconnected_gradients))
+        given = tf.nest.pack_sequence_as(sources, found[: len(own)])
+        return connected(given, sources, unconnected_gradients)
 
     def _add(self, variable: keras.Variable, gradient: tf.Tensor | None) -> None:
         before = self._gradients.get(id(variable))

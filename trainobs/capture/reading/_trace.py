@@ -68,7 +68,7 @@ class LayerCall:
 class ModelOutput:
     """One output leaf of the model, where the loss may meet it; gradients by pass.
 
-    `handed_on` is what the user gets of `value`: the same with a tap.
+    `handed_on` is what the user gets of `value`: the same, or an equal tensor of its own.
     """
 
     value: tf.Tensor

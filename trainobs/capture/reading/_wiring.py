@@ -94,7 +94,7 @@ def wire(trace: StepTrace) -> Wiring:
         received = [trace.casts.get(id(tensor), (tensor,))[0] for tensor in call.received]
         found = [_origins(tensor, makers) for tensor in received]
         makers |= {_key(tensor): index for tensor in call.returned}  # also of what it hands back as it came
-        makers |= {tapped: makers[made] for made, tapped in handed_on if made in makers}
+        makers |= {given: makers[made] for made, given in handed_on if made in makers}
         producers.append([origin for origin, _ in found])
         changed.append([bool(origin) and not unchanged for origin, unchanged in found])
         for origin, unchanged in found:

@@ -9,9 +9,15 @@ it, `_batch` one batch with the update withheld. `_watched` records steps of loo
 says what is missing before anything is traced.
 """
 
+from trainobs.capture.step._backward import connected
 from trainobs.capture.step._batch import BatchCapture, capture_batch, prepared, state_restored
 from trainobs.capture.step._keeping import penalty_gradient
-from trainobs.capture.step._parts_of_models import nodes_of, optimizers_of, updating_optimizer
+from trainobs.capture.step._parts_of_models import (
+    nodes_of,
+    optimizers_of,
+    updating_optimizer,
+    variables_by_id,
+)
 from trainobs.capture.step._readiness import check_model, check_weights
 from trainobs.capture.step._replacing import replaced
 from trainobs.capture.step._tapped_step import CapturedStep
@@ -28,6 +34,7 @@ __all__ = [
     "capture_batch",
     "check_model",
     "check_weights",
+    "connected",
     "nodes_of",
     "optimizers_of",
     "penalty_gradient",
@@ -35,4 +42,5 @@ __all__ = [
     "replaced",
     "state_restored",
     "updating_optimizer",
+    "variables_by_id",
 ]

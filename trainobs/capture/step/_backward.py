@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
 
 from trainobs.capture.reading import StepTrace
 from trainobs.capture.step._keeping import penalty_gradient
+from trainobs.capture.step._parts_of_models import variables_by_id
 from trainobs.capture.step._replacing import current_graph
 from trainobs.capture.step._tracing import Tracing
 from trainobs.errors import ModelNotReady
 
 Original = Callable[..., Any]
+Found = TypeVar("Found")
 
 
 class BackwardPass:
@@ -124,8 +126,7 @@ class BackwardPass:
             trace.current_pass = own + 1
         for asked, gradient in zip(trace.asked, of_asked, strict=True):
             asked.keep(own, gradient)
-        if tf.UnconnectedGradients(unconnected_gradients) is tf.UnconnectedGradients.ZERO:
-            found = tf.nest.map_structure(_or_zeros, found, sources)
+        found = connected(found, sources, unconnected_gradients)
         trace.end_pass(own, found, training=not self._withhold_update)
         trace.orders[own] = order
         of_weights = self._keep_weights(trace, own, sources, found)
@@ -138,7 +139,7 @@ class BackwardPass:
 
     def _keep_weights(self, trace: StepTrace, in_pass: int, sources: object, found: object) -> bool:
         """Keep the gradients of the models' weights; whether there are any."""
-        weights = {id(k): v for model in self._models for v in model.variables for k in (v, v.value)}
+        weights = variables_by_id(self._models)
         pairs = zip(tf.nest.flatten(sources), tf.nest.flatten(found), strict=True)
         own = [(weights[id(source)], gradient) for source, gradient in pairs if id(source) in weights]
         if own:
@@ -160,8 +161,15 @@ class BackwardPass:
         return original(tape, *error)
 
 
+def connected(found: Found, sources: object, unconnected: tf.UnconnectedGradients | str) -> Found:
+    """What a user gets who asked a tape for gradients of sources: zeros for None, if they want them."""
+    if tf.UnconnectedGradients(unconnected) is tf.UnconnectedGradients.NONE:
+        return found
+    filled: Found = tf.nest.map_structure(_or_zeros, found, sources)
+    return filled
+
+
 def _or_zeros(gradient: tf.Tensor | None, source: tf.Tensor) -> tf.Tensor:
-    """A gradient, as a tape gives it that was asked for zeros where there is none."""
     return tf.zeros_like(source) if gradient is None else gradient
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import keras
 
 from trainobs.capture._keras_internals import all_layers
@@ -34,6 +36,11 @@ def has_parts(layer: keras.Operation) -> bool:
     """Whether a layer is made of others that are tapped in its place."""
     known = not isinstance(layer, keras.layers.Layer) or kind_of(layer) is not None
     return not known and bool(all_layers(layer))
+
+
+def variables_by_id(models: Iterable[keras.Model]) -> dict[int, keras.Variable]:
+    """The variables of models, by the ids of what a tape is given for them: Keras' object or TensorFlow's."""
+    return {id(key): v for model in models for v in model.variables for key in (v, v.value)}
 
 
 def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
